@@ -1,0 +1,5 @@
+"""`python -m tilehaul`."""
+
+from tilehaul.cli.main import run
+
+run()

@@ -1,0 +1,1 @@
+"""The jobs, written against ports only."""

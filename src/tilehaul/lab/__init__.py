@@ -1,0 +1,1 @@
+"""The laboratory: a tile server that misbehaves, and the benchmark."""

@@ -1,0 +1,1 @@
+"""The wire. One file, `wire.py`, imports the HTTP library."""

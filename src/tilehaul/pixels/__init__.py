@@ -1,0 +1,1 @@
+"""Decoding, cutting and painting pictures. Needs Pillow, an extra."""

@@ -1,0 +1,1 @@
+"""The seams: small Protocols and the frozen values that cross them."""

@@ -1,0 +1,43 @@
+"""Where tiles come from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.tile import NoTile, Tile
+
+WORLD_DEG = (-180.0, -85.0511287798066, 180.0, 85.0511287798066)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source without asking for a tile.
+
+    `name` names it for people, redacted. `identity` is a stable hash of what makes two sources
+    the same for a job (template without secrets, scheme, tile size), compared on resume.
+    `bounds_deg` is (west, south, east, north) in WGS 84 degrees. Zooms are inclusive.
+    `media_type` is empty when not known.
+    """
+
+    name: str
+    identity: str
+    media_type: str = ""
+    zoom_min: int = 0
+    zoom_max: int = 30
+    bounds_deg: tuple[float, float, float, float] = WORLD_DEG
+    attribution: str = ""
+    description: str = ""
+
+
+class TileSource(Protocol):
+    """Answers one tile.
+
+    `get` answers `Tile`, or `NoTile` when the source says there is none, or raises
+    TransferError, DataError, StorageError or BusyError. Only the first two may be
+    cached or journalled: absence is not failure, failure is not absence.
+    """
+
+    @property
+    def info(self) -> SourceInfo: ...
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile: ...

@@ -1,0 +1,137 @@
+"""Where tiles are kept: by a job (exact, durable) and by a service (a cache)."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.tile import NoTile, Tile
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One item given up on. `cause` as in the error, `url` redacted, `message` one line."""
+
+    tile_id: TileId
+    cause: str
+    attempts: int
+    url: str = ""
+    message: str = ""
+    body_head: bytes = b""
+
+
+# What became of one planned tile. Everything else is pending.
+Outcome = Tile | NoTile | DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class JobKey:
+    """What makes two runs the same job.
+
+    `source_identity` and `grid` must equal the store's own, or the store refuses (unless forced).
+    `area_identity` names area and zooms: another one on the same store adds to it.
+    `metadata` is what an archive says of itself (MBTiles `metadata` rows): name, format,
+    bounds, minzoom, maxzoom, attribution.
+    """
+
+    source_identity: str
+    source_name: str
+    area_identity: str
+    planned: int
+    grid: str = "WebMercatorQuad"
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+State = Literal["done", "absent", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store says of itself. `state` is `complete`, `partial` or `foreign` (not made by a job)."""
+
+    location: str
+    kind: str
+    tiles: int
+    absent: int
+    dead: int
+    bytes: int
+    state: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    tiles_by_zoom: dict[int, int] = field(default_factory=dict)
+
+
+class JobStore(Protocol):
+    """A store a job writes to, with the journal of what became of each tile.
+
+    One owner: calls are made one after another by the job's writer. All raise StorageError
+    when the disk refuses; nothing is acknowledged before it is durable.
+    """
+
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
+        """Take the store for this job. True when this very job is complete already.
+
+        Raises PlanError when the store belongs to another source or grid.
+        """
+        ...
+
+    async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        """For each id, in order: `done`, `absent`, `dead`, or None while pending."""
+        ...
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> None:
+        """Make the outcomes durable, bytes and journal. A later outcome of one tile replaces an earlier."""
+        ...
+
+    def dead_letters(self) -> AsyncIterator[DeadLetter]:
+        """Every dead letter, in tile order."""
+        ...
+
+    async def finish(self, *, complete: bool) -> None:
+        """End the job. `complete` (nothing pending, nothing dead) drops the journal and marks the job done."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the store. What was committed stays; safe to call twice."""
+        ...
+
+
+class TileArchive(Protocol):
+    """A store that can be read: a tile by its address, and what is in it."""
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile: ...
+
+    def tile_ids(self) -> AsyncIterator[TileId]: ...
+
+    async def describe(self) -> StoreInfo: ...
+
+    async def source_info(self) -> SourceInfo: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counts since start. `bytes_max` is the limit that eviction keeps."""
+
+    tiles: int
+    bytes: int
+    bytes_max: int
+    hits: int
+    misses: int
+    evictions: int
+
+
+class TileCache(Protocol):
+    """A bounded cache. `find` may give None; what is kept may be gone at any later time.
+
+    `now_s` is a monotonic time; an entry is not found after its `fresh_s` passed.
+    """
+
+    def find(self, layer: str, tile_id: TileId, now_s: float) -> Tile | NoTile | None: ...
+
+    def keep(self, layer: str, answer: Tile | NoTile, *, fresh_s: float, now_s: float) -> None: ...
+
+    def drop(self, layer: str) -> int: ...
+
+    def stats(self) -> CacheStats: ...

@@ -1,0 +1,30 @@
+"""What a source answers: a tile, or the statement that there is none."""
+
+from dataclasses import dataclass
+
+from tilehaul.grid.tile_id import TileId
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One verified tile.
+
+    `body` is the picture's or vector tile's bytes, content coding removed
+    (a gzipped vector tile from an archive is kept gzipped: see `codec/sniff.py`).
+    `media_type` is what the bytes are by their magic number, not what a header said.
+    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`.
+    """
+
+    tile_id: TileId
+    body: bytes
+    media_type: str
+    place: str = "origin"
+
+
+@dataclass(frozen=True, slots=True)
+class NoTile:
+    """The source said: there is none. `cause` is `http_404`, `http_204`, `not_stored`, ..."""
+
+    tile_id: TileId
+    cause: str = "absent"
+    place: str = "origin"

@@ -1,0 +1,71 @@
+"""The seam to HTTP: one request, one answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one attempt, in seconds, by phase (`resilience` defaults for tiles).
+
+    `connect_s`: DNS, TCP and TLS. `first_byte_s`: from sending to the response's headers.
+    `idle_s`: between two pieces of the body. `total_s`: the whole attempt.
+    """
+
+    connect_s: float = 10.0
+    first_byte_s: float = 30.0
+    idle_s: float = 15.0
+    total_s: float = 120.0
+
+
+TIMEOUTS_DEFAULT = Timeouts()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One GET or HEAD. `headers` are added to the sender's own (User-Agent, Accept-Encoding).
+
+    `body_bytes_max` bounds the body as it crosses the wire and again once decoded.
+    `lane_class` and the address's scheme, host and port name the lane.
+    `expect` is the kind of body that verifies: `tile` (picture or vector tile), or `any`.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    lane_class: str = "tile"
+    body_bytes_max: int = 8 * MIB
+    expect: str = "tile"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer of any status. Header names are lower case; repeated ones joined with ", ".
+
+    From the wire `body` is raw (content coding still on); from the verified sender upward it is decoded.
+    `ttfb_s` is the time from sending to the headers, `total_s` to the last byte.
+    `media_type` is set by verification from the bytes.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    ttfb_s: float = 0.0
+    total_s: float = 0.0
+    media_type: str = ""
+
+
+class Sender(Protocol):
+    """Sends one request.
+
+    Wire: answers any status, follows no redirect, decodes nothing, raises UnreachableError,
+    TimedOutError, RefusedError (forbidden address, body over `body_bytes_max`), and leaves a
+    cancelled task's connection closed or reusable, never dirty.
+    Verified, Laned, Retried: see `net/`.
+    """
+
+    async def send(self, request: Request) -> Response: ...

@@ -1,0 +1,1 @@
+"""HTTP: the tile route, probes, the map page."""

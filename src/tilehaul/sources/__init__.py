@@ -1,0 +1,1 @@
+"""Where tiles come from; behaviour is added by wrapping."""

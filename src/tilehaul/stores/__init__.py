@@ -1,0 +1,1 @@
+"""Where bytes are kept: memory, directory, MBTiles."""
