@@ -88,7 +88,7 @@ class JobStore(Protocol):
         ...
 
     async def finish(self, *, complete: bool) -> None:
-        """End the job. `complete` (nothing pending, nothing dead) drops the journal and marks the job done."""
+        """End the job. `complete` (none pending, none dead) drops the journal, marks the job done."""
         ...
 
     async def close(self) -> None:
