@@ -1,0 +1,67 @@
+"""When to try again, and how long to wait first.
+
+Full jitter: a wait is drawn evenly from [0, ceiling), the ceiling doubles from
+attempt to attempt. Of the jitters compared it needs the fewest calls (AWS
+Architecture Blog, "Exponential backoff and jitter"; re-run in `resilience` §2).
+"""
+
+from dataclasses import dataclass
+
+from tilehaul.errors import (
+    BrokenError,
+    DataError,
+    ThrottledError,
+    TilehaulError,
+    TimedOutError,
+    UnreachableError,
+)
+
+# Answers about the body that a second attempt may mend, by `DataError.cause`. A body that is whole but
+# of the wrong kind gets one more attempt only: a server seldom changes its mind.
+_MENDABLE = frozenset({"truncated", "bad_coding", "corrupt", "empty"})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """How often and how late.
+
+    Args:
+        attempts_max: Attempts in all, >= 1. `--retries N` means N + 1.
+        delay_s_first: Ceiling of the wait before the second attempt, seconds.
+        delay_s_max: The ceiling never exceeds this.
+        wait_s_max: Push-back costs no attempt, but an item waits at most this long for it (`--max-wait`).
+    """
+
+    attempts_max: int = 6
+    delay_s_first: float = 0.5
+    delay_s_max: float = 60.0
+    wait_s_max: float = 1800.0
+
+    def delay_s(self, error: TilehaulError, attempt: int, luck: float) -> float | None:
+        """Seconds to wait after failed attempt number `attempt` (from 1), or None to give up.
+
+        Args:
+            error: How the attempt failed. Push-back is not asked here: see `patience_s`.
+            attempt: Attempts made so far that count, >= 1.
+            luck: A number in [0, 1).
+        """
+        if not is_transient(error) or attempt >= self._attempts_for(error):
+            return None
+        ceiling_s: float = self.delay_s_first * 2.0 ** (attempt - 1)
+        return luck * min(ceiling_s, self.delay_s_max)
+
+    def patience_s(self, waited_s: float) -> float:
+        """Seconds an item that was pushed back may still wait. Zero or less: give up."""
+        return self.wait_s_max - waited_s
+
+    def _attempts_for(self, error: TilehaulError) -> int:
+        if isinstance(error, DataError) and error.cause not in _MENDABLE:
+            return min(self.attempts_max, 2)
+        return self.attempts_max
+
+
+def is_transient(error: TilehaulError) -> bool:
+    """Whether another attempt may succeed. Push-back is neither transient nor permanent: it is a gate."""
+    if isinstance(error, ThrottledError):
+        return False
+    return isinstance(error, UnreachableError | TimedOutError | BrokenError | DataError)
