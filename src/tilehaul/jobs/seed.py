@@ -15,7 +15,7 @@ from tilehaul.jobs.outbox import Outbox
 from tilehaul.jobs.score import Score
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
 from tilehaul.jobs.worklist import WorkList
-from tilehaul.policy.fuse import FailureLimit, Fuse
+from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
@@ -53,7 +53,7 @@ class SeedPlan:
     store_name: str = ""
     workers: int = 64
     overwrite: bool = False
-    max_failures: FailureLimit = FailureLimit()
+    max_failures: FailureLimit = FAILURES_DEFAULT
     max_wait_s: float = 1800.0
     force_source: bool = False
     job: str = "seed"

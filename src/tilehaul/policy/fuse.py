@@ -16,6 +16,10 @@ class FailureLimit:
     share: float | None = 0.01
 
 
+# 1 % (`contracts`, Jobs).
+FAILURES_DEFAULT = FailureLimit()
+
+
 class Fuse:
     """Counts outcomes and says when too much has failed."""
 
