@@ -1,0 +1,54 @@
+# Everything a person needs, on a machine that has Python 3.11 or later (with venv) and make.
+#   make demo    see it work        make test    prove it works
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench run-mock-tiles browser-test lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tilehaul needs Python 3.11 or later; set PYTHON=/path/to/it")'
+	@echo "Setting up $(VENV) (once)..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY)  ## real imagery from a misbehaving server into an archive, then a map of it
+	@$(BIN)/tilehaul demo $(ARGS)
+
+test: $(READY)  ## the tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY)  ## format, lint, types, floors
+	@$(BIN)/ruff format --check --quiet . || { echo 'run: make format'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/house
+
+format: $(READY)  ## put the code in shape
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix . || true
+
+bench: $(READY)  ## the figures of docs/benchmarks.md (needs nginx and wrk for the comparisons)
+	@$(BIN)/python benchmarks/run_all.py $(ARGS)
+
+run-mock-tiles: $(READY)  ## the lab's tile server on port 8001
+	@$(BIN)/tilehaul mock --port 8001 $(ARGS)
+
+browser-test: $(READY)  ## the map page in headless Chromium
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browser.lock
+	@$(BIN)/python -m pytest -q tests/browser $(ARGS)
+
+lock:  ## make requirements.lock anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml requirements.in -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-browser.in -o requirements-browser.lock
+
+clean:  ## remove what was made
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,165 @@
+"""Flags and words that several commands share."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tilehaul.errors import PlanError
+from tilehaul.policy.fuse import FailureLimit
+
+T = TypeVar("T")
+
+
+def add_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    *,
+    summary: str,
+    examples: str,
+    run: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    """Add one subcommand with a help that ends in examples."""
+    parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="examples:\n" + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_area_flags(parser: argparse.ArgumentParser) -> None:
+    area = parser.add_argument_group("area")
+    area.add_argument(
+        "--bbox",
+        metavar="W,S,E,N",
+        help="degrees; write --bbox=... when W is negative; west > east crosses 180 (default: the world)",
+    )
+    area.add_argument("--region", metavar="FILE", help="GeoJSON polygon instead of a box")
+    area.add_argument("--tiles", metavar="FILE", help='a list instead: one "z/x/y" a line, "-" reads stdin')
+    area.add_argument("-z", "--zooms", metavar="ZOOMS", help="e.g. 0-5 or 0-12,14")
+    area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart")
+    area.add_argument("--max-zoom", type=int, metavar="Z")
+
+
+def add_sending_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> None:
+    sending = parser.add_argument_group("sending")
+    sending.add_argument(
+        "-c",
+        "--concurrency",
+        type=positive,
+        default=concurrency,
+        metavar="N",
+        help="requests under way at once to one host (default: %(default)s)",
+    )
+    sending.add_argument(
+        "--timeout",
+        type=positive_seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds without progress until an attempt has failed (default: %(default)s)",
+    )
+    sending.add_argument(
+        "--retries",
+        type=not_negative,
+        default=5,
+        metavar="N",
+        help="attempts after the first (default: %(default)s)",
+    )
+    sending.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="sent with every request; repeatable",
+    )
+    sending.add_argument(
+        "--contact",
+        default=os.environ.get("TILEHAUL_CONTACT", ""),
+        metavar="WHO",
+        help="mail or page for the User-Agent (or TILEHAUL_CONTACT); public hosts need one",
+    )
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+    return value
+
+
+def failure_limit(text: str) -> FailureLimit:
+    """`1%` is a share, `10` a count."""
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+            if 0 <= share <= 1:
+                return FailureLimit(share=share)
+        elif int(text) >= 0:
+            return FailureLimit(count=int(text), share=None)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'"{text}" is neither a count such as 10 nor a share such as 1%')
+
+
+def headers_of(lines: list[str]) -> tuple[tuple[str, str], ...]:
+    """`NAME: VALUE` lines as pairs. Raises PlanError."""
+    pairs = []
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if not separator or not name.strip() or any(char in line for char in "\r\n"):
+            raise PlanError(f'--header "{name}": write it as \'Name: value\'')
+        pairs.append((name.strip(), value.strip()))
+    return tuple(pairs)
+
+
+def plural(count: int, one: str) -> str:
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
+def size_text(count_bytes: float) -> str:
+    """1,234,567 -> "1.2 MB" (decimal units, as disks are sold)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count_bytes < 1000:
+            return f"{count_bytes:.0f} {unit}" if unit == "B" else f"{count_bytes:.1f} {unit}"
+        count_bytes /= 1000
+    return f"{count_bytes:.1f} TB"
+
+
+def run_async(main: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine on uvloop where it exists."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = asyncio.new_event_loop
+
+    async def call() -> T:
+        return await main()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(call())
+
+
+def colour_wanted() -> bool:
+    """Colour and bars are for terminals, and never where NO_COLOR is set (no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

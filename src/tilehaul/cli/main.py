@@ -1,0 +1,69 @@
+"""The `tilehaul` command: one file a subcommand, loaded only when it runs."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from tilehaul import __version__
+from tilehaul.cli import exit_codes
+from tilehaul.errors import TilehaulError
+
+_DESCRIPTION = """\
+Move map imagery from where it lives to where it is needed: as fast as the
+source allows, never faster than it permits, and nothing lost."""
+
+_EPILOG = """\
+examples:
+  tilehaul demo                                   see it work, on real imagery
+  tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
+  tilehaul serve alps.mbtiles                     a map page of the archive
+  tilehaul info alps.mbtiles                      what is in it, and is it whole
+  tilehaul mock --tiles painted --errors 503:0.05 a tile server that misbehaves
+  tilehaul bench 'http://127.0.0.1:8001/{z}/{x}/{y}.png'
+
+`tilehaul COMMAND --help` says more, with examples.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    from tilehaul.cli import bench, demo, info, mock, seed, serve
+
+    parser = argparse.ArgumentParser(
+        prog="tilehaul",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for command in (seed, serve, info, mock, bench, demo):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code; argparse's own usage errors raise SystemExit(2)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return exit_codes.USAGE
+    try:
+        code = options.run(options)
+    except TilehaulError as error:
+        print(f"tilehaul: {error}", file=sys.stderr)
+        return exit_codes.code_of_error(error)
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        # `tilehaul info ... | head`: whoever read has read enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return int(code)
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

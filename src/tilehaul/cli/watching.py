@@ -1,0 +1,125 @@
+"""What a person sees of a running job: a bar on a terminal, JSON lines on request, a report at the end."""
+
+import dataclasses
+import json
+import sys
+from typing import TextIO
+
+from tilehaul.cli.common import colour_wanted, plural, size_text
+from tilehaul.ports.events import Event, JobStarted, LaneHeld, Progress, SeedReport
+
+# A gate shorter than this is told by the bar alone.
+HELD_TOLD_S = 5.0
+
+_NAMES = {
+    JobStarted: "job.started",
+    Progress: "job.progress",
+    LaneHeld: "lane.held",
+    SeedReport: "job.report",
+}
+
+
+class Watcher:
+    """Receives a job's events. `quiet` shows errors only; `as_json` puts events on standard output."""
+
+    def __init__(self, *, quiet: bool, as_json: bool, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._json = as_json
+        self._shown = not quiet and not as_json
+        self._bar_wanted = self._shown and self._stream.isatty()
+        self._bar: object | None = None
+        self.report: SeedReport | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self._json:
+            record = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
+            print(json.dumps(record), flush=True)
+        if isinstance(event, Progress):
+            self._draw(event)
+        elif isinstance(event, LaneHeld):
+            self._held(event)
+        elif isinstance(event, SeedReport):
+            self.report = event
+            self.close()
+
+    def say(self, line: str) -> None:
+        """A line for people, above the bar if there is one."""
+        if self._shown:
+            self._write(line)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()  # type: ignore[attr-defined]
+            self._bar = None
+
+    def _write(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)  # type: ignore[attr-defined]
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def _held(self, event: LaneHeld) -> None:
+        if event.delay_s >= HELD_TOLD_S:
+            self.say(f"{event.lane} asks us to wait {event.delay_s:.0f} s; waiting, nothing is lost")
+
+    def _draw(self, progress: Progress) -> None:
+        if not self._bar_wanted:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=progress.planned,
+                initial=progress.skipped,
+                unit=" tiles",
+                file=self._stream,
+                dynamic_ncols=True,
+                mininterval=0.1,
+                ascii=None,
+                colour="cyan" if colour_wanted() else None,
+            )
+        bar = self._bar
+        words = [size_text(progress.bytes)]
+        if progress.absent:
+            words.append(f"{progress.absent:,} absent")
+        if progress.retried:
+            words.append(f"{progress.retried:,} retried")
+        if progress.dead:
+            words.append(f"{progress.dead:,} dead")
+        bar.set_postfix_str(", ".join(words), refresh=False)  # type: ignore[attr-defined]
+        ended = progress.done + progress.absent + progress.dead
+        bar.update(ended - bar.n)  # type: ignore[attr-defined]
+        bar.refresh()  # type: ignore[attr-defined]
+
+
+def summary_line(report: SeedReport) -> str:
+    """The one line that every job ends with, on standard error."""
+    words = [f"{report.done:,} of {plural(report.planned, 'tile')} done"]
+    if report.skipped:
+        words.append(f"{report.skipped:,} of them before")
+    words.append(f"{report.absent:,} absent")
+    words.append(f"{report.retried:,} retried")
+    words.append(f"{report.dead:,} dead")
+    if report.pending:
+        words.append(f"{report.pending:,} pending")
+    words.append(size_text(report.bytes))
+    words.append(f"{report.elapsed_s:.1f} s")
+    words.append(f"{report.rate_per_s:,.0f} tiles/s")
+    return f"{report.state.replace('_', ' ')}: " + ", ".join(words)
+
+
+def report_text(report: SeedReport) -> str:
+    """The whole report as a table for people."""
+    rows = [
+        ("tiles planned", f"{report.planned:,}"),
+        ("done", f"{report.done:,}" + (f"  ({report.skipped:,} before)" if report.skipped else "")),
+        ("absent", f"{report.absent:,}"),
+        ("dead", f"{report.dead:,}"),
+        ("pending", f"{report.pending:,}"),
+        ("requests", f"{report.requests:,}  ({report.retried:,} retried, {report.pushed_back:,} pushed back)"),
+        ("bytes", size_text(report.bytes)),
+        ("time", f"{report.elapsed_s:.1f} s, {report.rate_per_s:,.0f} tiles/s"),
+        ("fetch p50/p95/p99", f"{report.p50_ms:.0f} / {report.p95_ms:.0f} / {report.p99_ms:.0f} ms"),
+        ("held by push-back", f"{report.push_back_s:.1f} s"),
+    ]
+    return "\n".join(f"  {name:<18} {value}" for name, value in rows)

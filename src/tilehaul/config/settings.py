@@ -1,0 +1,61 @@
+"""The configuration file as frozen values. These classes are its JSON schema (`config/schema.py`)."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Missing = Literal["404", "204", "transparent"]
+Zoom = Annotated[int, Meta(ge=0, le=30)]
+
+
+class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One layer of the service."""
+
+    source: Annotated[
+        str | list[str],
+        Meta(description="A location (URL template, archive, directory), or several in order of fallback."),
+    ]
+    title: str = ""
+    attribution: str = ""
+    missing: Annotated[
+        int | str, Meta(description="Answer for a tile that does not exist: 404, 204 or transparent.")
+    ] = 404
+    min_zoom: Zoom | None = None
+    max_zoom: Zoom | None = None
+    bounds: Annotated[
+        tuple[float, float, float, float] | None, Meta(description="west, south, east, north in degrees")
+    ] = None
+    max_age: Annotated[int, Meta(ge=0, description="Seconds a client may keep a tile.")] = 3600
+    headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 32
+    timeout: Annotated[float, Meta(gt=0, description="Seconds for one attempt at the origin.")] = 30.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 2
+
+
+class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The service's cache."""
+
+    memory: Annotated[int | str, Meta(description='Bytes, or a size such as "512MB".')] = "256MB"
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the service listens and how the world sees it."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    public_url: Annotated[
+        str, Meta(description="Address for absolute links, e.g. https://tiles.example.com")
+    ] = ""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    layers: dict[str, LayerSettings] = {}
+    cache: CacheSettings = CacheSettings()
+    server: ServerSettings = ServerSettings()
+    contact: Annotated[str, Meta(description="Mail or page, sent in the User-Agent.")] = ""
+    allow_private: Annotated[
+        list[str], Meta(description='"host:port" pairs that redirects may reach although private')
+    ] = []

@@ -1,0 +1,1 @@
+"""Fakes that many tests share: a clock of virtual time, a scripted wire, a store in memory."""
