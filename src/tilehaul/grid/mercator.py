@@ -1,0 +1,40 @@
+"""Spherical Mercator (EPSG:3857), and the whole-number lattice on which areas are compared.
+
+A place is a pair (u, v) of shares of the world: u grows eastward from the antimeridian, v
+southward from the northern limit, both in [0, 1].
+"""
+
+import math
+
+# Where the projection is square: degrees(atan(sinh(pi))).
+LATITUDE_MAX_DEG = 85.0511287798066
+# Half the equator of the WGS 84 sphere: pi * 6378137 m (EPSG:3857).
+HALF_WORLD_M = 20037508.342789244
+
+# The world is cut into 2^41 steps a side (18 micrometres at the equator). Every tile border down to
+# zoom 30 is a multiple of 2^11 steps, so borders that passed through degrees and back, or through
+# decimals (10 places), land on themselves and not beside: no epsilon is needed anywhere.
+LATTICE_BITS = 41
+LATTICE = 1 << LATTICE_BITS
+
+
+def latitude_deg(v: float) -> float:
+    """Latitude of `v`, the share of the world's height counted from the north."""
+    return math.degrees(math.atan(math.sinh(math.pi * (1.0 - 2.0 * v))))
+
+
+def lattice_x(longitude_deg: float) -> int:
+    """The even lattice column of a longitude in [-180, 180]: 0..2^41."""
+    return 2 * round((longitude_deg + 180.0) / 360.0 * (LATTICE >> 1))
+
+
+def lattice_y(latitude: float) -> int:
+    """The even lattice row of a latitude in degrees, clamped to the Mercator limit: 0 (north)..2^41."""
+    clamped = clamp_latitude_deg(latitude)
+    v = 0.5 - math.asinh(math.tan(math.radians(clamped))) / (2.0 * math.pi)
+    return 2 * min(max(round(v * (LATTICE >> 1)), 0), LATTICE >> 1)
+
+
+def clamp_latitude_deg(latitude: float) -> float:
+    """The latitude within the Mercator limit."""
+    return min(max(latitude, -LATITUDE_MAX_DEG), LATITUDE_MAX_DEG)
