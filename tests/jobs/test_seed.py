@@ -1,0 +1,289 @@
+"""The seed job on fakes: every planned tile ends exactly once, whatever happens."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doubles.tiles import FakeSource, FakeStore, body_of, every_tile
+from tilehaul.errors import BrokenError, DeniedError, FuseError, StorageError, ThrottledError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs import seed as seed_module
+from tilehaul.jobs.seed import SeedPlan, seed
+from tilehaul.jobs.stop import Stop
+from tilehaul.net.clock import SystemClock
+from tilehaul.policy.fuse import FailureLimit
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.events import Progress, SeedReport
+from tilehaul.ports.store import DeadLetter, JobKey
+from tilehaul.ports.tile import NoTile, Tile
+
+
+def tiles(count: int) -> list[TileId]:
+    return [TileId(20, n, n % 7) for n in range(count)]
+
+
+def plan(planned: list[TileId], **options: object) -> SeedPlan:
+    key = JobKey("src", "fake source", f"area-{len(planned)}", len(planned))
+    values: dict = {"workers": 8, "store_name": "memory", **options}
+    return SeedPlan(tiles=planned, planned=len(planned), key=key, **values)
+
+
+async def run(source: FakeSource, store: FakeStore, job: SeedPlan, **options: object):
+    return await seed(source, store, job, tally=Tally(), clock=SystemClock(), **options)  # type: ignore[arg-type]
+
+
+def adds_up(report: SeedReport) -> bool:
+    return report.planned == report.done + report.absent + report.dead + report.pending
+
+
+async def test_every_tile_is_kept_once_and_the_job_is_complete() -> None:
+    source, store, planned = FakeSource(), FakeStore(), tiles(2500)
+    report = await run(source, store, plan(planned))
+    assert report.state == "complete"
+    assert report.done == 2500
+    assert Counter(source.asked) == Counter(planned)
+    assert {tile_id: outcome.body for tile_id, outcome in store.outcomes.items()} == {
+        tile_id: body_of(tile_id) for tile_id in planned
+    }
+    assert store.finished == [True]
+    assert max(store.commits) <= 2000
+    assert source.under_way_max <= 8
+
+
+async def test_same_job_again_sends_nothing() -> None:
+    store, planned = FakeStore(), tiles(50)
+    await run(FakeSource(), store, plan(planned))
+    again = FakeSource()
+    report = await run(again, store, plan(planned))
+    assert (report.state, report.done, report.skipped, again.asked) == ("complete", 50, 50, [])
+
+
+async def test_overwrite_fetches_everything_again() -> None:
+    store, planned = FakeStore(), tiles(50)
+    await run(FakeSource(), store, plan(planned))
+    again = FakeSource()
+    report = await run(again, store, plan(planned, overwrite=True))
+    assert len(again.asked) == 50
+    assert (report.done, report.skipped) == (50, 0)
+
+
+async def test_absent_is_settled_and_dead_is_not() -> None:
+    """A second run asks only for what died."""
+
+    def answer(tile_id: TileId):
+        if tile_id.x % 10 == 0:
+            return NoTile(tile_id, "http_404")
+        if tile_id.x % 10 == 1:
+            return BrokenError("boom", url="http://h/", attempts=6, cause="http_500")
+        return every_tile(tile_id)
+
+    store, planned = FakeStore(), tiles(100)
+    report = await run(FakeSource(answer), store, plan(planned))
+    assert (report.state, report.done, report.absent, report.dead) == ("dead_letters", 80, 10, 10)
+    letter = store.outcomes[planned[1]]
+    assert letter == DeadLetter(planned[1], "http_500", 6, "http://h/", "boom")
+    again = FakeSource()
+    report = await run(again, store, plan(planned))
+    assert sorted(again.asked) == sorted(planned[1::10])
+    assert (report.state, report.done, report.absent, report.skipped) == ("complete", 90, 10, 90)
+
+
+async def test_fuse_stops_early_and_keeps_what_was_done() -> None:
+    def answer(tile_id: TileId):
+        return every_tile(tile_id) if tile_id.x < 1000 else BrokenError("away", cause="http_502")
+
+    source, store, planned = FakeSource(answer), FakeStore(), tiles(5000)
+    reports: list = []
+    with pytest.raises(FuseError, match="--max-failures") as caught:
+        await run(source, store, plan(planned), watch=reports.append)
+    assert len(source.asked) < 1100
+    assert reports[-1].state == "stopped"
+    assert adds_up(reports[-1])
+    assert reports[-1].done == 1000 == caught.value.counts["done"]
+    assert store.finished == [False]
+
+
+async def test_fifty_failures_in_a_row_stop_a_small_job() -> None:
+    source = FakeSource(lambda _: BrokenError("away"))
+    with pytest.raises(FuseError, match="in a row"):
+        await run(source, FakeStore(), plan(tiles(400), max_failures=FailureLimit(count=999, share=None)))
+    assert len(source.asked) <= 50 + 8
+
+
+async def test_denials_name_the_key() -> None:
+    with pytest.raises(FuseError, match="401/403"):
+        await run(FakeSource(lambda _: DeniedError("no")), FakeStore(), plan(tiles(100)))
+
+
+async def test_endless_push_back_stops_the_job_and_leaves_the_tile_pending() -> None:
+    """Push-back is no failure of a tile: nothing is written off."""
+    store, reports = FakeStore(), []
+    source = FakeSource(lambda _: ThrottledError("slow down"))
+    with pytest.raises(FuseError, match="--max-wait"):
+        await run(source, store, plan(tiles(100)), watch=reports.append)
+    assert reports[-1].pending == 100
+    assert store.outcomes == {}
+
+
+async def test_silence_beyond_max_wait_stops_the_job() -> None:
+    class Silent(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    with pytest.raises(FuseError, match="origin is away"):
+        await run(Silent(), FakeStore(), plan(tiles(10), max_wait_s=0.05))
+
+
+async def test_drain_finishes_what_is_under_way_and_no_more() -> None:
+    stop = Stop()
+
+    def answer(tile_id: TileId):
+        if tile_id.x == 100:
+            stop.drain()
+        return every_tile(tile_id)
+
+    source, store = FakeSource(answer), FakeStore()
+    report = await run(source, store, plan(tiles(1000)), stop=stop)
+    assert report.state == "interrupted"
+    assert set(store.outcomes) == set(source.asked)
+    assert 100 < report.done < 130
+    assert adds_up(report)
+    rest = FakeSource()
+    assert (await run(rest, store, plan(tiles(1000)))).state == "complete"
+    assert not set(rest.asked) & set(source.asked)
+
+
+async def test_cancel_ends_at_once_and_keeps_what_was_fetched() -> None:
+    """A second Ctrl-C does not wait for tiles that hang."""
+    stop = Stop()
+
+    class Hanging(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            if tile_id.x >= 20:
+                stop.cancel()
+                await asyncio.sleep(3600)
+            return await super().get(tile_id)
+
+    store = FakeStore()
+    report = await asyncio.wait_for(run(Hanging(), store, plan(tiles(100)), stop=stop), 5)
+    assert report.state == "interrupted"
+    assert len(store.outcomes) == report.done >= 13
+
+
+async def test_cancelled_from_outside_keeps_what_was_fetched() -> None:
+    """`asyncio.timeout` around a seed loses no fetched tile."""
+
+    class Hanging(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            if tile_id.x >= 20:
+                await asyncio.sleep(3600)
+            return await super().get(tile_id)
+
+    store = FakeStore()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await run(Hanging(), store, plan(tiles(100)))
+    assert len(store.outcomes) >= 13
+
+
+async def test_disk_that_refuses_ends_the_job_with_its_own_error() -> None:
+    """What was acknowledged before stays; nothing after it counts as done."""
+    store, reports = FakeStore(fail_at_commit=2), []
+    with pytest.raises(StorageError, match="no space"):
+        await run(FakeSource(), store, plan(tiles(5000)), watch=reports.append)
+    assert reports[-1].state == "stopped"
+    assert reports[-1].done == sum(store.commits) == len(store.outcomes)
+
+
+async def test_bug_in_a_source_is_not_swallowed() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await run(FakeSource(lambda _: ZeroDivisionError()), FakeStore(), plan(tiles(10)))
+
+
+async def test_work_list_is_lazy() -> None:
+    """A billion planned tiles cost no more than the ones asked for."""
+    walked = 0
+
+    def walk():
+        nonlocal walked
+        for n in range(10**9):
+            walked += 1
+            yield TileId(30, n, 0)
+
+    stop = Stop()
+
+    def answer(tile_id: TileId):
+        if tile_id.x == 5000:
+            stop.drain()
+        return every_tile(tile_id)
+
+    job = SeedPlan(tiles=walk(), planned=10**9, key=JobKey("s", "s", "a", 10**9), workers=8)
+    report = await run(FakeSource(answer), FakeStore(), job, stop=stop)
+    assert walked <= 5000 + 3000
+    assert report.pending == 10**9 - report.done
+
+
+async def test_progress_never_goes_back_and_ends_in_a_report(monkeypatch) -> None:
+    monkeypatch.setattr(seed_module, "PROGRESS_S", 0.0)
+    events: list = []
+    await run(FakeSource(), FakeStore(), plan(tiles(3000)), watch=events.append)
+    counts = [event.done for event in events if isinstance(event, Progress)]
+    assert counts == sorted(counts)
+    assert len(counts) > 2
+    assert isinstance(events[-1], SeedReport)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(["tile", "none", "dead"]), min_size=0, max_size=120),
+    drains=st.lists(st.integers(0, 120), max_size=4),
+    workers=st.integers(1, 12),
+)
+def test_any_chain_of_interrupted_runs_ends_as_one_run_would(kinds, drains, workers) -> None:
+    """Exactly-once: settled tiles are never asked for again, and the end is the same."""
+    planned = tiles(len(kinds))
+    kind_of = dict(zip(planned, kinds, strict=True))
+
+    async def play() -> None:
+        store = FakeStore()
+        settled: set[TileId] = set()
+        for drain_at in [*drains, None]:
+            stop = Stop()
+            asked = 0
+
+            def answer(tile_id: TileId, stop: Stop = stop, drain_at: int | None = drain_at):
+                nonlocal asked
+                asked += 1
+                if asked == drain_at:
+                    stop.drain()
+                assert tile_id not in settled  # noqa: B023 - read at once, within this round
+                kind = kind_of[tile_id]
+                if kind == "dead":
+                    return BrokenError("x")
+                return every_tile(tile_id) if kind == "tile" else NoTile(tile_id)
+
+            free = FailureLimit(count=10_000, share=None)
+            try:
+                job = plan(planned, workers=workers, max_failures=free)
+                report = await run(FakeSource(answer), store, job, stop=stop)
+            except FuseError:
+                return  # fifty dead in a row: a case of its own
+            assert adds_up(report)
+            settled = {
+                tile_id for tile_id, outcome in store.outcomes.items() if not isinstance(outcome, DeadLetter)
+            }
+        assert {type(store.outcomes[tile_id]).__name__ for tile_id in planned} <= {
+            "Tile",
+            "NoTile",
+            "DeadLetter",
+        }
+        assert all(
+            isinstance(store.outcomes[t], {"tile": Tile, "none": NoTile, "dead": DeadLetter}[kind_of[t]])
+            for t in planned
+        )
+
+    asyncio.run(play())
