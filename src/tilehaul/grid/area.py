@@ -34,7 +34,7 @@ class Area:
     """The tiles of a place at some zooms; build one with `from_bbox`, `from_geojson` or `from_tiles`.
 
     A tile belongs to it when its open interior meets the place: one that only shares an edge does not.
-    Borders closer to a tile's edge than 9 micrometres (at the equator) lie on it, so the bounds of a
+    Borders closer to a tile's edge than 0.3 mm (at the equator) lie on it, so the bounds of a
     tile give that tile and not its neighbours.
 
     Iterating goes zoom by zoom, each in Hilbert order (the order of PMTiles), and keeps a few hundred
