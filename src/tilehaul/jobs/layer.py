@@ -1,0 +1,69 @@
+"""One layer of the service: where its tiles come from and how they are answered."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tilehaul.errors import ConfigError
+from tilehaul.jobs.tile_stats import TileStats
+from tilehaul.ports.source import TileSource
+
+# What a layer answers for a tile the source says does not exist. 404 suits raster maps (MapLibre then
+# enlarges the parent), 204 vector ones, a transparent picture clients that retry or draw a cross.
+Missing = Literal[404, 204, "transparent"]
+
+TILE_MAX_AGE_S = 3600
+MISSING_MAX_AGE_S = 300
+
+# A layer's name is part of every address and of file names, so nothing that needs escaping.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A named source and the way it is served.
+
+    Args:
+        name: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit.
+        source: Answers the tiles; wrapped in cache and coalescing by whoever builds the layer.
+        title: For people; the name when empty.
+        attribution: As shown on maps; the source's own when empty. May hold links (HTML).
+        missing: See `Missing`.
+        max_age_s: `Cache-Control: max-age` of tiles, >= 0.
+        missing_max_age_s: The same of the answer to a missing tile, >= 0.
+        lane_max: Most fetches at once the layer's lane allows; 0 when not known. Reported only.
+        stats: What was counted. Give the same object to the layer's `CoalescedSource`.
+
+    Raises:
+        ConfigError: A value is out of range; the message names the layer and the key.
+    """
+
+    name: str
+    source: TileSource
+    title: str = ""
+    attribution: str = ""
+    missing: Missing = 404
+    max_age_s: int = TILE_MAX_AGE_S
+    missing_max_age_s: int = MISSING_MAX_AGE_S
+    lane_max: int = 0
+    stats: TileStats = field(default_factory=TileStats, compare=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ConfigError(
+                f"layer name {self.name!r}: use 1 to 64 letters, digits, '.', '_' or '-', "
+                "beginning with a letter or digit"
+            )
+        if self.missing not in (404, 204, "transparent"):
+            raise ConfigError(f"layers.{self.name}.missing: {self.missing!r} is not 404, 204 or transparent")
+        for key, value in (("max_age", self.max_age_s), ("missing_max_age", self.missing_max_age_s)):
+            if value < 0:
+                raise ConfigError(f"layers.{self.name}.{key}: {value} is below 0")
+
+    @property
+    def attribution_shown(self) -> str:
+        return self.attribution or self.source.info.attribution
+
+    @property
+    def title_shown(self) -> str:
+        return self.title or self.name

@@ -1,0 +1,245 @@
+"""Answer one request for a tile: a plain value in, a plain value out."""
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xxhash
+
+from tilehaul.codec.sniff import extension_of
+from tilehaul.errors import DataError, PlanError, RefusedError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.blank import TRANSPARENT_PNG
+from tilehaul.jobs.layer import Layer
+from tilehaul.ports.tile import NoTile, Tile
+
+Headers = tuple[tuple[str, str], ...]
+
+# Seconds an answer stays fresh in our cache, or None when it is not kept there.
+FreshLeft = Callable[[str, TileId], float | None]
+
+# Extensions an address may end in, and the kind of tile each asks for.
+EXTENSION_KINDS = {
+    "avif": "picture",
+    "gif": "picture",
+    "jpeg": "picture",
+    "jpg": "picture",
+    "png": "picture",
+    "webp": "picture",
+    "mvt": "vector",
+    "pbf": "vector",
+}
+
+# Places that are a cache of ours; everything else was forwarded (RFC 9211, section 2.2).
+CACHE_PLACES = frozenset({"memory", "disk"})
+
+VECTOR_MEDIA_TYPE = "application/vnd.mapbox-vector-tile"
+GZIP_MAGIC = b"\x1f\x8b"
+# A vector tile above this is not one: tippecanoe's own limit is 0.5 MB, planetiler warns at 1 MB.
+UNZIPPED_BYTES_MAX = 32 * 1024 * 1024
+
+# On every answer to a public GET: maps on other sites may read it and its headers; no guessing of types.
+PUBLIC_HEADERS: Headers = (
+    ("access-control-allow-origin", "*"),
+    (
+        "access-control-expose-headers",
+        "Cache-Status, Content-Length, ETag, X-Request-Id, X-Tile-Format, X-Tile-Source",
+    ),
+    ("x-content-type-options", "nosniff"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TileRequest:
+    """One question. `ext` lower case without a dot, `if_none_match` the header as it came ("" if none)."""
+
+    tile_id: TileId
+    ext: str
+    if_none_match: str = ""
+    accepts_gzip: bool = True
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. Header names are lower case; `content-length` is left to the door."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A tile's bytes as they are sent, and the headers that say what they are.
+
+    `etag` is quoted. `entity` headers go with the body only, `shared` ones with a 304 too.
+    """
+
+    body: bytes
+    etag: str
+    kind: str
+    gzipped: bool
+    entity: Headers
+    shared: Headers
+
+
+async def serve_tile(request: TileRequest, layer: Layer, *, left_s: FreshLeft = lambda _name, _id: None) -> Reply:
+    """The layer's answer: 200, 304, or what the layer says of missing tiles.
+
+    Counts hits and misses in `layer.stats` (an error is a miss).
+
+    Args:
+        left_s: Tells what is left of an answer's life in the cache, for `Cache-Status`.
+
+    Raises:
+        PlanError: The extension is unknown, or asks for a picture where the layer has vector tiles
+            (or the other way round).
+        TransferError, DataError, StorageError, BusyError: As the source raised them.
+    """
+    kind = EXTENSION_KINDS.get(request.ext)
+    if kind is None:
+        raise PlanError(f"no such tile format {request.ext!r}: ask for one of {', '.join(EXTENSION_KINDS)}")
+    try:
+        answer = await _ask(layer, request.tile_id)
+    except BaseException:
+        layer.stats.misses += 1
+        raise
+    if answer.place in CACHE_PLACES:
+        layer.stats.hits += 1
+    else:
+        layer.stats.misses += 1
+    status = cache_status(answer.place, left_s(layer.name, request.tile_id))
+    if isinstance(answer, NoTile):
+        return _missing(answer, request, layer, status)
+    rendition = render(answer, layer, accepts_gzip=request.accepts_gzip)
+    if rendition.kind != kind:
+        raise PlanError(
+            f"layer {layer.name!r} has {rendition.kind} tiles: ask for .{extension_of(answer.media_type) or 'pbf'}"
+        )
+    shared = (*rendition.shared, ("cache-status", status))
+    if request.if_none_match and etag_matches(request.if_none_match, rendition.etag):
+        return Reply(304, shared)
+    return Reply(200, (*rendition.entity, *shared), rendition.body)
+
+
+def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
+    """A tile's bytes and headers, all but `cache-status`.
+
+    A vector tile kept gzipped is sent so to who accepts it and unzipped to who does not.
+
+    Raises:
+        DataError: A gzipped tile does not unzip.
+        RefusedError: It unzips to more than `UNZIPPED_BYTES_MAX`.
+    """
+    body, media_type = tile.body, tile.media_type
+    picture = media_type.startswith("image/")
+    zipped = not picture and body.startswith(GZIP_MAGIC)
+    if zipped and not accepts_gzip:
+        body = _unzipped(body)
+    coding: Headers = ()
+    if zipped:
+        media_type = VECTOR_MEDIA_TYPE
+        # Both renditions say so, or a shared cache would give the zipped one to everybody.
+        coding = (("vary", "Accept-Encoding"),)
+    gzipped = zipped and accepts_gzip
+    etag = etag_of(body)
+    return Rendition(
+        body=body,
+        etag=etag,
+        kind="picture" if picture else "vector",
+        gzipped=gzipped,
+        entity=(
+            ("content-type", media_type or "application/octet-stream"),
+            *((("content-encoding", "gzip"),) if gzipped else ()),
+        ),
+        shared=(
+            ("etag", etag),
+            ("cache-control", f"public, max-age={layer.max_age_s}"),
+            ("x-tile-source", tile.place),
+            ("x-tile-format", extension_of(media_type) or "bin"),
+            *coding,
+            *PUBLIC_HEADERS,
+        ),
+    )
+
+
+def etag_of(body: bytes) -> str:
+    """A strong entity tag: 128-bit XXH3 of the bytes, quoted."""
+    return f'"{xxhash.xxh3_128_hexdigest(body)}"'
+
+
+def etag_matches(if_none_match: str, etag: str) -> bool:
+    """Whether an If-None-Match header names this entity tag.
+
+    Weak comparison (RFC 9110, sections 8.8.3.2 and 13.1.2): `W/` is left aside. Lists and `*` count;
+    a tag without its quotes, as some clients send it, counts too.
+    """
+    if if_none_match.strip() == "*":
+        return True
+    bare = etag.strip('"')
+    for item in if_none_match.split(","):
+        named = item.strip()
+        if named.startswith(("W/", "w/")):
+            named = named[2:]
+        if named.strip('"') == bare:
+            return True
+    return False
+
+
+def cache_status(place: str, left_s: float | None) -> str:
+    """The `Cache-Status` of an answer found at `place` (RFC 9211), with `ttl` in whole seconds."""
+    if place in CACHE_PLACES:
+        told = "tilehaul; hit"
+    elif left_s is None:
+        return "tilehaul; fwd=miss"
+    else:
+        told = "tilehaul; fwd=miss; stored"
+    return told if left_s is None else f"{told}; ttl={int(left_s)}"
+
+
+def error_body(message: str, cause: str, request_id: str) -> bytes:
+    """The body of every error reply, JSON in UTF-8."""
+    told = {"success": False, "error": message, "cause": cause, "request_id": request_id}
+    return json.dumps(told).encode()
+
+
+async def _ask(layer: Layer, tile_id: TileId) -> Tile | NoTile:
+    info = layer.source.info
+    if not info.zoom_min <= tile_id.z <= info.zoom_max:
+        # Not asked, so that addresses nobody has cannot push real tiles out of the cache.
+        return NoTile(tile_id, cause="out_of_range", place="layer")
+    return await layer.source.get(tile_id)
+
+
+def _missing(answer: NoTile, request: TileRequest, layer: Layer, status: str) -> Reply:
+    shared: Headers = (
+        ("cache-control", f"public, max-age={layer.missing_max_age_s}"),
+        ("cache-status", status),
+        ("x-tile-source", answer.place),
+        *PUBLIC_HEADERS,
+    )
+    if layer.missing == 204:
+        return Reply(204, shared)
+    if layer.missing == "transparent":
+        etag = etag_of(TRANSPARENT_PNG)
+        shared = (("etag", etag), ("x-tile-format", "png"), *shared)
+        if request.if_none_match and etag_matches(request.if_none_match, etag):
+            return Reply(304, shared)
+        return Reply(200, (("content-type", "image/png"), *shared), TRANSPARENT_PNG)
+    body = error_body("there is no such tile", answer.cause, request.request_id)
+    return Reply(404, (("content-type", "application/json"), *shared), body)
+
+
+def _unzipped(body: bytes) -> bytes:
+    unzip = zlib.decompressobj(wbits=31)
+    try:
+        plain = unzip.decompress(body, UNZIPPED_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise DataError(f"a stored vector tile does not unzip: {error}", cause="bad_coding") from error
+    if len(plain) > UNZIPPED_BYTES_MAX:
+        raise RefusedError(f"a vector tile unzips to more than {UNZIPPED_BYTES_MAX} bytes", cause="too_large")
+    if not unzip.eof:
+        raise DataError("a stored vector tile ends too early", cause="truncated")
+    return plain

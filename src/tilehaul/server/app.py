@@ -1,0 +1,246 @@
+"""The service: one ASGI application, and the server that listens for it."""
+
+import asyncio
+import contextlib
+import errno
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import ceil
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tilehaul.errors import ConfigError, StorageError
+from tilehaul.jobs.layer import Layer
+from tilehaul.ports.clock import Clock
+from tilehaul.server.early_hits import EarlyHits, HotCache, early_protocol
+from tilehaul.server.own_hosts import OwnHosts
+from tilehaul.server.page_files import read_page_files
+from tilehaul.server.reply import to_response
+from tilehaul.server.routes import TILES_WAITING_MAX, Routes
+
+HOST_DEFAULT = "127.0.0.1"
+PORT_DEFAULT = 8080
+# Somebody looking at a map pans every few seconds; half a minute spares most of the new connections.
+KEEP_ALIVE_S = 30
+# Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
+DRAIN_S = 10.0
+BACKLOG = 2_048
+
+
+def _random_id() -> str:
+    return secrets.token_hex(8)
+
+
+class Service:
+    """The ASGI application. Made by `make_app`."""
+
+    def __init__(self, routes: Routes, early_hits: EarlyHits | None) -> None:
+        self.early_hits = early_hits
+        self._routes = routes
+
+        async def refused(request: Request, error: Exception) -> Response:
+            assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class only
+            return to_response(routes.refused(error, request), request)
+
+        self._app = Starlette(routes=routes.table(), exception_handlers={HTTPException: refused})
+        # An address with one slash more or less is another address: no redirects that cost a round trip.
+        self._app.router.redirect_slashes = False
+
+    @property
+    def tiles_waiting(self) -> int:
+        """Tile requests that wait for an answer now, those answered from memory left out."""
+        return self._routes.tiles_waiting
+
+    def drain(self) -> None:
+        """From now on `/health/ready` says no, so that a balancer sends nobody here."""
+        self._routes.draining = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def make_app(
+    layers: Sequence[Layer],
+    cache: HotCache | None,
+    *,
+    clock: Clock,
+    public_url: str = "",
+    own_hosts: Iterable[str] = (),
+    tiles_waiting_max: int = TILES_WAITING_MAX,
+    checks: Mapping[str, Callable[[], bool]] | None = None,
+    new_request_id: Callable[[], str] = _random_id,
+) -> Service:
+    """The service over `layers`.
+
+    Args:
+        cache: The memory cache the layers' sources keep their answers in; its hits are answered
+            before routing. None: no cache, nothing is answered early.
+        clock: The one the layers' `CachedSource`s have.
+        public_url: Address under which clients reach the service, for absolute URLs.
+        own_hosts: Host names that may appear in absolute URLs when there is no `public_url`.
+        tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
+        checks: Named conditions of `/health/ready`.
+        new_request_id: Names a request that brought no X-Request-Id.
+
+    Raises:
+        ConfigError: Two layers of one name, or a setting is wrong.
+    """
+    by_name: dict[str, Layer] = {}
+    for layer in layers:
+        if layer.name in by_name:
+            raise ConfigError(f"layers.{layer.name}: there are two layers of this name")
+        by_name[layer.name] = layer
+    if tiles_waiting_max < 1:
+        raise ConfigError("tiles_waiting_max must be at least 1")
+    routes = Routes(
+        layers=by_name,
+        cache=cache,
+        clock=clock,
+        own_hosts=OwnHosts(public_url, frozenset(host.lower() for host in own_hosts)),
+        pages=read_page_files(),
+        new_request_id=new_request_id,
+        checks=dict(checks or {}),
+        tiles_waiting_max=tiles_waiting_max,
+        started_s=clock.now_s(),
+    )
+    return Service(routes, EarlyHits(by_name, cache, clock.now_s) if cache is not None else None)
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn inside a loop that is not its own: no signal handlers, and it says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+
+class Server:
+    """Listens on one address for one `Service`, inside the running loop.
+
+    Args:
+        port: 0 takes a free one.
+        keep_alive_s: An idle connection is closed after this.
+        drain_s: `stop` gives requests on their way this long.
+    """
+
+    def __init__(
+        self,
+        app: Service,
+        *,
+        host: str = HOST_DEFAULT,
+        port: int = PORT_DEFAULT,
+        keep_alive_s: int = KEEP_ALIVE_S,
+        drain_s: float = DRAIN_S,
+    ) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                http=early_protocol(app.early_hits),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                headers=[("server", "tilehaul")],
+                backlog=BACKLOG,
+                timeout_keep_alive=keep_alive_s,
+                timeout_graceful_shutdown=ceil(drain_s),
+            )
+        )
+        self._running: asyncio.Task[None] | None = None
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def url(self) -> str:
+        """`http://host:port` of a started server."""
+        if self._address is None:
+            raise RuntimeError("the server has not been started")
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> tuple[str, int]:
+        """Listen. Returns the address and port really taken.
+
+        Raises:
+            ConfigError: The port is in use or not allowed, or the host is not of this machine.
+        """
+        listener = _listen(self._host, self._port)
+        self._address = listener.getsockname()[:2]
+        self._running = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
+        up = asyncio.create_task(self._uvicorn.up.wait())
+        try:
+            await asyncio.wait((up, self._running), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if self._running.done():
+            await self._running
+            raise StorageError("the server ended while it was starting")
+        return self._address
+
+    async def wait(self) -> None:
+        """Until the server has ended; raises what ended it."""
+        if self._running is not None:
+            await asyncio.shield(self._running)
+
+    async def stop(self) -> None:
+        """Take no new connection, let requests on their way end (at most `drain_s`), close. Safe twice."""
+        self._app.drain()
+        self._uvicorn.should_exit = True
+        if self._running is not None:
+            await self._running
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # Here and not later, so that a port that is taken is found out now (Linux allows two binds).
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(_why_not(host, port, error)) from error
+    except OverflowError as error:
+        listener.close()
+        raise ConfigError(f"port {port}: ports go from 0 to 65535") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: stop the other program, or choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs more rights than this user has: choose one above 1023 with --port"
+    return f"cannot listen on {host}, port {port}: {error.strerror or error}; --host names an address of this machine"

@@ -1,0 +1,235 @@
+"""Answer a tile that is in memory before the framework hears of the request.
+
+uvicorn hands each parsed request to an ASGI task, and the framework routes it; both cost more
+than looking up a tile. uvicorn lets one give it a protocol class, and this one answers GET and
+HEAD of a cached tile straight from the parser's callback. Everything it is not sure about goes
+the usual way: errors, missing tiles, HTTP/1.0, upgrades, requests with a body, requests behind
+an unfinished one on the same connection, clients that do not read.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from tilehaul.errors import TilehaulError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.serve_tile import EXTENSION_KINDS, Headers, etag_matches, render
+from tilehaul.ports.store import TileCache
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.server.reply import accepts_gzip
+
+PREFIX = b"/api/tiles/"
+
+# Columns and rows stay below 2**30.
+DIGITS_MAX = 10
+
+_KINDS = {ext.encode(): kind for ext, kind in EXTENSION_KINDS.items()}
+# A request that carries one of these is not the plain question this door answers.
+_NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+_HIT = b"cache-status: tilehaul; hit; ttl="
+
+
+class HotEntry(Protocol):
+    """One entry of a `HotCache`; `ready` is ours to fill."""
+
+    answer: Tile | NoTile
+    expires_s: float
+    ready: object | None
+
+
+class HotCache(TileCache, Protocol):
+    """A cache whose entries can be looked at, and can carry what was made of them."""
+
+    def entry(self, key: tuple[str, int, int, int], now_s: float) -> Any: ...
+
+    def hit(self, entry: Any) -> None: ...
+
+    def left_s(self, layer: str, tile_id: TileId, now_s: float) -> float | None: ...
+
+    def layer_size(self, layer: str) -> tuple[int, int]: ...
+
+
+class _Ready:
+    """The finished part of a cached tile's answers, up to the seconds it stays fresh."""
+
+    __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind")
+
+    def __init__(self, tile: Tile, layer: Layer) -> None:
+        rendition = render(tile, layer)
+        length = ("content-length", str(len(rendition.body)))
+        self.head_200 = _block(b"HTTP/1.1 200 OK\r\n", (*rendition.entity, length, *rendition.shared))
+        self.head_304 = _block(b"HTTP/1.1 304 Not Modified\r\n", rendition.shared)
+        self.body = rendition.body
+        self.etag_text = rendition.etag
+        self.etag = rendition.etag.encode()
+        self.gzipped = rendition.gzipped
+        self.kind = rendition.kind
+
+
+class EarlyHits:
+    """Finds finished answers for raw requests.
+
+    Args:
+        layers: By name. Only these are answered early.
+        cache: Where their `CachedSource`s keep what they got.
+        now_s: The cache's time.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], cache: HotCache, now_s: Callable[[], float]) -> None:
+        self._layers = {name.encode(): layer for name, layer in layers.items()}
+        self._cache = cache
+        self._now_s = now_s
+        self._tail_of: list[tuple[bytes, bytes]] | None = None
+        self._tail = b"\r\n\r\n"
+
+    def answer(
+        self,
+        url: bytes,
+        headers: list[tuple[bytes, bytes]],
+        default_headers: list[tuple[bytes, bytes]],
+        *,
+        with_body: bool,
+    ) -> bytes | None:
+        """The whole answer, ready to write; None when the request must go the usual way.
+
+        Args:
+            url: The request's target as it came, beginning with `PREFIX`.
+            headers: Names in lower case.
+            default_headers: uvicorn's own (Date, Server); a new list whenever they change.
+        """
+        parts = url[len(PREFIX) :].partition(b"?")[0].split(b"/")
+        if len(parts) != 4:
+            return None
+        name, z, x, file_name = parts
+        y, _, ext = file_name.partition(b".")
+        layer = self._layers.get(name)
+        # Digits only: int() alone would also take b"+1", b" 1" and b"1_0".
+        if layer is None or not (z.isdigit() and x.isdigit() and y.isdigit()):
+            return None
+        if len(z) > 2 or len(x) > DIGITS_MAX or len(y) > DIGITS_MAX:
+            return None
+        if_none_match, encodings = b"", b""
+        for header, value in headers:
+            if header == b"if-none-match":
+                if_none_match = if_none_match + b"," + value if if_none_match else value
+            elif header == b"accept-encoding":
+                encodings = value
+            elif header in _NOT_PLAIN:
+                return None
+        now_s = self._now_s()
+        entry: HotEntry | None = self._cache.entry((layer.name, int(z), int(x), int(y)), now_s)
+        if entry is None:
+            return None
+        ready = entry.ready
+        if not isinstance(ready, _Ready):
+            made = _make_ready(entry, layer)
+            if made is None:
+                return None
+            ready = made
+        if _KINDS.get(ext) != ready.kind:
+            return None
+        if ready.gzipped and not accepts_gzip(encodings.decode("latin-1")):
+            return None
+        if default_headers is not self._tail_of:
+            self._tail = b"\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in default_headers) + b"\r\n"
+            self._tail_of = default_headers
+        self._cache.hit(entry)
+        layer.stats.hits += 1
+        left_s = b"%d" % (entry.expires_s - now_s)
+        if if_none_match and (
+            if_none_match == ready.etag or etag_matches(if_none_match.decode("latin-1"), ready.etag_text)
+        ):
+            return b"".join((ready.head_304, left_s, self._tail))
+        if not with_body:
+            return b"".join((ready.head_200, left_s, self._tail))
+        return b"".join((ready.head_200, left_s, self._tail, ready.body))
+
+
+class EarlyHitProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `early_protocol`."""
+
+    hits: EarlyHits | None = None
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # Paths of tiles say where people look: they are never written to the access log.
+        self.access_log = False
+        self._answered = False
+
+    def on_message_begin(self) -> None:
+        self._answered = False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self.url.startswith(PREFIX) and self._answer_early():
+            self._answered = True
+            return
+        # An early answer may have armed it a moment ago; the application takes its time.
+        self._unset_keepalive_if_required()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._answered:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._answered:
+            super().on_message_complete()
+
+    def _answer_early(self) -> bool:
+        if self.hits is None or (self.cycle is not None and not self.cycle.response_complete):
+            # Answers leave in the order of the questions.
+            return False
+        if self.flow.write_paused or self.transport.is_closing():
+            # The client does not read: the application's path waits, this one would pile up answers.
+            return False
+        parser = self.parser
+        method = parser.get_method()
+        if method not in (b"GET", b"HEAD"):
+            return False
+        if parser.get_http_version() != "1.1" or not parser.should_keep_alive() or parser.should_upgrade():
+            return False
+        state = self.server_state
+        answer = self.hits.answer(self.url, self.headers, state.default_headers, with_body=method == b"GET")
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        state.total_requests += 1
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        return True
+
+
+def early_protocol(hits: EarlyHits | None) -> type[EarlyHitProtocol]:
+    """The protocol class of one server. Without `hits` it only keeps paths out of the log."""
+    return type("BoundEarlyHitProtocol", (EarlyHitProtocol,), {"hits": hits})
+
+
+def _make_ready(entry: HotEntry, layer: Layer) -> _Ready | None:
+    if isinstance(entry.answer, NoTile):
+        return None
+    try:
+        ready = _Ready(entry.answer, layer)
+    except TilehaulError:
+        # The usual way meets the same error and answers it properly.
+        return None
+    entry.ready = ready
+    return ready
+
+
+def _block(status_line: bytes, headers: Headers) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return status_line + lines.encode("latin-1") + _HIT

@@ -1,0 +1,140 @@
+/* A Leaflet layer that loads each tile with fetch(), so that the answer's headers can be shown. */
+
+const RETRIES_MAX = 3;
+const RETRY_WAIT_MS_MAX = 30000;
+
+/**
+ * What is known of one tile: `state` is loading, done, missing or failed; `place` is where the
+ * service found it (X-Tile-Source); `ms` the time until its last byte; `bytes` its size.
+ */
+function newFacts(coords) {
+  return { z: coords.z, x: coords.x, y: coords.y, state: "loading", place: "", ms: 0, bytes: 0, format: "", status: 0, cause: "" };
+}
+
+export const FetchedTiles = L.GridLayer.extend({
+  initialize(template, options) {
+    this._template = template;
+    this._known = new Map();
+    L.GridLayer.prototype.initialize.call(this, options);
+    this.on("tileunload", (event) => this._leave(event.coords, event.tile));
+  },
+
+  /** The facts and the element of the tile under a position, or null when none is shown there. */
+  tileAt(latlng) {
+    const z = this._tileZoom;
+    if (z === undefined || !this._map) return null;
+    const at = this._map.project(latlng, z).unscaleBy(this.getTileSize()).floor();
+    return this._known.get(`${z}/${at.x}/${at.y}`) ?? null;
+  },
+
+  createTile(coords, done) {
+    const cell = document.createElement("div");
+    cell.className = "tile loading";
+    const facts = newFacts(coords);
+    const label = document.createElement("span");
+    label.className = "address";
+    label.textContent = `${coords.z}/${coords.x}/${coords.y}`;
+    cell.append(label);
+    cell.facts = facts;
+    cell.stop = new AbortController();
+    // Leaflet names a tile by where it stands; `coords` has been wrapped around the globe already.
+    queueMicrotask(() => this._load(cell, facts, done, 0));
+    return cell;
+  },
+
+  _addTile(coords, container) {
+    L.GridLayer.prototype._addTile.call(this, coords, container);
+    const held = this._tiles[this._tileCoordsToKey(coords)];
+    if (held) this._known.set(`${coords.z}/${coords.x}/${coords.y}`, { facts: held.el.facts, cell: held.el });
+  },
+
+  _leave(coords, cell) {
+    cell.stop.abort();
+    clearTimeout(cell.retry);
+    if (cell.address) URL.revokeObjectURL(cell.address);
+    cell.address = "";
+    const key = `${coords.z}/${coords.x}/${coords.y}`;
+    if (this._known.get(key)?.cell === cell) this._known.delete(key);
+  },
+
+  async _load(cell, facts, done, attempt) {
+    const began = performance.now();
+    try {
+      // no-cache: the browser asks each time whether its copy is current, so the shown place is today's.
+      const answer = await fetch(L.Util.template(this._template, facts), { cache: "no-cache", signal: cell.stop.signal });
+      facts.status = answer.status;
+      facts.place = answer.headers.get("X-Tile-Source") ?? "";
+      facts.format = answer.headers.get("X-Tile-Format") ?? "";
+      if (answer.status === 200) await this._show(cell, facts, await answer.blob());
+      else if (answer.status === 404 || answer.status === 204) facts.state = "missing";
+      else await this._fail(cell, facts, answer, done, attempt);
+    } catch (error) {
+      if (cell.stop.signal.aborted) return;
+      facts.state = "failed";
+      facts.cause = error instanceof TypeError ? "service not reachable" : String(error.message ?? error);
+    }
+    if (cell.stop.signal.aborted) return;
+    facts.ms = performance.now() - began;
+    this._mark(cell, facts);
+    done(null, cell);
+    this.fire("facts", { facts });
+  },
+
+  async _show(cell, facts, blob) {
+    facts.bytes = blob.size;
+    if (!blob.type.startsWith("image/")) {
+      facts.state = "done";
+      cell.classList.add("vector");
+      return;
+    }
+    const picture = document.createElement("img");
+    picture.alt = "";
+    picture.draggable = false;
+    cell.address = URL.createObjectURL(blob);
+    picture.src = cell.address;
+    try {
+      await picture.decode();
+      cell.prepend(picture);
+      facts.state = "done";
+    } catch (error) {
+      if (cell.stop.signal.aborted) return;
+      facts.state = "failed";
+      facts.cause = "not a picture the browser can show";
+    }
+    URL.revokeObjectURL(cell.address);
+    cell.address = "";
+  },
+
+  async _fail(cell, facts, answer, done, attempt) {
+    facts.state = "failed";
+    try {
+      const told = await answer.json();
+      facts.cause = told.cause ?? "";
+    } catch (error) {
+      facts.cause = "";
+    }
+    const wait_s = Number(answer.headers.get("Retry-After"));
+    if (answer.status === 503 && wait_s > 0 && attempt < RETRIES_MAX) {
+      const wait_ms = Math.min(wait_s * 1000, RETRY_WAIT_MS_MAX);
+      cell.retry = setTimeout(() => this._load(cell, facts, done, attempt + 1), wait_ms);
+    }
+  },
+
+  _mark(cell, facts) {
+    cell.classList.remove("loading", "done", "missing", "failed");
+    cell.classList.add(facts.state);
+    cell.dataset.place = facts.place;
+    cell.querySelector(".plaque")?.remove();
+    if (facts.state !== "failed" && facts.state !== "missing") return;
+    const plaque = document.createElement("span");
+    plaque.className = "plaque";
+    if (facts.state === "failed") {
+      const status = document.createElement("b");
+      status.textContent = facts.status || "no answer";
+      plaque.append(status, facts.cause);
+    } else {
+      plaque.textContent = "no tile here";
+    }
+    cell.append(plaque);
+  },
+});

@@ -1,0 +1,70 @@
+"""From our plain `Reply` to what the framework sends."""
+
+import json
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tilehaul.errors import TilehaulError
+from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, error_body
+from tilehaul.server.statuses import cause_of, message_of, retry_after_s, status_of
+
+NO_STORE: Headers = (("cache-control", "no-store"),)
+
+# A caller's own request id is repeated only in this form: it ends up in headers and logs.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
+
+
+def to_response(reply: Reply, request: Request) -> Response:
+    """The framework's response. To HEAD: the same headers, Content-Length included, and no body."""
+    headers = dict(reply.headers)
+    body = reply.body
+    if reply.status not in (204, 304):
+        headers["content-length"] = str(len(body))
+    if request.method == "HEAD":
+        body = b""
+    return Response(body, status_code=reply.status, headers=headers)
+
+
+def json_reply(value: Any, *, status: int = 200, headers: Headers = NO_STORE) -> Reply:
+    """A JSON answer; not cached unless `headers` say otherwise."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Reply(status, (("content-type", "application/json"), *headers, *PUBLIC_HEADERS), body)
+
+
+def refusal(status: int, message: str, cause: str, request_id: str, *, headers: Headers = ()) -> Reply:
+    """An error answer in the form every error has, never cached."""
+    return Reply(
+        status,
+        (
+            ("content-type", "application/json"),
+            ("x-request-id", request_id),
+            *NO_STORE,
+            *headers,
+            *PUBLIC_HEADERS,
+        ),
+        error_body(message, cause, request_id),
+    )
+
+
+def error_reply(error: TilehaulError, request_id: str) -> Reply:
+    """The answer to a request that failed with one of our errors."""
+    wait_s = retry_after_s(error)
+    headers: Headers = () if wait_s is None else (("retry-after", str(wait_s)),)
+    return refusal(status_of(error), message_of(error), cause_of(error), request_id, headers=headers)
+
+
+def own_request_id(told: str) -> str:
+    """The caller's request id if it is harmless, else ""."""
+    return told if _REQUEST_ID.match(told) else ""
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3). No header: no."""
+    named: dict[str, bool] = {}
+    for item in accept_encoding.lower().split(","):
+        coding, _, rest = item.partition(";")
+        named[coding.strip()] = not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", rest)
+    return named.get("gzip", named.get("x-gzip", named.get("*", False)))

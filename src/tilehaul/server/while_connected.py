@@ -1,0 +1,39 @@
+"""Work for a client that may go away."""
+
+import asyncio
+from collections.abc import Coroutine
+
+from starlette.requests import Request
+
+from tilehaul.jobs.serve_tile import Reply
+
+# nginx's number for "the client closed the connection". Nobody receives it.
+STATUS_CLIENT_GONE = 499
+
+
+async def while_connected(request: Request, work: Coroutine[None, None, Reply]) -> Reply:
+    """The reply of `work`; when the client goes away first, `work` is cancelled.
+
+    Maps leave most tiles of a fast zoom unread. Without this, each of them would still be fetched.
+
+    Raises:
+        Whatever `work` raises.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return Reply(STATUS_CLIENT_GONE, ())
+    finally:
+        gone.cancel()
+        if not working.done():
+            working.cancel()
+        # Both have ended before the request does: no task outlives it, no error goes unseen.
+        await asyncio.gather(gone, working, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
