@@ -1,0 +1,224 @@
+"""Reading a directory of `{z}/{x}/{y}.{ext}`, ours or anybody's."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from tilehaul.codec.sniff import media_type_of, sniff
+from tilehaul.errors import PlanError
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.store import DeadLetter, StoreInfo
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores import journal
+from tilehaul.stores.archive_metadata import (
+    Bounds,
+    bounds_of_columns,
+    media_type_of_format,
+    parse_bounds,
+    parse_zoom,
+)
+from tilehaul.stores.mbtiles_reader import identity_of
+from tilehaul.stores.metadata_table import read_metadata
+from tilehaul.stores.record import parse_record, state_of
+from tilehaul.stores.sqlite_file import from_os, from_sqlite, open_reading
+
+# Asked for in this order after the extension that was right the last time.
+EXTENSIONS = ("png", "jpg", "jpeg", "webp", "pbf", "mvt", "avif", "gif", "tif", "tiff")
+_KNOWN = frozenset(EXTENSIONS)
+
+
+def journal_path(root: Path) -> Path:
+    return Path(f"{root}.journal")
+
+
+def tile_path(root: Path, tile_id: TileId, extension: str) -> Path:
+    """`{z}/{x}/{y}.{ext}`. `:d` lets nothing but integers into the name."""
+    return root / f"{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
+
+
+def numbers(folder: Path) -> list[int]:
+    """The sub-folders named by a plain number, ascending; none when the folder is not there. OSError."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [int(e.name) for e in entries if _plain(e.name) and e.is_dir()]
+    except FileNotFoundError:
+        return []
+    return sorted(found)
+
+
+def files(folder: Path) -> list[tuple[int, str, int]]:
+    """Row, extension and size in bytes of the tiles of one column, ascending. OSError.
+
+    Empty files are no tiles. Of two extensions of a row, the one `EXTENSIONS` names first counts.
+    """
+    best: dict[int, tuple[int, str, int]] = {}
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return []
+    with entries:
+        for entry in entries:
+            stem, _, extension = entry.name.rpartition(".")
+            if extension not in _KNOWN or not _plain(stem) or not entry.is_file():
+                continue
+            size_bytes = entry.stat().st_size
+            row, rank = int(stem), EXTENSIONS.index(extension)
+            if size_bytes and (row not in best or rank < best[row][0]):
+                best[row] = (rank, extension, size_bytes)
+    return [(row, extension, size) for row, (_, extension, size) in sorted(best.items())]
+
+
+def walk(root: Path) -> Iterator[tuple[TileId, str, int]]:
+    """Id, extension and size of every tile, in tile order; holds one column at a time. OSError."""
+    for zoom in numbers(root):
+        if zoom > ZOOM_MAX:
+            continue
+        for column in numbers(root / str(zoom)):
+            for row, extension, size_bytes in files(root / str(zoom) / str(column)):
+                yield TileId(zoom, column, row), extension, size_bytes
+
+
+def _plain(name: str) -> bool:
+    """ASCII digits without a leading zero: `007` is no row of ours, nor is an Arabic digit."""
+    return name.isascii() and name.isdigit() and len(name) <= 10 and (name == "0" or name[0] != "0")
+
+
+class DirectoryReader:
+    """Blocking reads, used by one thread; the journal is opened only when it is needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._likely = EXTENSIONS[0]
+
+    def get(self, tile_id: TileId) -> Tile | NoTile:
+        if tile_id.z <= ZOOM_MAX:
+            for extension in (self._likely, *(e for e in EXTENSIONS if e != self._likely)):
+                body = self._read(tile_path(self.root, tile_id, extension))
+                if body:
+                    self._likely = extension
+                    return Tile(tile_id, body, sniff(body) or media_type_of(extension), "store")
+        return NoTile(tile_id, "not_stored", "store")
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            if not self.root.is_dir():
+                raise PlanError(f"{self.root}: no such folder") from None
+            return b""
+        except OSError as error:
+            raise from_os(error, path, "reading") from error
+
+    def tile_ids(self) -> Iterator[TileId]:
+        for tile_id, _, _ in self._walk():
+            yield tile_id
+
+    def _walk(self) -> Iterator[tuple[TileId, str, int]]:
+        if not self.root.is_dir():
+            raise PlanError(f"{self.root}: no such folder")
+        try:
+            yield from walk(self.root)
+        except OSError as error:
+            raise from_os(error, self.root, "reading") from error
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        after: TileId | None = None
+        while page := self._dead_page(after):
+            yield from page
+            after = page[-1].tile_id
+
+    def _dead_page(self, after: TileId | None) -> list[DeadLetter]:
+        path = journal_path(self.root)
+        if not path.exists():
+            return []
+        connection = open_reading(path)
+        try:
+            return journal.dead_page(connection, after)
+        except apsw.Error as error:
+            raise from_sqlite(error, path, "reading") from error
+        finally:
+            connection.close(force=True)
+
+    def describe(self) -> StoreInfo:
+        """Walks the folders; `bytes` is the sum of the tiles' sizes."""
+        metadata, absent, dead = self._journal()
+        by_zoom: dict[int, int] = {}
+        size_bytes = 0
+        for tile_id, _, tile_bytes in self._walk():
+            by_zoom[tile_id.z] = by_zoom.get(tile_id.z, 0) + 1
+            size_bytes += tile_bytes
+        return StoreInfo(
+            location=str(self.root),
+            kind="directory",
+            tiles=sum(by_zoom.values()),
+            absent=absent,
+            dead=dead,
+            bytes=size_bytes,
+            state=state_of(parse_record(metadata, str(self.root)), dead=dead),
+            metadata=metadata,
+            tiles_by_zoom=by_zoom,
+        )
+
+    def source_info(self) -> SourceInfo:
+        """From the journal's metadata; what is missing there, from the names and the first tile."""
+        metadata, _, _ = self._journal()
+        if not self.root.is_dir():
+            raise PlanError(f"{self.root}: no such folder")
+        try:
+            zooms = [zoom for zoom in numbers(self.root) if zoom <= ZOOM_MAX]
+            first = next(walk(self.root), None)
+            bounds = parse_bounds(metadata.get("bounds", ""))
+            if bounds is None and zooms:
+                bounds = column_bounds(self.root, zooms[-1])
+        except OSError as error:
+            raise from_os(error, self.root, "reading") from error
+        media_type = media_type_of_format(metadata.get("format", ""))
+        if first is not None and not media_type:
+            tile = self.get(first[0])
+            media_type = tile.media_type if isinstance(tile, Tile) else ""
+        lowest, highest = parse_zoom(metadata.get("minzoom")), parse_zoom(metadata.get("maxzoom"))
+        return SourceInfo(
+            name=metadata.get("name") or self.root.name,
+            identity=identity_of("directory", self.root),
+            media_type=media_type,
+            zoom_min=lowest if lowest is not None else min(zooms, default=0),
+            zoom_max=highest if highest is not None else max(zooms, default=ZOOM_MAX),
+            bounds_deg=bounds or WORLD_DEG,
+            attribution=metadata.get("attribution", ""),
+            description=metadata.get("description", ""),
+        )
+
+    def _journal(self) -> tuple[dict[str, str], int, int]:
+        """Metadata, absent and dead; nothing for a directory that is not ours."""
+        path = journal_path(self.root)
+        if not path.exists():
+            return {}, 0, 0
+        connection = open_reading(path)
+        try:
+            has_metadata = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'metadata'").get
+            if not has_metadata:
+                return {}, 0, 0
+            return read_metadata(connection), *journal.counts(connection)
+        except apsw.Error as error:
+            raise from_sqlite(error, path, "reading") from error
+        finally:
+            connection.close(force=True)
+
+    def release(self) -> None:
+        """Nothing stays open between calls."""
+
+
+def column_bounds(root: Path, zoom: int) -> Bounds | None:
+    """The box of one zoom's tiles, in degrees: all columns, and the rows of all of them. OSError."""
+    columns = numbers(root / str(zoom))
+    rows = [row for column in columns for row, _, _ in _ends(files(root / str(zoom) / str(column)))]
+    if not rows:
+        return None
+    return bounds_of_columns(zoom, (columns[0], columns[-1]), (min(rows), max(rows)))
+
+
+def _ends(column: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+    return [column[0], column[-1]] if column else []

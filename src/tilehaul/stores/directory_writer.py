@@ -1,0 +1,277 @@
+"""Writing a directory of tiles: whole files first, then the journal beside it."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tilehaul.codec.sniff import extension_of, media_type_of
+from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State
+from tilehaul.ports.tile import Tile
+from tilehaul.stores import journal
+from tilehaul.stores.archive_metadata import completed_metadata, merged
+from tilehaul.stores.directory_reader import EXTENSIONS, column_bounds, journal_path, numbers, walk
+from tilehaul.stores.directory_tree import DirectoryTree
+from tilehaul.stores.free_space import check_free
+from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
+from tilehaul.stores.metadata_table import read_metadata, write_metadata
+from tilehaul.stores.record import (
+    PREFIX,
+    StoreRecord,
+    completed,
+    decide_begin,
+    job_name,
+    parse_record,
+    record_rows,
+    reopened,
+)
+from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.writer_lock import WriterLock
+
+# Files without a journal row count as done: a job was complete before, or the operator forced it.
+TRUSTED = PREFIX + "trusted"
+# A writer is at work; found by the next one, it means that the last did not end cleanly.
+WRITING = PREFIX + "writing"
+
+
+class DirectoryWriter:
+    """Blocking writes to one directory, used by one thread at a time.
+
+    Order of a commit: bodies under temporary names, synced; names; folders synced; journal. A crash
+    at any point leaves whole files only, and a file without its journal row is fetched again.
+    """
+
+    def __init__(self, root: Path, *, durability: Durability, free_bytes_min: int) -> None:
+        self.root = root
+        self._path = journal_path(root)
+        self._durability: Durability = durability
+        self._free_bytes_min = free_bytes_min
+        self._lock = WriterLock(root)
+        self._tree = DirectoryTree(root, sync=durability == "full")
+        self._file: WritableFile | None = None
+        self._job: JobKey | None = None
+        self._record: StoreRecord | None = None
+        self._prepared = False
+        self._trusted = False
+        self._broken = False
+
+    def begin(self, job: JobKey, *, force_source: bool) -> bool:
+        self._lock.take_once()
+        try:
+            metadata = self._read_journal()
+            with self._translated("reading"):
+                has_tiles = next(walk(self.root), None) is not None
+            record = decide_begin(
+                parse_record(metadata, str(self.root)),
+                job,
+                has_tiles=has_tiles,
+                force_source=force_source,
+                location=str(self.root),
+            )
+            self._job, self._record, self._prepared = job, record, False
+            self._trusted = TRUSTED in metadata or (PREFIX + "source" not in metadata and has_tiles)
+            if job_name(job) in record.completed:
+                return True
+            self._prepare(job, record)
+        except BaseException:
+            self.close()
+            raise
+        return False
+
+    def _read_journal(self) -> dict[str, str]:
+        """The journal's metadata, without making a journal."""
+        if self.root.exists() and not self.root.is_dir():
+            raise StorageError(f"{self.root} is a file, not a folder: choose another name")
+        if not self._path.exists():
+            return {}
+        if self._file is None:
+            self._file = WritableFile(self._path, durability=self._durability)
+        self._file.adopt()
+        tables = self._file.tables()
+        if not tables:
+            return {}
+        if "metadata" not in tables:
+            raise PlanError(f"{self._path} is no journal of tilehaul: move it away")
+        with self._file.translated("reading"):
+            return read_metadata(self._file.connection)
+
+    def _prepare(self, job: JobKey, record: StoreRecord) -> None:
+        with self._translated("making"):
+            self.root.mkdir(parents=True, exist_ok=True)
+        check_free(self.root, self._free_bytes_min)
+        if self._file is None:
+            self._file = WritableFile(self._path, durability=self._durability)
+        file = self._file
+        file.prepare()
+        if "metadata" not in file.tables():
+            with file.transaction() as connection:
+                connection.execute(METADATA_SCHEMA)
+        with file.transaction() as connection:
+            journal.create_journal(connection)
+            before = read_metadata(connection)
+            after = merged(before, dict(job.metadata)) | record_rows(record)
+            marks = {WRITING: "1", TRUSTED: "1" if self._trusted else ""}
+            write_metadata(connection, before, after | marks)
+        if WRITING in before:
+            self._sweep(file)
+        with self._translated("syncing"):
+            self._tree.sync_folders({self.root, self.root.parent})
+        self._record = record
+        self._prepared = True
+
+    def _sweep(self, file: WritableFile) -> None:
+        """After a crash: temporary files go, and of two extensions of a tile the one not journalled."""
+        with self._translated("sweeping"):
+            for tile_id, extensions in self._tree.sweep():
+                kept = self._noted(file, [tile_id]).get(tile_id)
+                keep = kept[1] if kept is not None and kept[1] in extensions else ""
+                if not keep and self._trusted:
+                    keep = extensions[0]
+                self._tree.remove(tile_id, [other for other in extensions if other != keep])
+
+    def _noted(self, file: WritableFile, tile_ids: Iterable[TileId]) -> dict[TileId, tuple[int, str]]:
+        """State number and extension of the ids that have a journal row."""
+        with file.translated("reading"):
+            if not journal.has_journal(file.connection):
+                return {}
+            notes = journal.journalled(file.connection, journal.keys_by_zoom(tile_ids))
+        return {
+            TileId(zoom, key >> journal.KEY_BITS, key & journal.KEY_MASK): note
+            for zoom, found in notes.items()
+            for key, note in found.items()
+        }
+
+    def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        """A tile journalled as done whose file is gone or empty is pending again."""
+        noted = {} if self._file is None else self._noted(self._file, tile_ids)
+        return [self._state(tile_id, noted.get(tile_id)) for tile_id in tile_ids]
+
+    def _state(self, tile_id: TileId, note: tuple[int, str] | None) -> State | None:
+        if note is None:
+            return "done" if self._trusted and self._tree.find(tile_id) else None
+        state = journal.STATES[note[0]]
+        if state == "done" and not self._tree.has(tile_id, note[1]):
+            return None
+        return state
+
+    def commit(self, outcomes: Sequence[Outcome]) -> None:
+        if self._broken:
+            raise StorageError(
+                f"{self.root}: a write failed before; run again to resume from the last commit"
+            )
+        if not self._prepared:
+            if self._job is None or self._record is None:
+                raise PlanError(f"{self.root}: nothing was begun")
+            self._prepare(self._job, reopened(self._record, self._job))
+        check_free(self.root, self._free_bytes_min)
+        for run in journal.distinct_runs(outcomes):
+            self._commit_run(self._opened(), run)
+
+    def _commit_run(self, file: WritableFile, run: Sequence[Outcome]) -> None:
+        noted = self._noted(file, [outcome.tile_id for outcome in run])
+        tiles = [(tile, _extension(tile)) for tile in journal.tiles_of(run)]
+        details = {tile.tile_id: extension for tile, extension in tiles}
+        stale: list[tuple[TileId, list[str]]] = []
+        for outcome in run:
+            note = noted.get(outcome.tile_id)
+            if isinstance(outcome, DeadLetter):
+                details[outcome.tile_id] = note[1] if note is not None and note[0] != journal.ABSENT else ""
+                continue
+            old = self._old_extensions(outcome.tile_id, note)
+            gone = [extension for extension in old if extension != details.get(outcome.tile_id)]
+            if gone:
+                stale.append((outcome.tile_id, gone))
+        with self._translated("writing", fatal=True):
+            touched = self._tree.write(tiles)
+            for tile_id, extensions in stale:
+                touched |= self._tree.remove(tile_id, extensions)
+            self._tree.sync_folders(touched)
+        with file.transaction() as connection:
+            journal.write_outcomes(connection, run, journal_done=True, details=details)
+
+    def _old_extensions(self, tile_id: TileId, note: tuple[int, str] | None) -> list[str]:
+        if note is not None and note[0] != journal.ABSENT and note[1]:
+            return [note[1]]
+        return self._tree.find(tile_id) if self._trusted else []
+
+    def finish(self, *, complete: bool) -> None:
+        if self._job is None or self._record is None or not self._prepared:
+            return
+        file = self._opened()
+        record = completed(self._record, self._job) if complete else self._record
+        with self._translated("reading"):
+            zooms = numbers(self.root)
+            bounds = column_bounds(self.root, zooms[-1]) if zooms else None
+            first = next(walk(self.root), None)
+        with file.transaction() as connection:
+            before = read_metadata(connection)
+            after = completed_metadata(
+                before,
+                name=self.root.name,
+                zooms=(zooms[0], zooms[-1]) if zooms else None,
+                bounds=bounds,
+                media_type=media_type_of(first[1]) if first else "",
+            )
+            after |= record_rows(record)
+            settled = complete and not record.unfinished and not journal.has_dead(connection)
+            if settled:
+                journal.drop_journal(connection)
+                after[TRUSTED] = "1"
+                self._trusted = True
+            write_metadata(connection, before, after | {WRITING: ""})
+        if settled:
+            with file.translated("closing"):
+                file.connection.execute("VACUUM")
+        self._record = record
+        self._prepared = False
+        file.checkpoint()
+
+    def seal(self) -> None:
+        if self._file is not None:
+            self._file.seal()
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                try:
+                    self._say_clean(file)
+                    file.seal()
+                finally:
+                    file.close()
+        except DataError:
+            # A damaged journal was told of when it was opened; here it only has to be let go.
+            pass
+        finally:
+            self._prepared = False
+            self._lock.release()
+
+    def _say_clean(self, file: WritableFile) -> None:
+        if self._prepared and not self._broken and not file.broken:
+            with file.transaction() as connection:
+                connection.execute("DELETE FROM metadata WHERE name = ?", (WRITING,))
+
+    def _opened(self) -> WritableFile:
+        if self._file is None:
+            raise PlanError(f"{self.root}: nothing was begun")
+        return self._file
+
+    @contextmanager
+    def _translated(self, doing: str, *, fatal: bool = False) -> Iterator[None]:
+        """Turn the system's errors into ours; after a `fatal` one the directory is not written again."""
+        try:
+            yield
+        except OSError as error:
+            self._broken = self._broken or fatal
+            raise from_os(error, Path(os.fsdecode(error.filename or self.root)), doing) from error
+
+
+def _extension(tile: Tile) -> str:
+    extension: str = extension_of(tile.media_type)
+    if extension not in EXTENSIONS:
+        raise DataError(
+            f"tile {tile.tile_id}: a directory has no file name for {tile.media_type!r}", cause="mistyped"
+        )
+    return extension

@@ -1,0 +1,176 @@
+"""The journal tables: what became of each tile, inside an MBTiles file or beside a directory.
+
+`tilehaul_outcome(z, x, y)` is in the XYZ scheme. A store that keeps the tiles in the same file
+journals only `absent` and `dead`; its own rows say `done`.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import apsw
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import DeadLetter, Outcome, State
+from tilehaul.ports.tile import NoTile, Tile
+
+# Column and row in one number: 30 bits each reach zoom 30.
+KEY_BITS = 30
+KEY_MASK = (1 << KEY_BITS) - 1
+# A dead letter's text is for a person; an origin's novel is not kept.
+MESSAGE_CHARS_MAX = 1000
+# Rows read at a time when walking; each read is a transaction of its own, so a walk blocks no one.
+PAGE_ROWS = 2048
+
+STATES: dict[int, State] = {1: "done", 2: "absent", 3: "dead"}
+DONE, ABSENT, DEAD = STATES
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tilehaul_outcome (
+  z INTEGER NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL,
+  state INTEGER NOT NULL, detail TEXT NOT NULL,
+  PRIMARY KEY (z, x, y)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tilehaul_dead_letter (
+  z INTEGER NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL,
+  cause TEXT NOT NULL, attempts INTEGER NOT NULL,
+  url TEXT NOT NULL, message TEXT NOT NULL, body_head BLOB NOT NULL,
+  PRIMARY KEY (z, x, y)
+);
+"""
+
+
+def create_journal(connection: apsw.Connection) -> None:
+    connection.execute(_SCHEMA)
+
+
+def drop_journal(connection: apsw.Connection) -> None:
+    connection.execute("DROP TABLE IF EXISTS tilehaul_outcome; DROP TABLE IF EXISTS tilehaul_dead_letter")
+
+
+def has_journal(connection: apsw.Connection) -> bool:
+    rows = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tilehaul_outcome'")
+    return rows.fetchone() is not None
+
+
+def distinct_runs(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Outcome]]:
+    """Cut a batch where a tile comes again, so that the later outcome can be written after the earlier."""
+    if len({outcome.tile_id for outcome in outcomes}) == len(outcomes):
+        yield outcomes
+        return
+    run: dict[TileId, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.tile_id in run:
+            yield list(run.values())
+            run = {}
+        run[outcome.tile_id] = outcome
+    yield list(run.values())
+
+
+def write_outcomes(
+    connection: apsw.Connection,
+    outcomes: Sequence[Outcome],
+    *,
+    journal_done: bool,
+    details: Mapping[TileId, str] = MappingProxyType({}),
+) -> None:
+    """Journal outcomes of different tiles.
+
+    Args:
+        connection: In a transaction.
+        outcomes: At most one for each tile.
+        journal_done: Write rows for done tiles, with their `details`. Otherwise the tiles' own rows
+            say that they are done, and an earlier absence or dead letter has only to go.
+        details: What a directory notes of done and dead tiles: the extension kept.
+    """
+    dead: list[DeadLetter] = []
+    alive: list[tuple[int, int, int]] = []
+    unnoted: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int, int, str]] = []
+    for outcome in outcomes:
+        tile_id = outcome.tile_id
+        z, x, y = address = (tile_id.z, tile_id.x, tile_id.y)
+        if isinstance(outcome, DeadLetter):
+            dead.append(outcome)
+            rows.append((z, x, y, DEAD, details.get(tile_id, "")))
+            continue
+        alive.append(address)
+        if isinstance(outcome, NoTile):
+            rows.append((z, x, y, ABSENT, outcome.cause))
+        elif journal_done:
+            rows.append((z, x, y, DONE, details[tile_id]))
+        else:
+            unnoted.append(address)
+    connection.executemany("DELETE FROM tilehaul_dead_letter WHERE z = ? AND x = ? AND y = ?", alive)
+    connection.executemany("DELETE FROM tilehaul_outcome WHERE z = ? AND x = ? AND y = ?", unnoted)
+    connection.executemany("INSERT OR REPLACE INTO tilehaul_outcome VALUES (?, ?, ?, ?, ?)", rows)
+    connection.executemany(
+        "INSERT OR REPLACE INTO tilehaul_dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_dead_row, dead)
+    )
+
+
+def _dead_row(letter: DeadLetter) -> tuple[int, int, int, str, int, str, str, bytes]:
+    z, x, y = letter.tile_id.z, letter.tile_id.x, letter.tile_id.y
+    message = letter.message[:MESSAGE_CHARS_MAX]
+    return (z, x, y, letter.cause, letter.attempts, letter.url, message, letter.body_head)
+
+
+def keys_by_zoom(tile_ids: Iterable[TileId]) -> dict[int, "array[int]"]:
+    """`x << 30 | y` of the ids, zoom by zoom."""
+    keys: dict[int, array[int]] = {}
+    for tile_id in tile_ids:
+        zoom = keys.get(tile_id.z)
+        if zoom is None:
+            zoom = keys[tile_id.z] = array("q")
+        zoom.append(tile_id.x << KEY_BITS | tile_id.y)
+    return keys
+
+
+def journalled(
+    connection: apsw.Connection, keys: Mapping[int, "array[int]"]
+) -> dict[int, dict[int, tuple[int, str]]]:
+    """State number and detail by zoom and key, one query a zoom; pending tiles are left out."""
+    query = (
+        "SELECT c.value, t.state, t.detail FROM carray(?2) AS c CROSS JOIN tilehaul_outcome AS t "
+        "ON t.z = ?1 AND t.x = c.value >> 30 AND t.y = c.value & ?3"
+    )
+    return {
+        zoom: {
+            key: (state, detail)
+            for key, state, detail in connection.execute(query, (zoom, apsw.carray(values), KEY_MASK))
+        }
+        for zoom, values in keys.items()
+    }
+
+
+def counts(connection: apsw.Connection) -> tuple[int, int]:
+    """How many tiles are absent and how many dead; (0, 0) without a journal."""
+    if not has_journal(connection):
+        return 0, 0
+    rows = connection.execute("SELECT state, count(*) FROM tilehaul_outcome GROUP BY state")
+    by_state = {row[0]: int(row[1]) for row in rows}
+    return by_state.get(ABSENT, 0), by_state.get(DEAD, 0)
+
+
+def has_dead(connection: apsw.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM tilehaul_dead_letter LIMIT 1").fetchone() is not None
+
+
+def dead_page(connection: apsw.Connection, after: TileId | None) -> list[DeadLetter]:
+    """The next dead letters in tile order, at most `PAGE_ROWS`."""
+    if not has_journal(connection):
+        return []
+    start = (-1, -1, -1) if after is None else (after.z, after.x, after.y)
+    rows = connection.execute(
+        "SELECT z, x, y, cause, attempts, url, message, body_head FROM tilehaul_dead_letter "
+        "WHERE (z, x, y) > (?, ?, ?) ORDER BY z, x, y LIMIT ?",
+        (*start, PAGE_ROWS),
+    )
+    return [
+        DeadLetter(TileId(z, x, y), cause, attempts, url, message, body_head)
+        for z, x, y, cause, attempts, url, message, body_head in rows
+    ]
+
+
+def tiles_of(outcomes: Iterable[Outcome]) -> list[Tile]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Tile)]

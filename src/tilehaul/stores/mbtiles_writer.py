@@ -1,0 +1,256 @@
+"""Writing an MBTiles 1.3 file: tiles and journal in one file and one transaction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from tilehaul.codec.sniff import sniff
+from tilehaul.errors import DataError, PlanError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import JobKey, Outcome, State
+from tilehaul.ports.tile import NoTile
+from tilehaul.stores import journal
+from tilehaul.stores.archive_metadata import bounds_text, completed_metadata, format_of, merged
+from tilehaul.stores.atomic_file import sync_folder
+from tilehaul.stores.free_space import check_free
+from tilehaul.stores.mbtiles_reader import tile_bounds, zoom_range
+from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
+from tilehaul.stores.metadata_table import read_metadata, write_metadata
+from tilehaul.stores.record import (
+    StoreRecord,
+    completed,
+    decide_begin,
+    job_name,
+    parse_record,
+    record_rows,
+    reopened,
+)
+from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.writer_lock import WriterLock
+
+# "MPBX" (MBTiles 1.3, "Database"; registered in SQLite's magic.txt).
+APPLICATION_ID = 0x4D504258
+
+_SCHEMA = """
+CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB);
+CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row);
+"""
+_PUT = "INSERT OR REPLACE INTO tiles (zoom_level, tile_column, tile_row, tile_data) VALUES (?, ?, ?, ?)"
+_DROP = "DELETE FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
+_KEPT = (
+    "SELECT c.value FROM carray(?2) AS c CROSS JOIN tiles AS t ON t.zoom_level = ?1 "
+    "AND t.tile_column = c.value >> 30 "
+    "AND t.tile_row = ?3 - (c.value & ?4)"
+)
+
+
+class MbtilesWriter:
+    """Blocking writes to one file over one connection, used by one thread at a time."""
+
+    def __init__(self, path: Path, *, durability: Durability, free_bytes_min: int) -> None:
+        self.path = path
+        self._durability: Durability = durability
+        self._free_bytes_min = free_bytes_min
+        self._lock = WriterLock(path)
+        self._file: WritableFile | None = None
+        self._job: JobKey | None = None
+        self._record: StoreRecord | None = None
+        self._prepared = False
+        self._has_format = False
+
+    def begin(self, job: JobKey, *, force_source: bool) -> bool:
+        self._lock.take_once()
+        try:
+            if self._file is None:
+                self._file = WritableFile(self.path, durability=self._durability)
+            record = self._decide(self._file, job, force_source=force_source)
+            self._file.adopt()
+            self._job, self._record, self._prepared = job, record, False
+            if job_name(job) in record.completed:
+                return True
+            self._prepare(self._file, job, record)
+        except BaseException:
+            self.close()
+            raise
+        return False
+
+    def _decide(self, file: WritableFile, job: JobKey, *, force_source: bool) -> StoreRecord:
+        tables = file.tables()
+        if not tables:
+            return decide_begin(
+                None, job, has_tiles=False, force_source=force_source, location=str(self.path)
+            )
+        if not {"tiles", "metadata"} <= tables.keys():
+            raise PlanError(
+                f"{self.path} is an SQLite file but not an MBTiles (no tables tiles, metadata): "
+                "choose another name"
+            )
+        if tables["tiles"] != "table":
+            raise PlanError(
+                f"{self.path} keeps equal tiles once (tiles is a view): tilehaul reads it but "
+                "cannot add to it; copy it into a new file first"
+            )
+        with file.translated("reading"):
+            metadata = read_metadata(file.connection)
+            has_tiles = file.connection.execute("SELECT 1 FROM tiles LIMIT 1").fetchone() is not None
+        old_format = metadata.get("format", "")
+        new_format = format_of(dict(job.metadata).get("format", old_format))
+        if has_tiles and old_format and (old_format == "pbf") != (new_format == "pbf"):
+            raise PlanError(f"{self.path} holds {old_format} tiles; {new_format} cannot be added to them")
+        record = parse_record(metadata, str(self.path))
+        return decide_begin(
+            record, job, has_tiles=has_tiles, force_source=force_source, location=str(self.path)
+        )
+
+    def _prepare(self, file: WritableFile, job: JobKey, record: StoreRecord) -> None:
+        """Make the file ready for commits of `job`, in one transaction."""
+        check_free(self.path.parent, self._free_bytes_min)
+        fresh = not file.tables()
+        file.prepare(application_id=APPLICATION_ID)
+        with file.transaction() as connection:
+            if fresh:
+                connection.execute(METADATA_SCHEMA + _SCHEMA)
+            else:
+                self._ensure_index(connection)
+            journal.create_journal(connection)
+            before = read_metadata(connection)
+            metadata = merged(_with_bounds(connection, before), dict(job.metadata)) | record_rows(record)
+            write_metadata(connection, before, metadata)
+            self._has_format = bool(metadata.get("format"))
+        if fresh:
+            try:
+                sync_folder(self.path.parent)
+            except OSError as error:
+                raise from_os(error, self.path.parent, "syncing") from error
+        self._record = record
+        self._prepared = True
+
+    def _ensure_index(self, connection: apsw.Connection) -> None:
+        for _, name, unique, *_ in connection.execute("PRAGMA index_list(tiles)").fetchall():
+            columns = {row[2] for row in connection.execute(f'PRAGMA index_info("{name}")')}
+            if unique and columns == {"zoom_level", "tile_column", "tile_row"}:
+                return
+        try:
+            connection.execute(
+                "CREATE UNIQUE INDEX tilehaul_tile_index ON tiles (zoom_level, tile_column, tile_row)"
+            )
+        except apsw.ConstraintError as error:
+            raise PlanError(
+                f"{self.path} has several tiles at one address: tilehaul reads it but cannot add to it"
+            ) from error
+
+    def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        file = self._opened()
+        keys = journal.keys_by_zoom(tile_ids)
+        with file.translated("reading"):
+            connection = file.connection
+            if not file.tables():
+                return [None] * len(tile_ids)
+            kept = {
+                zoom: {
+                    row[0]
+                    for row in connection.execute(
+                        _KEPT, (zoom, apsw.carray(values), (1 << zoom) - 1, journal.KEY_MASK)
+                    )
+                }
+                for zoom, values in keys.items()
+            }
+            noted = journal.journalled(connection, keys) if journal.has_journal(connection) else {}
+        answer: list[State | None] = []
+        for tile_id in tile_ids:
+            key = tile_id.x << journal.KEY_BITS | tile_id.y
+            # The journal speaks last: a tile kept from before may have died when it was fetched anew.
+            note = noted[tile_id.z].get(key) if noted else None
+            if note is not None:
+                answer.append(journal.STATES[note[0]])
+            else:
+                answer.append("done" if key in kept[tile_id.z] else None)
+        return answer
+
+    def commit(self, outcomes: Sequence[Outcome]) -> None:
+        file = self._opened()
+        self._reopen(file)
+        check_free(self.path.parent, self._free_bytes_min)
+        with file.transaction() as connection:
+            for run in journal.distinct_runs(outcomes):
+                tiles = journal.tiles_of(run)
+                connection.executemany(
+                    _PUT,
+                    [(t.tile_id.z, t.tile_id.x, _tms_row(t.tile_id), t.body) for t in tiles],
+                )
+                gone = [o.tile_id for o in run if isinstance(o, NoTile)]
+                connection.executemany(_DROP, [(g.z, g.x, _tms_row(g)) for g in gone])
+                journal.write_outcomes(connection, run, journal_done=False)
+                if tiles and not self._has_format:
+                    name = format_of(tiles[0].media_type)
+                    connection.execute("INSERT INTO metadata (name, value) VALUES ('format', ?)", (name,))
+                    self._has_format = True
+
+    def _reopen(self, file: WritableFile) -> None:
+        """A job that was complete, or finished a moment ago, writes again: it is unfinished again."""
+        if self._prepared:
+            return
+        if self._job is None or self._record is None:
+            raise PlanError(f"{self.path}: nothing was begun")
+        self._prepare(file, self._job, reopened(self._record, self._job))
+
+    def finish(self, *, complete: bool) -> None:
+        file = self._opened()
+        if self._job is None or self._record is None or not self._prepared:
+            return
+        record = completed(self._record, self._job) if complete else self._record
+        with file.transaction() as connection:
+            before = read_metadata(connection)
+            zooms = zoom_range(connection)
+            first = connection.execute("SELECT tile_data FROM tiles LIMIT 1").get
+            metadata = completed_metadata(
+                before,
+                name=self.path.stem,
+                zooms=zooms,
+                bounds=tile_bounds(connection, zooms[1]) if zooms else None,
+                media_type=sniff(first) if isinstance(first, bytes) else "",
+            )
+            write_metadata(connection, before, metadata | record_rows(record))
+            if complete and not record.unfinished and not journal.has_dead(connection):
+                journal.drop_journal(connection)
+        self._record = record
+        self._prepared = False
+        file.checkpoint()
+
+    def seal(self) -> None:
+        if self._file is not None:
+            self._file.seal()
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                try:
+                    file.seal()
+                finally:
+                    file.close()
+        except DataError:
+            # A damaged file was told of when it was opened; here it only has to be let go.
+            pass
+        finally:
+            self._lock.release()
+
+    def _opened(self) -> WritableFile:
+        if self._file is None:
+            raise PlanError(f"{self.path}: nothing was begun")
+        return self._file
+
+
+def _tms_row(tile_id: TileId) -> int:
+    """MBTiles counts rows from the south."""
+    return (1 << tile_id.z) - 1 - tile_id.y
+
+
+def _with_bounds(connection: apsw.Connection, metadata: dict[str, str]) -> dict[str, str]:
+    """The metadata with bounds of the tiles that are there, so that a job's bounds widen them."""
+    zooms = zoom_range(connection)
+    if "bounds" in metadata or zooms is None:
+        return metadata
+    bounds = tile_bounds(connection, zooms[1])
+    return metadata if bounds is None else metadata | {"bounds": bounds_text(bounds)}

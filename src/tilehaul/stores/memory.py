@@ -1,0 +1,206 @@
+"""A store in memory, bounded by bytes: for tests, notebooks and the bench. Nothing survives the process."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from tilehaul.errors import PlanError, StorageError
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.archive_metadata import (
+    Bounds,
+    bounds_of_columns,
+    completed_metadata,
+    media_type_of_format,
+    merged,
+    parse_bounds,
+    parse_zoom,
+)
+from tilehaul.stores.record import (
+    StoreRecord,
+    completed,
+    decide_begin,
+    job_name,
+    record_rows,
+    reopened,
+    state_of,
+)
+
+BYTES_MAX = 256 * 1024 * 1024
+# What a tile costs besides its body: id, values and dictionary slots, measured with CPython 3.11.
+TILE_OVERHEAD_BYTES = 400
+
+
+class MemoryStore:
+    """`JobStore` and `TileArchive` in a dictionary, with the same rules as the durable stores.
+
+    It outlives `close`: a second job may go on with it, as with a file.
+
+    Args:
+        name: What reports call it.
+        bytes_max: Bodies and their overhead together; a commit beyond it raises StorageError and
+            changes nothing.
+    """
+
+    def __init__(self, name: str = "memory", *, bytes_max: int = BYTES_MAX) -> None:
+        self.name = name
+        self.bytes_max = bytes_max
+        self._tiles: dict[TileId, Tile] = {}
+        self._bytes = 0
+        self._notes: dict[TileId, NoTile | DeadLetter] = {}
+        self._metadata: dict[str, str] = {}
+        self._record: StoreRecord | None = None
+        self._job: JobKey | None = None
+        self._writing = False
+
+    # Writing
+
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
+        record = decide_begin(
+            self._record,
+            job,
+            has_tiles=bool(self._tiles),
+            force_source=force_source,
+            location=self.name,
+        )
+        self._job, self._record = job, record
+        self._writing = job_name(job) not in record.completed
+        if self._writing:
+            self._metadata = merged(self._metadata, dict(job.metadata))
+        return not self._writing
+
+    async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        self._begun()
+        return [self._state(tile_id) for tile_id in tile_ids]
+
+    def _state(self, tile_id: TileId) -> State | None:
+        note = self._notes.get(tile_id)
+        if note is None:
+            return "done" if tile_id in self._tiles else None
+        return "dead" if isinstance(note, DeadLetter) else "absent"
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> None:
+        job, record = self._begun()
+        latest = {outcome.tile_id: outcome for outcome in outcomes}
+        # A dead letter keeps the bytes an earlier outcome of the same batch brought.
+        bodies = {o.tile_id: o for o in outcomes if not isinstance(o, DeadLetter)}
+        grown = self._bytes + sum(_cost(new) - _cost(self._tiles.get(i)) for i, new in bodies.items())
+        if grown > self.bytes_max:
+            raise StorageError(
+                f"{self.name}: full, {grown} bytes needed and {self.bytes_max} allowed (bytes_max)"
+            )
+        if not self._writing:
+            self._record = reopened(record, job)
+            self._writing = True
+        for tile_id, kept in bodies.items():
+            if isinstance(kept, Tile):
+                self._tiles[tile_id] = Tile(tile_id, kept.body, kept.media_type, "store")
+            else:
+                self._tiles.pop(tile_id, None)
+        for tile_id, outcome in latest.items():
+            if isinstance(outcome, Tile):
+                self._notes.pop(tile_id, None)
+            else:
+                self._notes[tile_id] = outcome
+        self._bytes = grown
+
+    async def dead_letters(self) -> AsyncIterator[DeadLetter]:
+        for note in sorted(
+            (note for note in self._notes.values() if isinstance(note, DeadLetter)),
+            key=lambda letter: letter.tile_id,
+        ):
+            yield note
+
+    async def finish(self, *, complete: bool) -> None:
+        job, record = self._begun()
+        if not self._writing:
+            return
+        zooms = self._zooms()
+        first = next(iter(self._tiles.values()), None)
+        self._metadata = completed_metadata(
+            self._metadata,
+            name=self.name,
+            zooms=zooms,
+            bounds=self._bounds(zooms[1]) if zooms else None,
+            media_type=first.media_type if first else "",
+        )
+        self._writing = False
+        if complete:
+            self._record = completed(record, job)
+            if not self._record.unfinished and not self._dead():
+                self._notes.clear()
+
+    async def close(self) -> None:
+        self._job = None
+        self._writing = False
+
+    def _begun(self) -> tuple[JobKey, StoreRecord]:
+        if self._job is None or self._record is None:
+            raise PlanError("a store is written only between begin and close")
+        return self._job, self._record
+
+    # Reading
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        return self._tiles.get(tile_id) or NoTile(tile_id, "not_stored", "store")
+
+    async def tile_ids(self) -> AsyncIterator[TileId]:
+        """In tile order, as they were when the walk began."""
+        for tile_id in sorted(self._tiles):
+            yield tile_id
+
+    async def describe(self) -> StoreInfo:
+        """`bytes` is the sum of the bodies."""
+        by_zoom: dict[int, int] = {}
+        for tile_id in sorted(self._tiles):
+            by_zoom[tile_id.z] = by_zoom.get(tile_id.z, 0) + 1
+        dead = self._dead()
+        record_metadata = {} if self._record is None else record_rows(self._record)
+        return StoreInfo(
+            location=self.name,
+            kind="memory",
+            tiles=len(self._tiles),
+            absent=len(self._notes) - dead,
+            dead=dead,
+            bytes=self._bytes - TILE_OVERHEAD_BYTES * len(self._tiles),
+            state=state_of(self._record, dead=dead),
+            metadata=self._metadata | {name: value for name, value in record_metadata.items() if value},
+            tiles_by_zoom=by_zoom,
+        )
+
+    async def source_info(self) -> SourceInfo:
+        """`identity` is this object's: two stores in memory are never the same source."""
+        zooms = self._zooms()
+        bounds = parse_bounds(self._metadata.get("bounds", ""))
+        if bounds is None and zooms is not None:
+            bounds = self._bounds(zooms[1])
+        first = next(iter(self._tiles.values()), None)
+        lowest, highest = parse_zoom(self._metadata.get("minzoom")), parse_zoom(self._metadata.get("maxzoom"))
+        found = zooms or (0, ZOOM_MAX)
+        return SourceInfo(
+            name=self._metadata.get("name", self.name),
+            identity=f"memory:{id(self):x}",
+            media_type=media_type_of_format(self._metadata.get("format", ""))
+            or (first.media_type if first else ""),
+            zoom_min=found[0] if lowest is None else lowest,
+            zoom_max=found[1] if highest is None else highest,
+            bounds_deg=bounds or WORLD_DEG,
+            attribution=self._metadata.get("attribution", ""),
+            description=self._metadata.get("description", ""),
+        )
+
+    def _dead(self) -> int:
+        return sum(isinstance(note, DeadLetter) for note in self._notes.values())
+
+    def _zooms(self) -> tuple[int, int] | None:
+        zooms = {tile_id.z for tile_id in self._tiles}
+        return (min(zooms), max(zooms)) if zooms else None
+
+    def _bounds(self, zoom: int) -> Bounds:
+        columns = [tile_id.x for tile_id in self._tiles if tile_id.z == zoom]
+        rows = [tile_id.y for tile_id in self._tiles if tile_id.z == zoom]
+        return bounds_of_columns(zoom, (min(columns), max(columns)), (min(rows), max(rows)))
+
+
+def _cost(outcome: Outcome | None) -> int:
+    return len(outcome.body) + TILE_OVERHEAD_BYTES if isinstance(outcome, Tile) else 0

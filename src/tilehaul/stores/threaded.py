@@ -1,0 +1,166 @@
+"""A store whose work blocks, made asynchronous: one thread writes, another reads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from tilehaul.errors import PlanError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.worker_thread import WorkerThread
+
+T = TypeVar("T")
+
+# Items handed over at a time when walking a store.
+WALK_ITEMS = 2048
+
+
+class BlockingWriter(Protocol):
+    """The writing half; every call is made on one thread. Errors as in `ports.store.JobStore`."""
+
+    def begin(self, job: JobKey, *, force_source: bool) -> bool: ...
+
+    def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]: ...
+
+    def commit(self, outcomes: Sequence[Outcome]) -> None: ...
+
+    def finish(self, *, complete: bool) -> None: ...
+
+    def seal(self) -> None:
+        """Leave nothing beside the store that a reader would need. No read of ours is under way."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class BlockingReader(Protocol):
+    """The reading half; opens by itself when first asked, and again after `release`."""
+
+    def get(self, tile_id: TileId) -> Tile | NoTile: ...
+
+    def tile_ids(self) -> Iterator[TileId]: ...
+
+    def dead_letters(self) -> Iterator[DeadLetter]: ...
+
+    def describe(self) -> StoreInfo: ...
+
+    def source_info(self) -> SourceInfo: ...
+
+    def release(self) -> None: ...
+
+
+class ThreadedStore:
+    """`JobStore` and `TileArchive` over a blocking writer and reader.
+
+    A batch is one hand-off to the writing thread. Reading has its own thread, so that an answer
+    never waits for a commit. Both threads start when first needed. A cancelled call may still take
+    effect, whole; nothing is half done.
+    """
+
+    def __init__(
+        self, writer: BlockingWriter, make_reader: Callable[[], BlockingReader], *, name: str
+    ) -> None:
+        self._writer = writer
+        self._make_reader = make_reader
+        self._reader = make_reader()
+        self._write_thread = WorkerThread(f"{name}-write")
+        self._read_thread = WorkerThread(f"{name}-read")
+        self._begun = False
+
+    # Writing
+
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
+        """See `JobStore.begin`. Takes the writer's lock, which `close` gives back.
+
+        Raises:
+            PlanError: Another source's or grid's store, or not ours, without `force_source`; another
+                tilehaul is writing it.
+            DataError: The store is damaged (`corrupt_archive`).
+            StorageError: The disk refused.
+        """
+        self._begun = True
+        return await self._write_thread.run(lambda: self._writer.begin(job, force_source=force_source))
+
+    async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        self._check_begun()
+        return await self._write_thread.run(self._writer.settled, tile_ids)
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> None:
+        """See `JobStore.commit`: one transaction.
+
+        A dead letter for a tile that is kept already (an overwrite that failed) leaves the old bytes
+        readable; an absence removes them.
+        """
+        self._check_begun()
+        if outcomes:
+            await self._write_thread.run(self._writer.commit, outcomes)
+
+    async def finish(self, *, complete: bool) -> None:
+        self._check_begun()
+        await self._write_thread.run(lambda: self._writer.finish(complete=complete))
+        await self._seal()
+
+    async def _seal(self) -> None:
+        # On the reading thread, so that no read of ours opens the file again meanwhile; the writing
+        # thread is idle, its caller waits here.
+        def seal() -> None:
+            self._reader.release()
+            self._writer.seal()
+
+        await self._read_thread.run(seal)
+
+    async def close(self) -> None:
+        """Fold up and let go, also when a write failed before. A cancelled close is still carried out."""
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        try:
+            await self._read_thread.run(self._reader.release)
+            if self._begun:
+                self._begun = False
+                await self._write_thread.run(self._writer.close)
+        finally:
+            await self._read_thread.stop()
+            await self._write_thread.stop()
+
+    def _check_begun(self) -> None:
+        if not self._begun:
+            raise PlanError("a store is written only between begin and close")
+
+    # Reading
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        """The tile, `place="store"`, or NoTile with the cause `not_stored`."""
+        return await self._read_thread.run(self._reader.get, tile_id)
+
+    def tile_ids(self) -> AsyncIterator[TileId]:
+        """Every tile kept, zoom by zoom and column by column, without holding up writers or reads."""
+        return self._walk(self._reader.tile_ids)
+
+    def dead_letters(self) -> AsyncIterator[DeadLetter]:
+        """Every dead letter, in tile order; also without `begin`."""
+        return self._walk(self._reader.dead_letters)
+
+    async def _walk(self, start: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
+        items = await self._read_thread.run(lambda: iter(start()))
+        while page := await self._read_thread.run(lambda: list(islice(items, WALK_ITEMS))):
+            for item in page:
+                yield item
+
+    async def describe(self) -> StoreInfo:
+        """Counts the whole store, on a thread and a connection of its own."""
+        reader = self._make_reader()
+
+        def describe() -> StoreInfo:
+            try:
+                return reader.describe()
+            finally:
+                reader.release()
+
+        return await asyncio.to_thread(describe)
+
+    async def source_info(self) -> SourceInfo:
+        return await self._read_thread.run(self._reader.source_info)

@@ -1,0 +1,53 @@
+"""One writer of a store, across processes."""
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tilehaul.errors import PlanError, StorageError
+
+
+class WriterLock:
+    """`NAME.lock` beside a store, held while it is written.
+
+    The lock is the operating system's and ends with the process: a file left by one that was
+    killed holds nobody up.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.path = Path(f"{store}.lock")
+        self._store = store
+        # Taken and let go of on the store's thread, closed from wherever it must be.
+        self._lock = FileLock(self.path, thread_local=False)
+
+    def take_once(self) -> None:
+        """Take the lock unless we have it.
+
+        Raises:
+            PlanError: Another writer holds it.
+            StorageError: The folder refuses the file.
+        """
+        if self._lock.is_locked:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise PlanError(
+                f"another tilehaul is writing {self._store} ({self.path.name} is held): "
+                "wait for it, or choose another store"
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            raise StorageError(f"locking {self.path} failed: {error}") from error
+
+    def release(self) -> None:
+        """Let go and remove the file. Safe to call twice."""
+        if not self._lock.is_locked:
+            return
+        # Removed while held: a writer that opened the old file meanwhile sees, once it has the lock,
+        # that the file is gone and starts over (filelock checks the inode).
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            pass
+        self._lock.release()
