@@ -1,7 +1,110 @@
 """tilehaul moves map imagery from where it lives to where it is needed.
 
-Public names are loaded when they are first used, so that `import tilehaul`
-costs next to nothing in a program that has its own start-up time.
+    async with tilehaul.open("https://host/{z}/{x}/{y}.png") as source:
+        tile = await source.get(tilehaul.TileId(3, 4, 2))
+
+    report = await tilehaul.seed(source, "alps.mbtiles", tilehaul.Area.from_bbox(5, 44, 17, 48, range(11)))
+
+`tilehaul.blocking` has the same for synchronous callers. Public names are loaded when they are first
+used, so that `import tilehaul` costs next to nothing.
 """
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tilehaul import blocking
+    from tilehaul.config.sending import Sending
+    from tilehaul.errors import (
+        BrokenError,
+        BusyError,
+        ConfigError,
+        DataError,
+        DeniedError,
+        FuseError,
+        PlanError,
+        RefusedError,
+        StorageError,
+        ThrottledError,
+        TilehaulError,
+        TimedOutError,
+        TransferError,
+        UnreachableError,
+    )
+    from tilehaul.grid.area import Area
+    from tilehaul.grid.tile_id import TileId
+    from tilehaul.jobs.stop import Stop
+    from tilehaul.policy.fuse import FailureLimit
+    from tilehaul.ports.events import SeedReport
+    from tilehaul.ports.tile import NoTile, Tile
+    from tilehaul.wiring import SeedOptions, seed
+    from tilehaul.wiring import open_source as open  # noqa: A004
+
+_HOMES = {
+    "Area": "tilehaul.grid.area",
+    "BrokenError": "tilehaul.errors",
+    "BusyError": "tilehaul.errors",
+    "ConfigError": "tilehaul.errors",
+    "DataError": "tilehaul.errors",
+    "DeniedError": "tilehaul.errors",
+    "FailureLimit": "tilehaul.policy.fuse",
+    "FuseError": "tilehaul.errors",
+    "NoTile": "tilehaul.ports.tile",
+    "PlanError": "tilehaul.errors",
+    "RefusedError": "tilehaul.errors",
+    "SeedOptions": "tilehaul.wiring",
+    "SeedReport": "tilehaul.ports.events",
+    "Sending": "tilehaul.config.sending",
+    "Stop": "tilehaul.jobs.stop",
+    "StorageError": "tilehaul.errors",
+    "ThrottledError": "tilehaul.errors",
+    "Tile": "tilehaul.ports.tile",
+    "TileId": "tilehaul.grid.tile_id",
+    "TilehaulError": "tilehaul.errors",
+    "TimedOutError": "tilehaul.errors",
+    "TransferError": "tilehaul.errors",
+    "UnreachableError": "tilehaul.errors",
+    "blocking": "tilehaul.blocking",
+    "open": "tilehaul.wiring",
+    "seed": "tilehaul.wiring",
+}
+__all__ = [
+    "Area",
+    "BrokenError",
+    "BusyError",
+    "ConfigError",
+    "DataError",
+    "DeniedError",
+    "FailureLimit",
+    "FuseError",
+    "NoTile",
+    "PlanError",
+    "RefusedError",
+    "SeedOptions",
+    "SeedReport",
+    "Sending",
+    "Stop",
+    "StorageError",
+    "ThrottledError",
+    "Tile",
+    "TileId",
+    "TilehaulError",
+    "TimedOutError",
+    "TransferError",
+    "UnreachableError",
+    "blocking",
+    "open",
+    "seed",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib  # noqa: PLC0415 - only when a public name is used
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tilehaul' has no attribute {name!r}")
+    module = importlib.import_module(_HOMES[name])
+    if name == "blocking":
+        return module
+    return getattr(module, "open_source" if name == "open" else name)

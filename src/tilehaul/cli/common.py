@@ -128,7 +128,7 @@ def headers_of(lines: list[str]) -> tuple[tuple[str, str], ...]:
     for line in lines:
         name, separator, value = line.partition(":")
         if not separator or not name.strip() or any(char in line for char in "\r\n"):
-            raise PlanError(f'--header "{name}": write it as \'Name: value\'')
+            raise PlanError(f"--header \"{name}\": write it as 'Name: value'")
         pairs.append((name.strip(), value.strip()))
     return tuple(pairs)
 

@@ -116,7 +116,10 @@ def report_text(report: SeedReport) -> str:
         ("absent", f"{report.absent:,}"),
         ("dead", f"{report.dead:,}"),
         ("pending", f"{report.pending:,}"),
-        ("requests", f"{report.requests:,}  ({report.retried:,} retried, {report.pushed_back:,} pushed back)"),
+        (
+            "requests",
+            f"{report.requests:,}  ({report.retried:,} retried, {report.pushed_back:,} pushed back)",
+        ),
         ("bytes", size_text(report.bytes)),
         ("time", f"{report.elapsed_s:.1f} s, {report.rate_per_s:,.0f} tiles/s"),
         ("fetch p50/p95/p99", f"{report.p50_ms:.0f} / {report.p95_ms:.0f} / {report.p99_ms:.0f} ms"),

@@ -1,0 +1,59 @@
+"""`tilehaul info`: what is in an archive, and is it whole."""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+
+from tilehaul.cli import exit_codes
+from tilehaul.cli.common import add_command, size_text
+
+_EXAMPLES = """\
+  tilehaul info world.mbtiles
+  tilehaul info tiles/ --json
+"""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        subparsers,
+        "info",
+        summary="say what is in an archive and whether it is whole",
+        examples=_EXAMPLES,
+        run=run,
+    )
+    parser.add_argument("archive", metavar="ARCHIVE", help="an .mbtiles file or a directory of tiles")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(options: argparse.Namespace) -> int:
+    return asyncio.run(_info(options))
+
+
+async def _info(options: argparse.Namespace) -> int:
+    from tilehaul.wiring import open_archive
+
+    archive = open_archive(options.archive)
+    try:
+        info = await archive.describe()
+    finally:
+        await archive.close()
+    if options.json:
+        print(json.dumps(dataclasses.asdict(info)))
+        return exit_codes.COMPLETE
+    state = {
+        "complete": "complete",
+        "partial": "partial: a job has not ended; run its `tilehaul seed` again to go on",
+        "foreign": "made by another program",
+    }[info.state]
+    print(f"{info.location}: {info.kind}, {state}")
+    print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
+    if info.absent:
+        print(f"  absent  {info.absent:>12,}")
+    if info.dead:
+        print(f"  dead    {info.dead:>12,}")
+    for zoom, count in sorted(info.tiles_by_zoom.items()):
+        print(f"  zoom {zoom:<2} {count:>12,}")
+    for name, value in sorted(info.metadata.items()):
+        print(f"  {name}: {value[:100]}")
+    return exit_codes.COMPLETE

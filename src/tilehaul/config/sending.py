@@ -1,0 +1,56 @@
+"""How to send: the settings every job shares, and the User-Agent."""
+
+from dataclasses import dataclass
+
+from tilehaul import __version__
+from tilehaul.errors import ConfigError
+from tilehaul.ports.wire import Timeouts
+
+PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
+# More tiles are asked for than permits exist, so that one that waits between attempts leaves none unused.
+WORKERS_PER_PERMIT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Flags of one job.
+
+    Args:
+        concurrency: Attempts under way at once in one lane, >= 1.
+        timeout_s: Seconds without progress until an attempt has failed; an attempt may take four times
+            as long in all as long as bytes keep coming.
+        retries: Attempts after the first, >= 0.
+        max_wait_s: Longest wait for an origin that pushes back or is silent.
+        contact: Mail or page for the User-Agent.
+        headers: Sent with every request.
+        allow_private: "host:port" that may be private although the operator did not type it.
+        tls_roots: PEM file of the trusted roots instead of the system's.
+    """
+
+    concurrency: int = 32
+    timeout_s: float = 30.0
+    retries: int = 5
+    max_wait_s: float = 1800.0
+    contact: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    allow_private: tuple[str, ...] = ()
+    tls_roots: str | None = None
+
+    def timeouts(self) -> Timeouts:
+        default = Timeouts()
+        return Timeouts(
+            connect_s=min(default.connect_s, self.timeout_s),
+            first_byte_s=self.timeout_s,
+            idle_s=min(default.idle_s, self.timeout_s),
+            total_s=4 * self.timeout_s,
+        )
+
+    def user_agent(self) -> str:
+        """`tilehaul/<version> (+<project page>; <contact>)`. Raises ConfigError."""
+        if any(not 32 <= ord(char) < 127 or char in "()" for char in self.contact):
+            raise ConfigError("--contact: plain ASCII letters without brackets, e.g. maps@example.com")
+        contact = f"; {self.contact}" if self.contact else ""
+        return f"tilehaul/{__version__} (+{PROJECT_PAGE}{contact})"
+
+
+SENDING_DEFAULT = Sending()

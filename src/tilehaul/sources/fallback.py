@@ -1,0 +1,45 @@
+"""Several sources in order: the next is asked when one has no tile or cannot answer."""
+
+import logging
+from dataclasses import dataclass, replace
+
+from tilehaul.errors import DataError, StorageError, TilehaulError, TransferError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.source import SourceInfo, TileSource
+from tilehaul.ports.tile import NoTile, Tile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackSource:
+    """Asks `sources` in order, at least one, until one has the tile.
+
+    When none has it: NoTile if every source said so; else the first failure is raised, for a tile
+    that one source could not answer must not be taken for absent.
+    A tile from any but the first says `fallback` as its place.
+    """
+
+    sources: tuple[TileSource, ...]
+
+    @property
+    def info(self) -> SourceInfo:
+        return self.sources[0].info
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        failure: TilehaulError | None = None
+        absent: NoTile | None = None
+        for number, source in enumerate(self.sources):
+            try:
+                answer = await source.get(tile_id)
+            except (TransferError, DataError, StorageError) as error:
+                failure = failure or error
+                log.debug("source %s failed, asking the next: %s", source.info.name, error)
+                continue
+            if isinstance(answer, Tile):
+                return answer if number == 0 else replace(answer, place="fallback")
+            absent = absent or answer
+        if failure is not None:
+            raise failure
+        assert absent is not None  # noqa: S101 - at least one source, and none failed
+        return absent
