@@ -1,0 +1,83 @@
+"""The backends every contract suite runs over: one line each."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import DeadLetter, JobKey
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.memory import MemoryStore
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff\xe0"
+AnyStore = MbtilesStore | DirectoryStore | MemoryStore
+
+
+@dataclass
+class Backend:
+    """One place of one kind; `open` gives the store there, as a new process would find it."""
+
+    kind: str
+    folder: Path
+    kept: MemoryStore = field(default_factory=MemoryStore)
+
+    def open(self, *, fast: bool = False) -> AnyStore:
+        durability = "fast" if fast else "full"
+        if self.kind == "mbtiles":
+            return MbtilesStore(self.folder / "store.mbtiles", durability=durability)
+        if self.kind == "directory":
+            return DirectoryStore(self.folder / "store", durability=durability)
+        return self.kept
+
+    def leftovers(self) -> set[str]:
+        """What lies beside the store and should not."""
+        names = {path.name for path in self.folder.iterdir()}
+        return names - {"store.mbtiles", "store", "store.journal"}
+
+
+BACKENDS = ("mbtiles", "directory", "memory")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    return Backend(request.param, tmp_path)
+
+
+@pytest.fixture(params=BACKENDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make() -> "Make":
+    return Make()
+
+
+class Make:
+    """Values for the suites, one short name each."""
+
+    def backend(self, kind: str) -> "Iterator[Backend]":
+        with tempfile.TemporaryDirectory() as folder:
+            yield Backend(kind, Path(folder))
+
+    def job(self, area: str = "area", source: str = "source", **others: object) -> JobKey:
+        values: dict[str, object] = {"planned": 10, "source_name": f"name of {source}", **others}
+        return JobKey(source_identity=source, area_identity=area, **values)  # type: ignore[arg-type]
+
+    def png(self, tile_id: TileId, text: bytes = b"") -> Tile:
+        return Tile(tile_id, PNG + str(tile_id).encode() + text, "image/png")
+
+    def jpeg(self, tile_id: TileId, text: bytes = b"") -> Tile:
+        return Tile(tile_id, JPEG + str(tile_id).encode() + text, "image/jpeg")
+
+    def absent(self, tile_id: TileId) -> NoTile:
+        return NoTile(tile_id, "http_404")
+
+    def dead(self, tile_id: TileId, cause: str = "http_500") -> DeadLetter:
+        return DeadLetter(tile_id, cause, 6, "https://host/t?key=***", "one line", b"<html>")

@@ -1,0 +1,283 @@
+"""What every `JobStore` promises, over all backends."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tilehaul.errors import PlanError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import JobStore, Outcome
+from tilehaul.ports.tile import NoTile, Tile
+
+A, B, C, D = TileId(0, 0, 0), TileId(3, 5, 1), TileId(3, 5, 2), TileId(30, 2**30 - 1, 2**30 - 1)
+
+
+async def test_outcomes_are_told_in_order(backend, make):
+    """`settled` answers each id in its place, also twice the same, and None while pending."""
+    store: JobStore = backend.open()
+    assert await store.begin(make.job()) is False
+    await store.commit([make.png(A), make.absent(B), make.dead(C), make.jpeg(D)])
+    assert list(await store.settled([C, A, TileId(1, 1, 1), B, A, D])) == [
+        "dead", "done", None, "absent", "done", "done",
+    ]  # fmt: skip
+    assert list(await store.settled([])) == []
+    await store.close()
+
+
+async def test_reopened_store_knows_what_was_committed(backend, make):
+    """Everything acknowledged is there for the next process."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A), make.absent(B)])
+    await store.commit([make.dead(C)])
+    await store.close()
+
+    again = backend.open()
+    assert await again.begin(make.job()) is False
+    assert list(await again.settled([A, B, C, D])) == ["done", "absent", "dead", None]
+    assert [letter async for letter in again.dead_letters()] == [make.dead(C)]
+    await again.close()
+
+
+@pytest.mark.parametrize("first", ["png", "absent", "dead"])
+@pytest.mark.parametrize("then", ["png", "jpeg", "absent", "dead"])
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_later_outcome_replaces_earlier(backend, make, first, then, batches):
+    """In one batch or two; an absence removes the bytes, a dead letter keeps old ones readable."""
+    store = backend.open(fast=True)
+    await store.begin(make.job())
+    earlier, later = getattr(make, first)(A), getattr(make, then)(A)
+    if batches == 1:
+        await store.commit([earlier, make.png(B), later])
+    else:
+        await store.commit([earlier, make.png(B)])
+        await store.commit([later])
+    state = {"png": "done", "jpeg": "done", "absent": "absent", "dead": "dead"}[then]
+    assert list(await store.settled([A, B])) == [state, "done"]
+    body_from = later if isinstance(later, Tile) else earlier if then == "dead" else None
+    answer = await store.get(A)
+    if isinstance(body_from, Tile):
+        assert isinstance(answer, Tile)
+        assert (answer.body, answer.media_type) == (body_from.body, body_from.media_type)
+    else:
+        assert answer == NoTile(A, "not_stored", "store")
+    assert len([letter async for letter in store.dead_letters()]) == (then == "dead")
+    assert [i async for i in store.tile_ids()].count(A) == isinstance(body_from, Tile)
+    await store.close()
+
+
+async def test_complete_job_is_recognised_with_nothing_to_do(backend, make):
+    """`begin` answers True for the very same job, though absent tiles left no row."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A), make.absent(B)])
+    await store.finish(complete=True)
+    assert (await store.describe()).state == "complete"
+    await store.close()
+
+    again = backend.open()
+    assert await again.begin(make.job()) is True
+    assert list(await again.settled([A, B])) == ["done", None]
+    await again.finish(complete=True)
+    assert (await again.describe()).state == "complete"
+    await again.close()
+
+
+async def test_unfinished_job_is_not_complete(backend, make):
+    """With dead letters the store stays partial; once they are replayed it is complete."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A), make.dead(B)])
+    await store.finish(complete=False)
+    assert (await store.describe()).state == "partial"
+    await store.close()
+
+    again = backend.open()
+    assert await again.begin(make.job()) is False
+    assert [letter.tile_id async for letter in again.dead_letters()] == [B]
+    await again.commit([make.png(B)])
+    await again.finish(complete=True)
+    info = await again.describe()
+    assert (info.state, info.tiles, info.dead) == ("complete", 2, 0)
+    await again.close()
+
+
+async def test_other_area_adds_and_leaves_the_first_complete(backend, make):
+    """A second area of the same source goes into the same store."""
+    store = backend.open()
+    await store.begin(make.job("one"))
+    await store.commit([make.png(A)])
+    await store.finish(complete=True)
+    assert await store.begin(make.job("two")) is False
+    assert list(await store.settled([A, B])) == ["done", None]
+    await store.commit([make.png(B)])
+    assert (await store.describe()).state == "partial"
+    await store.finish(complete=True)
+    assert (await store.describe()).tiles == 2
+    assert await store.begin(make.job("one")) is True
+    assert await store.begin(make.job("two")) is True
+    await store.close()
+
+
+async def test_store_with_another_unfinished_job_stays_partial(backend, make):
+    """Completing one job does not forget the dead letters of another."""
+    store = backend.open()
+    await store.begin(make.job("one"))
+    await store.commit([make.dead(A)])
+    await store.finish(complete=False)
+    await store.begin(make.job("two"))
+    await store.commit([make.png(B)])
+    await store.finish(complete=True)
+    info = await store.describe()
+    assert (info.state, info.dead) == ("partial", 1)
+    assert await store.begin(make.job("two")) is True
+    assert await store.begin(make.job("one")) is False
+    assert [letter.tile_id async for letter in store.dead_letters()] == [A]
+    await store.close()
+
+
+@pytest.mark.parametrize("other", [{"source": "mirror"}, {"grid": "WorldCRS84Quad"}])
+async def test_other_source_or_grid_is_refused_unless_forced(backend, make, other):
+    """The message names both and the way out; what is kept stays as it was."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A)])
+    await store.finish(complete=True)
+    await store.close()
+
+    again = backend.open()
+    with pytest.raises(PlanError, match="--force-source") as refusal:
+        await again.begin(make.job("elsewhere", **other))
+    names = (
+        ("name of mirror", "name of source") if "source" in other else ("WorldCRS84Quad", "WebMercatorQuad")
+    )
+    assert all(name in str(refusal.value) for name in names)
+    await again.close()
+    assert (await again.describe()).state == "complete"
+
+    forced = backend.open()
+    assert await forced.begin(make.job("elsewhere", **other), force_source=True) is False
+    assert list(await forced.settled([A])) == ["done"]
+    await forced.commit([make.png(B)])
+    await forced.finish(complete=True)
+    assert (await forced.describe()).tiles == 2
+    await forced.close()
+
+
+async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend, make):
+    """After True a caller may still commit; a crash in between must not pass for complete."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A)])
+    await store.finish(complete=True)
+    assert await store.begin(make.job()) is True
+    await store.commit([make.jpeg(A, b"newer")])
+    assert (await store.describe()).state == "partial"
+    await store.close()
+    again = backend.open()
+    assert await again.begin(make.job()) is False
+    await again.finish(complete=True)
+    assert (await again.describe()).state == "complete"
+    answer = await again.get(A)
+    assert isinstance(answer, Tile)
+    assert answer.media_type == "image/jpeg"
+    await again.close()
+
+
+async def test_dead_letters_come_in_tile_order_with_every_field(backend, make):
+    """Also without `begin`, as `jobs` lists them; more than one page of them."""
+    ids = [TileId(12, x, y) for x in range(60) for y in range(50)]
+    store = backend.open(fast=True)
+    await store.begin(make.job())
+    await store.commit([make.dead(tile_id, cause=f"c{tile_id.x}") for tile_id in reversed(ids)])
+    await store.close()
+    reader = backend.open()
+    letters = [letter async for letter in reader.dead_letters()]
+    assert letters == [make.dead(tile_id, cause=f"c{tile_id.x}") for tile_id in ids]
+    await reader.close()
+
+
+async def test_nothing_is_left_beside_a_closed_store(backend, make):
+    """No -wal, -shm, .lock: after finish, after close in the middle, after close twice."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A), make.dead(B)])
+    await store.close()
+    await store.close()
+    assert backend.leftovers() == set()
+    again = backend.open()
+    await again.begin(make.job())
+    await again.commit([make.png(B)])
+    await again.finish(complete=True)
+    assert backend.leftovers() <= {"store.lock", "store.mbtiles.lock"}
+    await again.close()
+    assert backend.leftovers() == set()
+
+
+async def test_writing_without_begin_is_refused(backend, make):
+    """No lock, no record: no write."""
+    store = backend.open()
+    with pytest.raises(PlanError, match="begin"):
+        await store.commit([make.png(A)])
+    with pytest.raises(PlanError, match="begin"):
+        await store.settled([A])
+    with pytest.raises(PlanError, match="begin"):
+        await store.finish(complete=True)
+    await store.close()
+
+
+IDS = [TileId(z, x, y) for z, x, y in [(0, 0, 0), (2, 1, 3), (2, 1, 2), (2, 3, 0), (17, 90000, 5)]]
+KINDS = st.sampled_from(["png", "jpeg", "absent", "dead"])
+BATCH = st.lists(st.tuples(st.sampled_from(IDS), KINDS, st.binary(max_size=3)), min_size=1, max_size=8)
+STEPS = st.lists(st.one_of(BATCH, st.sampled_from(["reopen", "finish"])), max_size=8)
+
+
+@given(steps=STEPS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_history_equals_a_dictionary(kind, make, steps):
+    """Random commits, finishes and reopenings leave exactly what two dictionaries say."""
+    for backend in make.backend(kind):
+        asyncio.run(_replay(backend, make, steps))
+
+
+async def _replay(backend: Any, make: Any, steps: list[Any]) -> None:
+    states: dict[TileId, str] = {}
+    bodies: dict[TileId, bytes] = {}
+    store = backend.open(fast=True)
+    await store.begin(make.job())
+    for step in steps:
+        if step == "reopen":
+            await store.close()
+            store = backend.open(fast=True)
+            await store.begin(make.job())
+        elif step == "finish":
+            await store.finish(complete=False)
+        else:
+            await store.commit([_outcome(make, entry, states, bodies) for entry in step])
+        assert list(await store.settled(IDS)) == [states.get(tile_id) for tile_id in IDS]
+    for tile_id in IDS:
+        answer = await store.get(tile_id)
+        assert (answer.body if isinstance(answer, Tile) else None) == bodies.get(tile_id)
+    assert {tile_id async for tile_id in store.tile_ids()} == bodies.keys()
+    dead = sorted(tile_id for tile_id, state in states.items() if state == "dead")
+    assert [letter.tile_id async for letter in store.dead_letters()] == dead
+    info = await store.describe()
+    assert (info.tiles, info.dead) == (len(bodies), len(dead))
+    assert info.absent == sum(state == "absent" for state in states.values())
+    await store.close()
+
+
+def _outcome(make: Any, entry: Any, states: dict[TileId, str], bodies: dict[TileId, bytes]) -> Outcome:
+    tile_id, kind, text = entry
+    states[tile_id] = {"png": "done", "jpeg": "done"}.get(kind, kind)
+    if kind in ("png", "jpeg"):
+        tile: Tile = getattr(make, kind)(tile_id, text)
+        bodies[tile_id] = tile.body
+        return tile
+    if kind == "absent":
+        bodies.pop(tile_id, None)
+        return make.absent(tile_id)  # type: ignore[no-any-return]
+    return make.dead(tile_id)  # type: ignore[no-any-return]

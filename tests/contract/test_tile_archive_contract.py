@@ -1,0 +1,150 @@
+"""What every `TileArchive` promises, and `StoredSource` over it."""
+
+import asyncio
+
+import pytest
+
+from tilehaul.errors import PlanError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.source import TileSource
+from tilehaul.ports.store import TileArchive
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.sources.stored import StoredSource
+
+A, B = TileId(4, 8, 5), TileId(5, 17, 11)
+BOUNDS = (("bounds", "5,40,15,50"), ("minzoom", "3"), ("maxzoom", "5"))
+
+
+async def filled(backend, make, outcomes, **job):
+    store = backend.open(fast=True)
+    await store.begin(make.job(**job))
+    await store.commit(outcomes)
+    await store.finish(complete=True)
+    await store.close()
+    return backend.open()
+
+
+async def test_get_answers_the_bytes_by_their_magic(backend, make):
+    """Mixed formats in one archive come out as what they are; rows are north first outside."""
+    archive: TileArchive = await filled(backend, make, [make.png(A), make.jpeg(B)])
+    assert await archive.get(A) == Tile(A, make.png(A).body, "image/png", "store")
+    assert await archive.get(B) == Tile(B, make.jpeg(B).body, "image/jpeg", "store")
+    await archive.close()
+
+
+@pytest.mark.parametrize(
+    "tile_id", [TileId(4, 8, 6), TileId(4, 99, 5), TileId(31, 1, 1), TileId(-1, 0, 0), TileId(4, -8, -5)]
+)
+async def test_get_of_what_is_not_there_is_no_tile(backend, make, tile_id):
+    """Also for addresses outside the world: absence, not an error."""
+    archive = await filled(backend, make, [make.png(A)])
+    assert await archive.get(tile_id) == NoTile(tile_id, "not_stored", "store")
+    await archive.close()
+
+
+async def test_walk_gives_every_id_once(backend, make):
+    """Over more than one page, while the archive is being read."""
+    ids = {TileId(z, x, y) for z in (6, 7) for x in range(40) for y in range(30)}
+    archive = await filled(backend, make, [make.png(tile_id) for tile_id in ids])
+    seen = []
+    async for tile_id in archive.tile_ids():
+        seen.append(tile_id)
+        if len(seen) == 100:
+            assert isinstance(await archive.get(tile_id), Tile)
+    assert len(seen) == len(ids)
+    assert set(seen) == ids
+    assert [tile_id.z for tile_id in seen] == sorted(tile_id.z for tile_id in seen)
+    await archive.close()
+
+
+async def test_describe_counts_by_zoom(backend, make):
+    """Counts, size and state, and what the archive says of itself."""
+    archive = await filled(
+        backend, make, [make.png(A), make.png(B), make.png(TileId(5, 17, 12))], metadata=(("name", "Alps"),)
+    )
+    info = await archive.describe()
+    assert (info.tiles, info.tiles_by_zoom) == (3, {4: 1, 5: 2})
+    assert (info.absent, info.dead, info.state, info.kind) == (0, 0, "complete", backend.kind)
+    assert info.bytes >= sum(len(make.png(tile_id).body) for tile_id in (A, B, B))
+    assert info.metadata["name"] == "Alps"
+    assert info.metadata["format"] == "png"
+    await archive.close()
+
+
+async def test_source_info_comes_from_metadata(backend, make):
+    """Name, zooms, bounds, attribution as given by the job."""
+    metadata = (*BOUNDS, ("name", "Alps"), ("attribution", "(c) us"), ("format", "jpg"), ("description", "d"))
+    archive = await filled(backend, make, [make.jpeg(A)], metadata=metadata)
+    info = await archive.source_info()
+    assert (info.name, info.attribution, info.description) == ("Alps", "(c) us", "d")
+    assert (info.media_type, info.zoom_min, info.zoom_max) == ("image/jpeg", 3, 5)
+    assert info.bounds_deg == (5.0, 40.0, 15.0, 50.0)
+    assert info.identity
+    await archive.close()
+
+
+async def test_source_info_comes_from_the_tiles_when_nobody_said(backend, make):
+    """Zooms, media type and the box of the deepest zoom."""
+    archive = await filled(
+        backend, make, [make.jpeg(A), make.jpeg(TileId(2, 3, 0)), make.jpeg(TileId(2, 3, 1))]
+    )
+    await archive.close()
+    only = await filled(backend, make, [make.jpeg(TileId(2, 3, 1))], area="other")
+    info = await only.source_info()
+    assert (info.media_type, info.zoom_min, info.zoom_max) == ("image/jpeg", 2, 4)
+    # Tile 4/8/5: 0 to 22.5 degrees east, and the second of the northern rows of zoom 4.
+    assert info.bounds_deg == pytest.approx((0.0, 40.9798981, 22.5, 55.7765730), abs=1e-6)
+    await only.close()
+
+
+async def test_second_job_widens_what_the_archive_says(backend, make):
+    """Bounds and zooms grow, both attributions are told, the name stays."""
+    first = (*BOUNDS, ("name", "Alps"), ("attribution", "(c) us"))
+    archive = await filled(backend, make, [make.png(A)], metadata=first)
+    await archive.close()
+    second = (
+        ("bounds", "-5,45,10,55"), ("minzoom", "4"), ("maxzoom", "9"), ("name", "B"), ("attribution", "(c) them"),
+    )  # fmt: skip
+    again = await filled(backend, make, [make.png(B)], area="two", metadata=second)
+    info = await again.source_info()
+    assert info.bounds_deg == (-5.0, 40.0, 15.0, 55.0)
+    assert (info.zoom_min, info.zoom_max, info.name) == (3, 9, "Alps")
+    assert info.attribution == "(c) us; (c) them"
+    await again.close()
+
+
+async def test_many_readers_at_once_each_get_their_own(backend, make):
+    """Two hundred concurrent reads during a commit do not mix answers."""
+    ids = [TileId(9, x, 3) for x in range(200)]
+    store = backend.open(fast=True)
+    await store.begin(make.job())
+    await store.commit([make.png(tile_id) for tile_id in ids])
+    more = [make.png(TileId(9, x, 4)) for x in range(200)]
+    answers, _ = await asyncio.gather(
+        asyncio.gather(*(store.get(tile_id) for tile_id in ids)), store.commit(more)
+    )
+    assert [answer.body for answer in answers] == [make.png(tile_id).body for tile_id in ids]
+    await store.close()
+
+
+async def test_store_that_does_not_exist_is_told_of(backend, make):
+    """A wrong path is a PlanError that names it; an empty memory store is just empty."""
+    if backend.kind == "memory":
+        assert await backend.open().get(A) == NoTile(A, "not_stored", "store")
+        return
+    archive = backend.open()
+    for call in (lambda: archive.get(A), archive.describe, archive.source_info):
+        with pytest.raises(PlanError, match="store"):
+            await call()
+    await archive.close()
+    assert not list(backend.folder.iterdir())
+
+
+async def test_stored_source_is_a_source(backend, make):
+    """`info` is known after `open`; place and cause say where the answer comes from."""
+    archive = await filled(backend, make, [make.png(A)], metadata=(("name", "Alps"),))
+    source: TileSource = await StoredSource.open(archive)
+    assert (source.info.name, source.info.media_type) == ("Alps", "image/png")
+    assert await source.get(A) == Tile(A, make.png(A).body, "image/png", "store")
+    assert await source.get(B) == NoTile(B, "not_stored", "store")
+    await archive.close()
