@@ -27,6 +27,11 @@ _AUTHORITY = re.compile(r"\A((?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)([^/?#]*)(.*)\Z", 
 _PAIR = re.compile(r"([&?;#]|\A)([^=&?;#/]+)=([^&;#]*)")
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
 _PORT_END = re.compile(r"(?:\]|\A[^:]*)(?::\d*)?\Z")
+_WORD_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s<>\"']+")
+# `token=abc`, `"token": "abc"`, `Authorization: Bearer abc`.
+_NAMED = re.compile(
+    r"(([A-Za-z0-9_.\-]+)[\"']?\s{0,3}[=:]\s{0,3}[\"']?(?:Bearer\s+|Basic\s+)?)[^\s&;,<>\"'}]+"
+)
 _INNER_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.\-]*://|\A//")
 
 
@@ -60,6 +65,20 @@ def redact(url: str, *, secrets: Iterable[str] = ()) -> str:
         for form in (secret, quote(secret, safe=""), quote(secret)):
             shown = shown.replace(form, MASK)
     return _CONTROL.sub(lambda found: quote(found[0]), _redact(shown, NESTING_MAX))
+
+
+def redact_text(text: str) -> str:
+    """Free text (a foreign message, the head of an error page) with the secrets in it replaced by `***`.
+
+    Every address in it goes through `redact`; elsewhere the value after `name=`, `name:` or `"name":`
+    is masked when the name says so. Never raises; line ends stay.
+    """
+    shown = _WORD_ADDRESS.sub(lambda found: redact(found[0]), text)
+
+    def mask(found: re.Match[str]) -> str:
+        return found[1] + MASK if is_secret_name(found[2]) else found[0]
+
+    return _NAMED.sub(mask, shown)
 
 
 def _redact(url: str, depth: int) -> str:

@@ -1,0 +1,214 @@
+"""An address with holes for the tile's numbers: read once, filled for every tile."""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from tilehaul.codec.safe_url import redact
+from tilehaul.codec.sniff import media_type_of
+from tilehaul.errors import ConfigError
+from tilehaul.grid.tile_id import TileId
+
+SUBDOMAINS_DEFAULT = ("a", "b", "c")
+# `@3x` and `@4x` exist on telephones' maps; nobody serves more.
+RATIO_MAX = 4
+
+_Fill = Callable[[TileId], object]
+
+
+def _bbox_text(tile_id: TileId) -> str:
+    return "{!r},{!r},{!r},{!r}".format(*tile_id.bounds_m)
+
+
+_FILLS: dict[str, _Fill] = {
+    "z": lambda tile_id: tile_id.z,
+    "x": lambda tile_id: tile_id.x,
+    "y": lambda tile_id: tile_id.y,
+    "-y": lambda tile_id: tile_id.tms_y,
+    "q": lambda tile_id: tile_id.quadkey,
+    "bbox-epsg-3857": _bbox_text,
+}
+_ALIASES = {"zoom": "z", "inv_y": "-y", "quadkey": "q"}
+_KNOWN = (*_FILLS, *_ALIASES, "s", "r", "a-c", "switch:a,b")
+
+_HOLE = re.compile(r"(\$?)\{([^{}]*)\}")
+_SUBDOMAIN_RANGE = re.compile(r"([a-z])-([a-z])|([0-9])-([0-9])")
+_MAPPROXY = re.compile(r"%\((\w+)\)s")
+_MAPPROXY_NAMES = {
+    "z": "{z}",
+    "x": "{x}",
+    "y": "{y}",
+    "quadkey": "{quadkey}",
+    "bbox": "{bbox-epsg-3857}",
+    "tms_path": "{z}/{x}/{y}",
+}
+_ENDING = re.compile(r"\.([A-Za-z0-9]{2,5})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class UrlTemplate:
+    """A tile service's address; `parse_template` makes one.
+
+    `shown` is for people, secrets masked. `identity` is 16 hexadecimal digits that stay the same
+    when a key in the address changes, and differ when anything else does. `media_type` is a guess
+    by the file ending, empty without one.
+    """
+
+    shown: str
+    identity: str
+    media_type: str
+    # The address with `%s` or `%d` for each hole, literal per cents doubled, and what goes in.
+    _pattern: str
+    _names: tuple[str, ...]
+    _fills: tuple[_Fill, ...]
+    _subdomains: tuple[str, ...]
+
+    def url(self, tile_id: TileId) -> str:
+        """The address of one tile. The subdomain follows from column and row, so that caches meet it again."""
+        if self._names == ("z", "x", "y"):
+            return self._pattern % (tile_id.z, tile_id.x, tile_id.y)
+        return self._pattern % tuple([fill(tile_id) for fill in self._fills])
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The address of tile 0/0/0 at every subdomain: names each host the template can reach."""
+        if "s" not in self._names:
+            return (self.url(TileId(0, 0, 0)),)
+        return tuple(self.url(TileId(8, at, 0)) for at in range(len(self._subdomains)))
+
+
+def parse_template(
+    text: str,
+    *,
+    ratio: int = 1,
+    subdomains: Sequence[str] = SUBDOMAINS_DEFAULT,
+    tms: bool = False,
+    values: Mapping[str, str] | None = None,
+) -> UrlTemplate:
+    """Read a template.
+
+    Holes: {z} {x} {y}; {-y} for rows counted from the south; {q} or {quadkey}; {bbox-epsg-3857}; {s}
+    for one of the subdomains, which {a-c}, {1-4} or {switch:a,b} name in place; {r} for `@2x` at
+    ratio 2, nothing at ratio 1. Aliases: {zoom}, {inv_y}. Everything else is taken as it stands.
+
+    Args:
+        text: The template; `${NAME}` must have been replaced before.
+        ratio: Pixel ratio, 1..4.
+        subdomains: For {s}; one at least.
+        tms: {y} counts rows from the south.
+        values: For holes of your own ({apikey}); percent-encoded, and masked in `shown`.
+
+    Raises:
+        ConfigError: An unknown hole (with the nearest known one), none for the tile's place, `%(z)s`
+            (with its translation), a `${NAME}` left, white space, or a ratio or subdomain that is none.
+    """
+    _check_text(text)
+    if not 1 <= ratio <= RATIO_MAX:
+        raise ConfigError(f"pixel ratio {ratio} is not within 1..{RATIO_MAX}")
+    own = dict(values or {})
+    names: list[str] = []
+    named_hosts: list[tuple[str, ...]] = []
+
+    def literal(piece: str) -> str:
+        if "{" in piece or "}" in piece:
+            raise ConfigError(f"the template {redact(text)} has a brace without its other half")
+        return piece.replace("%", "%%")
+
+    pattern: list[str] = []
+    at = 0
+    for found in _HOLE.finditer(text):
+        pattern.append(literal(text[at : found.start()]))
+        at = found.end()
+        name = found[2].strip()
+        hosts = _named_subdomains(name)
+        name = _ALIASES.get(name, name)
+        if found[1]:
+            raise ConfigError(f"${{{name}}} in the template is not set: define it in the environment")
+        if name in own:
+            pattern.append(quote(own[name], safe="").replace("%", "%%"))
+        elif name == "r":
+            pattern.append("" if ratio == 1 else f"@{ratio}x")
+        elif hosts or name == "s":
+            named_hosts.append(hosts or tuple(subdomains))
+            names.append("s")
+            pattern.append("%s")
+        elif name in _FILLS:
+            names.append("-y" if tms and name == "y" else name)
+            pattern.append("%s" if name in ("q", "bbox-epsg-3857") else "%d")
+        else:
+            raise ConfigError(_unknown(name, own))
+    pattern.append(literal(text[at:]))
+    _check_place(names, text)
+    if len(set(named_hosts)) > 1:
+        raise ConfigError(f"the template {redact(text)} names two different lists of subdomains")
+    hosts = named_hosts[0] if named_hosts else ()
+    _check_subdomains(hosts, needed=bool(named_hosts))
+
+    def subdomain(tile_id: TileId) -> str:
+        return hosts[(tile_id.x + tile_id.y) % len(hosts)]
+
+    shown = redact(text, secrets=own.values())
+    ending = _ENDING.search(urlsplit(text.replace("{r}", "")).path)
+    return UrlTemplate(
+        shown=shown,
+        identity=hashlib.sha256(f"{shown} {ratio} {tms}".encode()).hexdigest()[:16],
+        media_type=media_type_of(ending[1]) if ending else "",
+        _pattern="".join(pattern),
+        _names=tuple(names),
+        _fills=tuple(subdomain if name == "s" else _FILLS[name] for name in names),
+        _subdomains=hosts,
+    )
+
+
+def _check_text(text: str) -> None:
+    if translated := _translated(text):
+        raise ConfigError(f"the template is written for MapProxy; here it reads {redact(translated)}")
+    if any(ord(char) <= 32 or ord(char) == 127 for char in text):
+        raise ConfigError(f"the template {redact(text)} has white space or a control character in it")
+
+
+def _translated(text: str) -> str:
+    """A MapProxy template in our own form; empty when it is none."""
+    if not _MAPPROXY.search(text):
+        return ""
+    return _MAPPROXY.sub(lambda found: _MAPPROXY_NAMES.get(found[1], "{" + found[1] + "}"), text)
+
+
+def _named_subdomains(name: str) -> tuple[str, ...]:
+    """The subdomains that `a-c`, `1-4` or `switch:a,b` spell out; none for other names."""
+    if name.startswith("switch:"):
+        return tuple(part.strip() for part in name.removeprefix("switch:").split(","))
+    found = _SUBDOMAIN_RANGE.fullmatch(name)
+    if found is None:
+        return ()
+    first, last = name[0], name[2]
+    return tuple(chr(code) for code in range(ord(first), ord(last) + 1)) or ("",)
+
+
+def _check_subdomains(subdomains: Sequence[str], *, needed: bool) -> None:
+    if needed and not subdomains:
+        raise ConfigError("the template has {s}, but the list of subdomains is empty")
+    for name in subdomains:
+        # A list from a configuration file must not be able to write another host or path.
+        if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,61}[A-Za-z0-9])?", name):
+            raise ConfigError(f"{name!r} is no subdomain; write {{s}}, {{a-c}} or {{switch:a,b}}")
+
+
+def _check_place(names: Sequence[str], text: str) -> None:
+    has = set(names)
+    if has & {"q", "bbox-epsg-3857"} or ({"z", "x"} <= has and has & {"y", "-y"}):
+        return
+    missing = [name for name in ("z", "x", "y") if name not in has and not (name == "y" and "-y" in has)]
+    listed = ", ".join("{" + name + "}" for name in missing)
+    raise ConfigError(f"the template {redact(text)} lacks {listed}: without it every tile has one address")
+
+
+def _unknown(name: str, own: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name.lower(), (*_KNOWN, *own), n=1, cutoff=0.5)
+    hint = (
+        f"; did you mean {{{near[0]}}}?" if near else f"; known are {', '.join(f'{{{k}}}' for k in _KNOWN)}"
+    )
+    return f"the template has an unknown variable {{{name}}}{hint}"

@@ -1,0 +1,131 @@
+"""Tiles of an HTTP service, by a URL template."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilehaul.codec.url_template import UrlTemplate, parse_template
+from tilehaul.errors import BrokenError
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.ports.wire import MIB, Request, Sender
+
+Headers = tuple[tuple[str, str], ...]
+
+BODY_BYTES_MAX = 8 * MIB
+_ABSENT = {204: "http_204", 404: "http_404", 410: "http_410"}
+
+
+@dataclass(frozen=True, slots=True)
+class XyzSource:
+    """Asks `sender`, a verified one, for the address `template` gives.
+
+    A tile beyond the source's zooms or the grid is answered `out_of_range` without a request.
+    `headers`, `lane_class` and `body_bytes_max` go into every request.
+    """
+
+    template: UrlTemplate
+    sender: Sender
+    info: SourceInfo
+    headers: Headers = ()
+    lane_class: str = "tile"
+    body_bytes_max: int = BODY_BYTES_MAX
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        """One tile.
+
+        Raises:
+            TransferError: From the sender, as it came; BrokenError (`http_304` and the like) for an
+                answer without a tile that nothing asked for.
+            DataError: From the sender: the body is not the tile it claims to be.
+        """
+        z = tile_id.z
+        info = self.info
+        if not info.zoom_min <= z <= info.zoom_max or not (
+            0 <= tile_id.x < 1 << z and 0 <= tile_id.y < 1 << z
+        ):
+            return NoTile(tile_id, "out_of_range")
+        response = await self.sender.send(
+            Request(
+                self.template.url(tile_id),
+                headers=self.headers,
+                lane_class=self.lane_class,
+                body_bytes_max=self.body_bytes_max,
+            )
+        )
+        if response.status == 200:
+            return Tile(tile_id, response.body, response.media_type or info.media_type)
+        absent = _ABSENT.get(response.status)
+        if absent is not None:
+            return NoTile(tile_id, absent)
+        # No condition and no range was sent, so 304 and 206 answer another question than ours.
+        raise BrokenError(
+            f"{info.name} answered tile {tile_id} with HTTP {response.status}",
+            url=self.template.shown,
+            cause=f"http_{response.status}",
+        )
+
+    @staticmethod
+    def opener(
+        text: str,
+        *,
+        headers: Headers = (),
+        lane_class: str = "tile",
+        body_bytes_max: int = BODY_BYTES_MAX,
+        info: SourceInfo | None = None,
+        ratio: int = 1,
+        subdomains: Sequence[str] | None = None,
+        tms: bool = False,
+    ) -> "XyzOpener":
+        """Everything about a source but its sender: see `parse_template` for the last three.
+
+        `info` defaults to what the template tells (`describe_template`).
+
+        Raises:
+            ConfigError: The template is wrong.
+        """
+        if subdomains is None:
+            template = parse_template(text, ratio=ratio, tms=tms)
+        else:
+            template = parse_template(text, ratio=ratio, tms=tms, subdomains=subdomains)
+        return XyzOpener(template, info or describe_template(template), headers, lane_class, body_bytes_max)
+
+
+@dataclass(frozen=True, slots=True)
+class XyzOpener:
+    """A source that waits for its sender: call it with one."""
+
+    template: UrlTemplate
+    info: SourceInfo
+    headers: Headers
+    lane_class: str
+    body_bytes_max: int
+
+    @property
+    def typed_urls(self) -> tuple[str, ...]:
+        """One address for every host the operator's template can reach."""
+        return self.template.samples
+
+    def __call__(self, sender: Sender) -> XyzSource:
+        return XyzSource(self.template, sender, self.info, self.headers, self.lane_class, self.body_bytes_max)
+
+
+def describe_template(
+    template: UrlTemplate,
+    *,
+    name: str = "",
+    zoom_min: int = 0,
+    zoom_max: int = ZOOM_MAX,
+    bounds_deg: tuple[float, float, float, float] = WORLD_DEG,
+    attribution: str = "",
+) -> SourceInfo:
+    """What a template tells of its source; the rest is for the caller to know."""
+    return SourceInfo(
+        name=name or template.shown,
+        identity=template.identity,
+        media_type=template.media_type,
+        zoom_min=zoom_min,
+        zoom_max=zoom_max,
+        bounds_deg=bounds_deg,
+        attribution=attribution,
+    )
