@@ -13,6 +13,7 @@ from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.memory import MemoryStore
+from tilehaul.stores.sqlite_file import Durability
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
@@ -28,7 +29,7 @@ class Backend:
     kept: MemoryStore = field(default_factory=MemoryStore)
 
     def open(self, *, fast: bool = False) -> AnyStore:
-        durability = "fast" if fast else "full"
+        durability: Durability = "fast" if fast else "full"
         if self.kind == "mbtiles":
             return MbtilesStore(self.folder / "store.mbtiles", durability=durability)
         if self.kind == "directory":

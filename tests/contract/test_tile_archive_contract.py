@@ -103,7 +103,8 @@ async def test_second_job_widens_what_the_archive_says(backend, make):
     archive = await filled(backend, make, [make.png(A)], metadata=first)
     await archive.close()
     second = (
-        ("bounds", "-5,45,10,55"), ("minzoom", "4"), ("maxzoom", "9"), ("name", "B"), ("attribution", "(c) them"),
+        ("bounds", "-5,45,10,55"), ("minzoom", "4"), ("maxzoom", "9"), ("name", "B"),
+        ("attribution", "(c) them"),
     )  # fmt: skip
     again = await filled(backend, make, [make.png(B)], area="two", metadata=second)
     info = await again.source_info()

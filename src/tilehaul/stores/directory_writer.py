@@ -157,7 +157,7 @@ class DirectoryWriter:
         return state
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
-        if self._broken:
+        if self._broken or (self._file is not None and self._file.broken):
             raise StorageError(
                 f"{self.root}: a write failed before; run again to resume from the last commit"
             )
