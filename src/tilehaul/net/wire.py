@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from tilehaul.codec.safe_url import redact
-from tilehaul.errors import ConfigError, Phase, PlanError, RefusedError, TimedOutError
+from tilehaul.errors import ConfigError, Phase, PlanError, RefusedError, TimedOutError, UnreachableError
 from tilehaul.net.addresses import AddressGuard
 from tilehaul.net.curl import CurlHandle, CurlSettings
 from tilehaul.net.curl_loop import CurlLoop
@@ -227,13 +227,24 @@ def _response(handle: CurlHandle) -> Response:
     status, ttfb_s, total_s = handle.figures()
     pieces = handle.body
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return Response(handle.url, status, _headers(handle.head), body, ttfb_s, total_s)
+    headers = _headers(handle.head)
+    if headers is None:
+        text = "the answer ended within its headers"
+        raise UnreachableError(text, url=redact(handle.url), cause="cut")
+    return Response(handle.url, status, headers, body, ttfb_s, total_s)
 
 
-def _headers(lines: list[bytes]) -> dict[str, str]:
-    """The last header block: interim answers (1xx) come before it, trailers after."""
+def _headers(lines: list[bytes]) -> dict[str, str] | None:
+    """The last header block: interim answers (1xx) come before it, trailers after.
+
+    None when no empty line ends it: the connection closed before, which libcurl calls a success.
+    """
     start = max((at for at, line in enumerate(lines) if line.startswith(b"HTTP/")), default=-1) + 1
-    block = b"".join(lines[start:]).decode("latin-1").replace("\r\n", "\n").partition("\n\n")[0]
+    text = b"".join(lines[start:]).decode("latin-1").replace("\r\n", "\n")
+    # A block without any header is an empty line and nothing else.
+    block, end, _trailers = ("\n" + text).partition("\n\n")
+    if not end:
+        return None
     headers: dict[str, str] = {}
     for line in block.split("\n"):
         name, colon, value = line.partition(":")
