@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tilehaul.codec.safe_url import redact
+from tilehaul.codec.url_template import parse_template
 from tilehaul.config.load import parse_size
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, WORKERS_PER_PERMIT, Sending
@@ -189,9 +190,7 @@ async def seed(
         StorageError: The disk refused.
     """
     options = options or SeedOptions()
-    place = parse_location(source)
-    if place.kind == "xyz":
-        await _check_manners(place.text, options.sending)
+    await check_manners(source, options.sending)
     tally = Tally()
     told = watch or _untold
     keeper = _store(parse_location(store), durability=options.durability)
@@ -246,9 +245,12 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
     )
 
 
-async def _check_manners(template: str, sending: Sending) -> None:
+async def check_manners(location: str, sending: Sending) -> None:
     """Refuse bulk download where it is forbidden, or without saying who we are. Raises PlanError."""
-    for url in XyzSource.opener(template).typed_urls:
+    place = parse_location(location)
+    if place.kind != "xyz":
+        return
+    for url in parse_template(place.text).samples:
         if (reason := bulk_refusal(url)) is not None:
             raise PlanError(reason)
         if not sending.contact and await _is_public_host(url):

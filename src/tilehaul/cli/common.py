@@ -148,16 +148,20 @@ def size_text(count_bytes: float) -> str:
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine on uvloop where it exists."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
 
     async def call() -> T:
         return await main()
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         return runner.run(call())
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def colour_wanted() -> bool:

@@ -59,7 +59,7 @@ def demo_faults() -> "Faults":
 
     return Faults(
         latency=Latency(ms=40.0, jitter_ms=15.0, distribution="normal"),
-        errors={500: 0.02, 502: 0.01, 503: 0.02},
+        errors={500: 0.02, 502: 0.02, 504: 0.01},
         shares={"short_length": 0.005, "cut_close": 0.005, "cut_chunked": 0.005, "reset_mid": 0.005},
         burst_429=Bursts(every_s=3.0, for_s=0.3),
         retry_after=RetryAfter(delay_s=1.0),
