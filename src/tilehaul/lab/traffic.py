@@ -80,8 +80,10 @@ class MockStats:
     """What the server saw since its start or the last reset.
 
     `requests` counts all but those for /_/ addresses, `by_status` the answers begun, `by_fault` the
-    faults done: kinds, `connections_full`, `error_<status>`, `rate_limit`, `burst_429`, `queue_full`, `slow_body`. `abandoned`
-    were left by the client before the answer. `bytes_sent` counts bodies as they crossed the wire.
+    faults done: kinds, `connections_full`, `error_<status>`, `rate_limit`, `burst_429`, `queue_full`,
+    `slow_body`. `in_flight` are unanswered now; a ready tile without latency never waits, so
+    `peak_in_flight` says something only with one. `abandoned` were left by the client before the
+    answer. `bytes_sent` counts bodies as they crossed the wire.
     `tiles_seen` are different addresses, `max_per_tile` the most requests for one of them.
     `tiles_uncounted` are requests beyond TILES_COUNTED_MAX addresses.
     `inside_retry_after` came before the end of a wait the server had announced.
