@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from tilehaul.codec.sniff import extension_of
+from tilehaul.codec.sniff import GZIP_MAGIC, VECTOR_TILE, extension_of
 from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.blank import TRANSPARENT_PNG
@@ -34,8 +34,6 @@ EXTENSION_KINDS = {
 # Places that are a cache of ours; everything else was forwarded (RFC 9211, section 2.2).
 CACHE_PLACES = frozenset({"memory", "disk"})
 
-VECTOR_MEDIA_TYPE = "application/vnd.mapbox-vector-tile"
-GZIP_MAGIC = b"\x1f\x8b"
 # A vector tile above this is not one: tippecanoe's own limit is 0.5 MB, planetiler warns at 1 MB.
 UNZIPPED_BYTES_MAX = 32 * 1024 * 1024
 
@@ -85,7 +83,9 @@ class Rendition:
     shared: Headers
 
 
-async def serve_tile(request: TileRequest, layer: Layer, *, left_s: FreshLeft = lambda _name, _id: None) -> Reply:
+async def serve_tile(
+    request: TileRequest, layer: Layer, *, left_s: FreshLeft = lambda _name, _id: None
+) -> Reply:
     """The layer's answer: 200, 304, or what the layer says of missing tiles.
 
     Counts hits and misses in `layer.stats` (an error is a miss).
@@ -115,9 +115,8 @@ async def serve_tile(request: TileRequest, layer: Layer, *, left_s: FreshLeft = 
         return _missing(answer, request, layer, status)
     rendition = render(answer, layer, accepts_gzip=request.accepts_gzip)
     if rendition.kind != kind:
-        raise PlanError(
-            f"layer {layer.name!r} has {rendition.kind} tiles: ask for .{extension_of(answer.media_type) or 'pbf'}"
-        )
+        ending = extension_of(answer.media_type) or "pbf"
+        raise PlanError(f"layer {layer.name!r} has {rendition.kind} tiles: ask for .{ending}")
     shared = (*rendition.shared, ("cache-status", status))
     if request.if_none_match and etag_matches(request.if_none_match, rendition.etag):
         return Reply(304, shared)
@@ -140,7 +139,7 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
         body = _unzipped(body)
     coding: Headers = ()
     if zipped:
-        media_type = VECTOR_MEDIA_TYPE
+        media_type = VECTOR_TILE
         # Both renditions say so, or a shared cache would give the zipped one to everybody.
         coding = (("vary", "Accept-Encoding"),)
     gzipped = zipped and accepts_gzip

@@ -33,6 +33,7 @@ KEEP_ALIVE_S = 30
 # Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
 DRAIN_S = 10.0
 BACKLOG = 2_048
+TICK_S = 1.0
 
 
 def _random_id() -> str:
@@ -120,13 +121,25 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self.leave = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
 
+    async def main_loop(self) -> None:
+        # uvicorn's own looks ten times a second whether it should end. This one is told, and wakes
+        # once a second only for the Date header (tick 0 renews it).
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.leave.wait(), TICK_S)
+
+    def end(self) -> None:
+        self.should_exit = True
+        self.leave.set()
+
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
@@ -206,7 +219,7 @@ class Server:
     async def stop(self) -> None:
         """Take no new connection, let requests on their way end (at most `drain_s`), close. Safe twice."""
         self._app.drain()
-        self._uvicorn.should_exit = True
+        self._uvicorn.end()
         if self._running is not None:
             await self._running
 
@@ -226,7 +239,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        # Here and not later, so that a port that is taken is found out now (Linux allows two binds).
+        # Here and not later, so that a port that is taken is found out now: with SO_REUSEADDR two
+        # programs may bind, but only one may listen.
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -243,4 +257,4 @@ def _why_not(host: str, port: int, error: OSError) -> str:
         return f"port {port} on {host} is in use: stop the other program, or choose another with --port"
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this user has: choose one above 1023 with --port"
-    return f"cannot listen on {host}, port {port}: {error.strerror or error}; --host names an address of this machine"
+    return f"cannot listen on {host}, port {port}: {error.strerror or error} (--host: one of this machine)"

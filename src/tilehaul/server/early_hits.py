@@ -188,7 +188,7 @@ class EarlyHitProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _answer_early(self) -> bool:
-        if self.hits is None or (self.cycle is not None and not self.cycle.response_complete):
+        if self.hits is None or (self.cycle and not self.cycle.response_complete):
             # Answers leave in the order of the questions.
             return False
         if self.flow.write_paused or self.transport.is_closing():

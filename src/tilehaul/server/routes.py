@@ -127,7 +127,9 @@ class Routes:
         return json_reply({"layers": [layer_json(layer) for layer in self.layers.values()]})
 
     async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
-        return json_reply(service_stats(self.layers, self.cache, uptime_s=self.clock.now_s() - self.started_s))
+        return json_reply(
+            service_stats(self.layers, self.cache, uptime_s=self.clock.now_s() - self.started_s)
+        )
 
     async def live(self, request: Request) -> Reply:  # noqa: ARG002
         return json_reply({"status": "alive"})
@@ -136,7 +138,9 @@ class Routes:
         checks = {name: check() for name, check in self.checks.items()}
         checks["accepting"] = not self.draining
         good = all(checks.values())
-        return json_reply({"status": "ready" if good else "not ready", "checks": checks}, status=200 if good else 503)
+        return json_reply(
+            {"status": "ready" if good else "not ready", "checks": checks}, status=200 if good else 503
+        )
 
     async def page(self, request: Request) -> Reply:
         return self._file(request, "index.html", extra=(("content-security-policy", PAGE_POLICY),))
@@ -166,7 +170,9 @@ class Routes:
         if told and etag_matches(told, etag):
             return Reply(304, shared)
         coding = (("content-encoding", "gzip"),) if zipped else ()
-        return Reply(200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body)
+        return Reply(
+            200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body
+        )
 
     def _layer(self, request: Request) -> Layer:
         layer = self.layers.get(request.path_params["layer"])
@@ -194,20 +200,24 @@ class Routes:
             except Exception:
                 # The last door before the server's own: a defect of ours, told as such, and logged whole.
                 log.exception("a request failed")
-                reply = refusal(500, "the service failed; its log says more", "internal", self._request_id(request))
+                reply = refusal(
+                    500, "the service failed; its log says more", "internal", self._request_id(request)
+                )
             return to_response(reply, request)
 
         return endpoint
 
     def refused(self, error: HTTPException, request: Request) -> Reply:
         """The framework's own refusals (no such address, wrong method) in our form."""
-        causes = {404: ("not_found", "there is nothing at this address"), 405: ("method_not_allowed", "only GET and HEAD")}
+        causes = {
+            404: ("not_found", "there is nothing at this address"),
+            405: ("method_not_allowed", "only GET and HEAD"),
+        }
         cause, message = causes.get(error.status_code, ("http", "refused"))
         # Starlette's default detail is the bare name of the status.
         told = error.detail if " " in error.detail and error.detail[0].islower() else message
         headers = tuple((error.headers or {}).items())
         return refusal(error.status_code, told, cause, self._request_id(request), headers=headers)
-
 
 
 def _parse_address(request: Request) -> tuple[TileId, str]:

@@ -40,7 +40,8 @@ function attributionNodes(text) {
 
 function boundsOf(layer) {
   const [west, south, east, north] = layer.bounds;
-  return L.latLngBounds([south, west], [north, east]);
+  // Across the antimeridian the east edge is the smaller number; Leaflet counts on beyond 180.
+  return L.latLngBounds([south, west], [north, east < west ? east + 360 : east]);
 }
 
 function show(layer, view) {
@@ -73,8 +74,8 @@ const clamp = (zoom, layer) => Math.max(layer.minzoom, Math.min(zoom, layer.maxz
 
 /** A layer of the whole world opens with the continents filling the window, others fit theirs. */
 function open(layer, bounds) {
-  const [west, south, east, north] = layer.bounds;
-  if (east - west > 270) {
+  const [south, north] = [bounds.getSouth(), bounds.getNorth()];
+  if (bounds.getEast() - bounds.getWest() > 270) {
     const width = state.map.getSize().x;
     state.map.setView([Math.max(south, Math.min(25, north)), 12], clamp(width < 700 ? 2 : 3, layer), { animate: false });
     return;
