@@ -34,9 +34,12 @@ def journal_path(root: Path) -> Path:
     return Path(f"{root}.journal")
 
 
-def tile_path(root: Path, tile_id: TileId, extension: str) -> Path:
-    """`{z}/{x}/{y}.{ext}`. `:d` lets nothing but integers into the name."""
-    return root / f"{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
+def tile_path(root: Path, tile_id: TileId, extension: str) -> str:
+    """`root/{z}/{x}/{y}.{ext}`. `:d` lets nothing but integers into the name.
+
+    A string, because it is made for every tile and a `Path` costs more than reading the file.
+    """
+    return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
 
 
 def numbers(folder: Path) -> list[int]:
@@ -94,23 +97,31 @@ class DirectoryReader:
         self._likely = EXTENSIONS[0]
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
-        if tile_id.z <= ZOOM_MAX:
-            for extension in (self._likely, *(e for e in EXTENSIONS if e != self._likely)):
-                body = self._read(tile_path(self.root, tile_id, extension))
-                if body:
+        if 0 <= tile_id.z <= ZOOM_MAX:
+            body = self._read(tile_path(self.root, tile_id, self._likely))
+            if body:
+                return self._tile(tile_id, body, self._likely)
+            for extension in EXTENSIONS:
+                path = tile_path(self.root, tile_id, extension)
+                if os.path.exists(path) and (body := self._read(path)):  # noqa: PTH110  as in tile_path
                     self._likely = extension
-                    return Tile(tile_id, body, sniff(body) or media_type_of(extension), "store")
+                    return self._tile(tile_id, body, extension)
+        if not self.root.is_dir():
+            raise PlanError(f"{self.root}: no such folder")
         return NoTile(tile_id, "not_stored", "store")
 
-    def _read(self, path: Path) -> bytes:
+    def _tile(self, tile_id: TileId, body: bytes, extension: str) -> Tile:
+        return Tile(tile_id, body, sniff(body) or media_type_of(extension), "store")
+
+    def _read(self, path: str) -> bytes:
+        """The bytes of a file; none when it is not there."""
         try:
-            return path.read_bytes()
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123  as in tile_path
+                return file.read()
         except (FileNotFoundError, NotADirectoryError):
-            if not self.root.is_dir():
-                raise PlanError(f"{self.root}: no such folder") from None
             return b""
         except OSError as error:
-            raise from_os(error, path, "reading") from error
+            raise from_os(error, Path(path), "reading") from error
 
     def tile_ids(self) -> Iterator[TileId]:
         for tile_id, _, _ in self._walk():

@@ -30,28 +30,29 @@ class DirectoryTree:
     def __init__(self, root: Path, *, sync: bool) -> None:
         self.root = root
         self._sync = sync
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
 
-    def write(self, tiles: Iterable[tuple[Tile, str]]) -> set[Path]:
+    def write(self, tiles: Iterable[tuple[Tile, str]]) -> set[str]:
         """Write each tile under `{z}/{x}/{y}.{extension}`, whole; the folders to sync."""
-        touched: set[Path] = set()
+        touched: set[str] = set()
         rest = iter(tiles)
         while group := list(islice(rest, FILES_OPEN_MAX)):
             paths = [tile_path(self.root, tile.tile_id, extension) for tile, extension in group]
-            for path in paths:
-                touched |= self._make_folder(path.parent)
+            folders = {path.rpartition("/")[0] for path in paths}
+            touched |= folders
+            for folder in folders - self._folders:
+                touched |= self._make_folder(folder)
             try:
                 self._write_group(paths, [tile.body for tile, _ in group])
             except OSError:
-                # The zoom's folder may have been removed by hand: look again at the next commit.
+                # A folder may have been removed by hand: look again at the next commit.
                 self._folders.clear()
                 for path in paths:
-                    temp_path(path).unlink(missing_ok=True)
+                    Path(temp_path(path)).unlink(missing_ok=True)
                 raise
-            touched.update(path.parent for path in paths)
         return touched
 
-    def _write_group(self, paths: Sequence[Path], bodies: Sequence[bytes]) -> None:
+    def _write_group(self, paths: Sequence[str], bodies: Sequence[bytes]) -> None:
         descriptors: list[int] = []
         try:
             for path, body in zip(paths, bodies, strict=True):
@@ -64,15 +65,13 @@ class DirectoryTree:
         for path in paths:
             publish(path)
 
-    def _make_folder(self, folder: Path) -> set[Path]:
+    def _make_folder(self, folder: str) -> set[str]:
         """Make a column's folder; the folders whose list of names grew."""
-        if folder in self._folders:
-            return set()
-        grown: set[Path] = set()
-        for level in (folder.parent, folder):
+        grown: set[str] = set()
+        for level in (folder.rpartition("/")[0], folder):
             try:
-                level.mkdir()
-                grown.add(level.parent)
+                Path(level).mkdir()
+                grown.add(level.rpartition("/")[0])
             except FileExistsError:
                 pass
         if len(self._folders) >= FOLDERS_MAX:
@@ -80,19 +79,19 @@ class DirectoryTree:
         self._folders.add(folder)
         return grown
 
-    def remove(self, tile_id: TileId, extensions: Iterable[str]) -> set[Path]:
+    def remove(self, tile_id: TileId, extensions: Iterable[str]) -> set[str]:
         """Remove files of a tile; the folders to sync."""
-        touched: set[Path] = set()
+        touched: set[str] = set()
         for extension in extensions:
             path = tile_path(self.root, tile_id, extension)
             try:
-                path.unlink()
-                touched.add(path.parent)
+                os.unlink(path)  # noqa: PTH108  a Path costs more than the call
+                touched.add(path.rpartition("/")[0])
             except FileNotFoundError:
                 pass
         return touched
 
-    def sync_folders(self, folders: Iterable[Path]) -> None:
+    def sync_folders(self, folders: Iterable[str]) -> None:
         """Make names durable, each folder once."""
         if self._sync:
             for folder in folders:
@@ -101,8 +100,8 @@ class DirectoryTree:
     def has(self, tile_id: TileId, extension: str) -> bool:
         """Whether the file is there and not empty."""
         try:
-            # A string, not a Path: this is asked for every tile of a resumed job.
-            return os.stat(_name(self.root, tile_id, extension)).st_size > 0  # noqa: PTH116
+            path = tile_path(self.root, tile_id, extension)
+            return os.stat(path).st_size > 0  # noqa: PTH116  asked for every tile of a resumed job
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -124,7 +123,3 @@ class DirectoryTree:
                 for row, found in seen.items():
                     if len(found) > 1 and zoom <= ZOOM_MAX:
                         yield TileId(zoom, column, int(row)), sorted(found, key=EXTENSIONS.index)
-
-
-def _name(root: Path, tile_id: TileId, extension: str) -> str:
-    return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"

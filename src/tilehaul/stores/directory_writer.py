@@ -1,7 +1,7 @@
 """Writing a directory of tiles: whole files first, then the journal beside it."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,38 +115,37 @@ class DirectoryWriter:
             marks = {WRITING: "1", TRUSTED: "1" if self._trusted else ""}
             write_metadata(connection, before, after | marks)
         if WRITING in before:
-            self._sweep(file)
+            self._sweep()
         with self._translated("syncing"):
-            self._tree.sync_folders({self.root, self.root.parent})
+            self._tree.sync_folders({str(self.root), str(self.root.parent)})
         self._record = record
         self._prepared = True
 
-    def _sweep(self, file: WritableFile) -> None:
+    def _sweep(self) -> None:
         """After a crash: temporary files go, and of two extensions of a tile the one not journalled."""
         with self._translated("sweeping"):
             for tile_id, extensions in self._tree.sweep():
-                kept = self._noted(file, [tile_id]).get(tile_id)
-                keep = kept[1] if kept is not None and kept[1] in extensions else ""
+                note = self._noted([tile_id])[0]
+                keep = note[1] if note is not None and note[1] in extensions else ""
                 if not keep and self._trusted:
                     keep = extensions[0]
                 self._tree.remove(tile_id, [other for other in extensions if other != keep])
 
-    def _noted(self, file: WritableFile, tile_ids: Iterable[TileId]) -> dict[TileId, tuple[int, str]]:
-        """State number and extension of the ids that have a journal row."""
+    def _noted(self, tile_ids: Sequence[TileId]) -> list[tuple[int, str] | None]:
+        """State number and extension of each id; None where there is no journal row."""
+        file = self._file
+        if file is None:
+            return [None] * len(tile_ids)
         with file.translated("reading"):
             if not journal.has_journal(file.connection):
-                return {}
+                return [None] * len(tile_ids)
             notes = journal.journalled(file.connection, journal.keys_by_zoom(tile_ids))
-        return {
-            TileId(zoom, key >> journal.KEY_BITS, key & journal.KEY_MASK): note
-            for zoom, found in notes.items()
-            for key, note in found.items()
-        }
+        return [notes[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         """A tile journalled as done whose file is gone or empty is pending again."""
-        noted = {} if self._file is None else self._noted(self._file, tile_ids)
-        return [self._state(tile_id, noted.get(tile_id)) for tile_id in tile_ids]
+        notes = self._noted(tile_ids)
+        return [self._state(tile_id, note) for tile_id, note in zip(tile_ids, notes, strict=True)]
 
     def _state(self, tile_id: TileId, note: tuple[int, str] | None) -> State | None:
         if note is None:
@@ -170,12 +169,11 @@ class DirectoryWriter:
             self._commit_run(self._opened(), run)
 
     def _commit_run(self, file: WritableFile, run: Sequence[Outcome]) -> None:
-        noted = self._noted(file, [outcome.tile_id for outcome in run])
+        notes = self._noted([outcome.tile_id for outcome in run])
         tiles = [(tile, _extension(tile)) for tile in journal.tiles_of(run)]
         details = {tile.tile_id: extension for tile, extension in tiles}
         stale: list[tuple[TileId, list[str]]] = []
-        for outcome in run:
-            note = noted.get(outcome.tile_id)
+        for outcome, note in zip(run, notes, strict=True):
             if isinstance(outcome, DeadLetter):
                 details[outcome.tile_id] = note[1] if note is not None and note[0] != journal.ABSENT else ""
                 continue

@@ -120,7 +120,7 @@ class MbtilesWriter:
             self._has_format = bool(metadata.get("format"))
         if fresh:
             try:
-                sync_folder(self.path.parent)
+                sync_folder(str(self.path.parent))
             except OSError as error:
                 raise from_os(error, self.path.parent, "syncing") from error
         self._record = record

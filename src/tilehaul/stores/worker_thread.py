@@ -2,13 +2,18 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_Work = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+# How long, and how many, finished answers wait for the ones behind them.
+SHARE_S_MAX = 0.001
+SHARE_ANSWERS_MAX = 32
+
+_Work = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
 _Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 
@@ -16,8 +21,9 @@ class WorkerThread:
     """Runs calls one after another on a thread of its own.
 
     A thread pool's hand-off costs 35 to 120 us of CPU a call, because every answer wakes the event
-    loop by itself; here the answers that are ready together share one wake-up (6 to 9 us a call with
-    50 callers, 40 to 70 us with one; `benchmarks/stores.py`).
+    loop by itself, and then both threads fight for the interpreter's lock. Here the answers to calls
+    that are queued together share one wake-up, for which they wait `SHARE_S_MAX` at most
+    (`benchmarks/stores.py`).
 
     The thread starts with the first call. It is a daemon, so that a program that forgot to close a
     store still ends; what was acknowledged is durable by then.
@@ -27,17 +33,14 @@ class WorkerThread:
         self._name = name
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._guard = threading.Lock()
-        self._answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
 
     def run(self, work: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Queue `work(*args)`. Cancelling the future skips the work unless it has begun."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             self._thread.start()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._queue.put((loop, future, work, args))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put((future, work, args))
         return future
 
     async def stop(self) -> None:
@@ -49,39 +52,53 @@ class WorkerThread:
             await asyncio.shield(asyncio.to_thread(thread.join))
 
     def _serve(self) -> None:
+        answers: list[_Answer] = []
+        shared_since_s = 0.0
+        last: Callable[..., Any] | None = None
         while (item := self._queue.get()) is not None:
-            loop, future, work, args = item
-            if future.cancelled():
-                continue
-            try:
-                answer: _Answer = (future, work(*args), None)
-            except BaseException as error:  # noqa: BLE001  handed to the caller, whatever it is
-                answer = (future, None, error)
-            self._hand_back(loop, answer)
+            future, work, args = item
+            # Answers wait for calls of their own kind only: those take about as long as they did.
+            if answers and work != last:
+                _hand_back(answers)
+                answers = []
+            last = work
+            if not future.cancelled():
+                if not answers:
+                    shared_since_s = time.monotonic()
+                try:
+                    answers.append((future, work(*args), None))
+                except BaseException as error:  # noqa: BLE001  handed to the caller, whatever it is
+                    answers.append((future, None, error))
             # A local that still names the batch would keep its bodies alive until the next call.
-            del item, future, work, args, answer
+            del item, future, work, args
+            if answers and (
+                self._queue.empty()
+                or len(answers) >= SHARE_ANSWERS_MAX
+                or time.monotonic() - shared_since_s > SHARE_S_MAX
+            ):
+                _hand_back(answers)
+                answers = []
+        if answers:
+            _hand_back(answers)
 
-    def _hand_back(self, loop: asyncio.AbstractEventLoop, answer: _Answer) -> None:
-        with self._guard:
-            waiting = self._answers.get(loop)
-            if waiting is not None:
-                waiting.append(answer)
-                return
-            self._answers[loop] = [answer]
+
+def _hand_back(answers: list[_Answer]) -> None:
+    """Tell each loop once. A loop that was closed while we worked has nobody left to tell."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for answer in answers:
+        loops.setdefault(answer[0].get_loop(), []).append(answer)
+    for loop, some in loops.items():
         try:
-            loop.call_soon_threadsafe(self._deliver, loop)
+            loop.call_soon_threadsafe(_deliver, some)
         except RuntimeError:
-            # The loop was closed while we worked: there is nobody left to tell.
-            with self._guard:
-                self._answers.pop(loop, None)
+            continue
 
-    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._guard:
-            answers = self._answers.pop(loop, [])
-        for future, value, error in answers:
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
+
+def _deliver(answers: list[_Answer]) -> None:
+    for future, value, error in answers:
+        if future.cancelled():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
