@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -26,15 +27,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 TILE_BYTES = 15 * 1024
 FILES = 200
 IN_FLIGHT = 50
 SERVICE_S = 0.05
 Fetch = Callable[[str], Awaitable[int]]
-Client = Callable[[str, int], Awaitable[None]]
+Client = Callable[[str, int], Coroutine[Any, Any, None]]
 
 
 # --- clients: each fetches `tiles` tiles, 50 in flight --------------------------------------------
@@ -87,35 +89,30 @@ async def pycurl_async_multi(base: str, tiles: int) -> None:
 
 
 async def pycurl_epoll(base: str, tiles: int) -> None:
-    """Socket_action, all sockets in one selector of our own, whose descriptor the loop watches."""
-    import selectors
+    """Socket_action, all sockets in one epoll of our own, whose descriptor the loop watches."""
+    import select
 
     import pycurl
 
     loop = asyncio.get_running_loop()
     multi = pycurl.CurlMulti()
-    poll = selectors.DefaultSelector()
+    poll = select.epoll()
     waiting: dict[pycurl.Curl, asyncio.Future[None]] = {}
     watched: dict[int, int] = {}
     timer: list[asyncio.Handle] = []
 
     def on_socket(what: int, fd: int, _multi: object, _data: object) -> None:
-        wanted = {pycurl.POLL_IN: 1, pycurl.POLL_OUT: 2, pycurl.POLL_INOUT: 3}.get(what, 0)
-        known = watched.get(fd, 0)
-        # A socket between two requests stays watched for reading: it costs two system calls less.
-        if wanted in (0, known):
-            return
-        if known:
-            poll.modify(fd, wanted)
-        else:
-            poll.register(fd, wanted)
-        watched[fd] = wanted
-
-    def on_close(fd: int) -> int:
-        if watched.pop(fd, 0):
+        # POLL_IN, POLL_OUT and POLL_INOUT are 1, 2, 3; EPOLLIN and EPOLLOUT are 1 and 4.
+        wanted = {pycurl.POLL_IN: 1, pycurl.POLL_OUT: 4, pycurl.POLL_INOUT: 5}.get(what, 0)
+        known = watched.pop(fd, 0)
+        if wanted:
+            watched[fd] = wanted
+            if not known:
+                poll.register(fd, wanted)
+            elif known != wanted:
+                poll.modify(fd, wanted)
+        elif known:
             poll.unregister(fd)
-        os.close(fd)
-        return 0
 
     def on_timer(timeout_ms: int) -> None:
         if timer:
@@ -131,8 +128,8 @@ async def pycurl_epoll(base: str, tiles: int) -> None:
         drain()
 
     def readable() -> None:
-        for key, events in poll.select(0):
-            multi.socket_action(key.fd, events)
+        for fd, events in poll.poll(0):
+            multi.socket_action(fd, (1 if events & ~4 else 0) | (2 if events & ~1 else 0))
         drain()
 
     def drain() -> None:
@@ -148,13 +145,8 @@ async def pycurl_epoll(base: str, tiles: int) -> None:
     loop.add_reader(poll.fileno(), readable)
     idle: list[pycurl.Curl] = []
 
-    def new() -> pycurl.Curl:
-        curl = pycurl.Curl()
-        curl.setopt(pycurl.CLOSESOCKETFUNCTION, on_close)
-        return curl
-
     async def fetch(url: str) -> int:
-        curl = idle.pop() if idle else new()
+        curl = idle.pop() if idle else pycurl.Curl()
         pieces: list[bytes] = []
         curl.setopt(pycurl.URL, url)
         curl.setopt(pycurl.WRITEFUNCTION, pieces.append)
@@ -196,17 +188,12 @@ async def pycurl_thread(base: str, tiles: int) -> None:
 
         def on_socket(what: int, fd: int, _multi: object, _data: object) -> None:
             wanted = {pycurl.POLL_IN: 1, pycurl.POLL_OUT: 2, pycurl.POLL_INOUT: 3}.get(what, 0)
-            known = watched.get(fd, 0)
-            if wanted in (0, known):
-                return
-            poll.modify(fd, wanted) if known else poll.register(fd, wanted)
-            watched[fd] = wanted
-
-        def on_close(fd: int) -> int:
-            if watched.pop(fd, 0):
+            known = watched.pop(fd, 0)
+            if wanted:
+                watched[fd] = wanted
+                poll.modify(fd, wanted) if known else poll.register(fd, wanted)
+            elif known:
                 poll.unregister(fd)
-            os.close(fd)
-            return 0
 
         def on_timer(timeout_ms: int) -> None:
             deadline[0] = time.monotonic() + timeout_ms / 1000 if timeout_ms >= 0 else 0.0
@@ -223,11 +210,7 @@ async def pycurl_thread(base: str, tiles: int) -> None:
                     multi.socket_action(key.fd, events)
             while asked:
                 url, future = asked.popleft()
-                if idle:
-                    curl = idle.pop()
-                else:
-                    curl = pycurl.Curl()
-                    curl.setopt(pycurl.CLOSESOCKETFUNCTION, on_close)
+                curl = idle.pop() if idle else pycurl.Curl()
                 pieces: list[bytes] = []
                 curl.setopt(pycurl.URL, url)
                 curl.setopt(pycurl.WRITEFUNCTION, pieces.append)
@@ -269,9 +252,8 @@ async def pycurl_thread(base: str, tiles: int) -> None:
 
 
 async def pyreqwest(base: str, tiles: int) -> None:
-    from pyreqwest.client import ClientBuilder
-
-    async with ClientBuilder().gzip(False).follow_redirects(False).build() as client:  # noqa: FBT003
+    library = importlib.import_module("pyreqwest.client")
+    async with library.ClientBuilder().gzip(False).follow_redirects(False).build() as client:
 
         async def fetch(url: str) -> int:
             response = await client.get(url).build().send()
@@ -281,10 +263,9 @@ async def pyreqwest(base: str, tiles: int) -> None:
 
 
 async def aiohttp(base: str, tiles: int) -> None:
-    import aiohttp
-
-    connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+    library = importlib.import_module("aiohttp")
+    connector = library.TCPConnector(limit=IN_FLIGHT)
+    async with library.ClientSession(connector=connector, auto_decompress=False) as session:
 
         async def fetch(url: str) -> int:
             async with session.get(url, allow_redirects=False) as response:
@@ -294,10 +275,9 @@ async def aiohttp(base: str, tiles: int) -> None:
 
 
 async def httpx(base: str, tiles: int) -> None:
-    import httpx
-
-    limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
-    async with httpx.AsyncClient(limits=limits) as client:
+    library = importlib.import_module("httpx")
+    limits = library.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
+    async with library.AsyncClient(limits=limits) as client:
 
         async def fetch(url: str) -> int:
             return len((await client.get(url)).content)
@@ -309,7 +289,7 @@ async def httpx(base: str, tiles: int) -> None:
 CLIENTS: dict[str, tuple[Client, str, float]] = {
     "tilehaul wire": (tilehaul_wire, "tilehaul.net.wire", 1.0),
     "pycurl AsyncCurlMulti": (pycurl_async_multi, "pycurl", 1.0),
-    "pycurl own selector": (pycurl_epoll, "pycurl", 1.0),
+    "pycurl own epoll": (pycurl_epoll, "pycurl", 1.0),
     "pycurl thread": (pycurl_thread, "pycurl", 1.0),
     "pyreqwest": (pyreqwest, "pyreqwest", 1.0),
     "aiohttp": (aiohttp, "aiohttp", 1.0),
@@ -341,7 +321,8 @@ def nginx(folder: Path) -> Iterator[str]:
     # Started by root, nginx's worker would be `nobody`, who may not read a private folder.
     user = "user root;" if os.geteuid() == 0 else ""
     temp = "".join(
-        f"{kind}_temp_path {folder}/tmp-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/tmp-{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     conf = folder / "nginx.conf"
     conf.write_text(
@@ -494,7 +475,9 @@ def _report(only: list[str], rounds: int, tiles: int, *, plain: bool) -> None:
                 slow_tiles = 2000 if CLIENTS[name][2] == 1.0 else 4000
                 per_s = measure(name, slow, slow_tiles, plain=plain)["per_s"]
                 shares[name].append(per_s * SERVICE_S / IN_FLIGHT)
-    print(f"\n{'plain asyncio' if plain else 'uvloop where installed'}, {tiles} tiles, {rounds} rounds, medians")
+    print(
+        f"\n{'plain asyncio' if plain else 'uvloop where installed'}, {tiles} tiles, {rounds} rounds, medians"
+    )
     print("| client | CPU us/tile | tiles/s (wall) | share of Little's limit | peak RSS MB | import ms |")
     print("|---|--:|--:|--:|--:|--:|")
     if floor:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib
 import importlib.util
 import json
+import random
 import resource
 import socket
 import struct
@@ -22,11 +24,30 @@ import sys
 import zlib
 from collections.abc import Awaitable, Callable
 
-BODY = bytes(range(256)) * 40  # 10,240 bytes
-PACKED = gzip.compress(BODY * 4)
+
+def _png() -> bytes:
+    """A valid picture of noise, 64 x 64, about 12 KB: its end can be checked."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    luck = random.Random(1)
+    rows = b"".join(b"\0" + luck.randbytes(64 * 3) for _ in range(64))
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+BODY = _png()
+PACKED = gzip.compress(BODY)
 BOMB_MIB = 256
 LIMIT_S = 3.0
 Get = Callable[[str], Awaitable[bytes]]
+Use = Callable[[Get], Awaitable[None]]
 
 
 def _head(length: int | None, *extra: str) -> bytes:
@@ -46,8 +67,8 @@ CLOSE = "Connection: close"
 # name: (bytes, whether the connection ends with a reset)
 FAULTS: dict[str, tuple[bytes, bool]] = {
     "short content-length": (_head(len(BODY)) + BODY[:6000], False),
-    "cut chunk": (_head(None, CHUNKED) + b"2800\r\n" + BODY[:6000], False),
-    "missing last chunk": (_head(None, CHUNKED) + b"2800\r\n" + BODY + b"\r\n", False),
+    "cut chunk": (_head(None, CHUNKED) + b"%x\r\n" % len(BODY) + BODY[:6000], False),
+    "missing last chunk": (_head(None, CHUNKED) + b"%x\r\n" % len(BODY) + BODY + b"\r\n", False),
     "reset mid-body": (_head(len(BODY)) + BODY[:6000], True),
     "close-delimited, short": (_head(None, CLOSE) + BODY[:6000], False),
     "gzip cut, length matches": (_head(len(PACKED) - 40, CODED) + PACKED[:-40], False),
@@ -67,29 +88,27 @@ def _bomb() -> bytes:
 # --- clients, decoding as they would be used --------------------------------------------------------
 
 
-async def with_wire(use: Callable[[Get], Awaitable[None]], *, checked: bool, port: int) -> None:
+async def with_wire(use: Use, *, checked: bool, port: int) -> None:
     from tilehaul.net.addresses import AddressGuard
+    from tilehaul.net.clock import SystemClock
+    from tilehaul.net.verified import VerifiedSender
     from tilehaul.net.wire import Wire
-    from tilehaul.ports.wire import Request
+    from tilehaul.policy.tally import Tally
+    from tilehaul.ports.wire import Request, Sender
 
     guard = AddressGuard(frozenset({f"127.0.0.1:{port}"}))
     async with Wire("tilehaul-benchmark", guard=guard) as wire:
-        sender = wire
-        if checked:
-            from tilehaul.net.verified import VerifiedSender
-
-            sender = VerifiedSender(wire)  # type: ignore[assignment]
+        sender: Sender = VerifiedSender(wire, SystemClock(), Tally()) if checked else wire
 
         async def get(url: str) -> bytes:
-            return (await sender.send(Request(url, expect="any"))).body
+            return (await sender.send(Request(url))).body
 
         await use(get)
 
 
-async def with_pyreqwest(use: Callable[[Get], Awaitable[None]]) -> None:
-    from pyreqwest.client import ClientBuilder
-
-    async with ClientBuilder().build() as client:
+async def with_pyreqwest(use: Use) -> None:
+    library = importlib.import_module("pyreqwest.client")
+    async with library.ClientBuilder().build() as client:
 
         async def get(url: str) -> bytes:
             return bytes(await (await client.get(url).build().send()).bytes())
@@ -97,30 +116,28 @@ async def with_pyreqwest(use: Callable[[Get], Awaitable[None]]) -> None:
         await use(get)
 
 
-async def with_aiohttp(use: Callable[[Get], Awaitable[None]]) -> None:
-    import aiohttp
-
-    async with aiohttp.ClientSession() as session:
+async def with_aiohttp(use: Use) -> None:
+    library = importlib.import_module("aiohttp")
+    async with library.ClientSession() as session:
 
         async def get(url: str) -> bytes:
             async with session.get(url) as response:
-                return await response.read()
+                return bytes(await response.read())
 
         await use(get)
 
 
-async def with_httpx(use: Callable[[Get], Awaitable[None]]) -> None:
-    import httpx
-
-    async with httpx.AsyncClient() as client:
+async def with_httpx(use: Use) -> None:
+    library = importlib.import_module("httpx")
+    async with library.AsyncClient() as client:
 
         async def get(url: str) -> bytes:
-            return (await client.get(url)).content
+            return bytes((await client.get(url)).content)
 
         await use(get)
 
 
-CLIENTS = {
+CLIENTS: dict[str, tuple[str, Callable[[Use, int], Awaitable[None]]]] = {
     "wire (pycurl)": ("tilehaul.net.wire", lambda use, port: with_wire(use, checked=False, port=port)),
     "checked": ("tilehaul.net.verified", lambda use, port: with_wire(use, checked=True, port=port)),
     "pyreqwest": ("pyreqwest", lambda use, _port: with_pyreqwest(use)),
@@ -181,8 +198,7 @@ async def run_client(name: str, port: int) -> dict[str, str]:
 
     async def use(get: Get) -> None:
         for n, fault in enumerate(FAULTS):
-            whole = BODY * 4 if "gzip" in fault else BODY
-            found[fault] = await verdict(get, f"/fault/{n}", whole)
+            found[fault] = await verdict(get, f"/fault/{n}", BODY)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         said = await verdict(get, "/bomb", b"")
         grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

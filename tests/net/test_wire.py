@@ -17,7 +17,7 @@ import pycurl
 import pytest
 import trustme
 
-from tilehaul.errors import PlanError, RefusedError, TimedOutError, UnreachableError
+from tilehaul.errors import ConfigError, PlanError, RefusedError, TimedOutError, UnreachableError
 from tilehaul.net import curl as curl_module
 from tilehaul.net.addresses import AddressGuard
 from tilehaul.net.wire import Wire
@@ -248,7 +248,14 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
             "close",
             RefusedError,
             "headers_too_large",
-            id="header bomb",
+            id="header bomb of many",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\n" + (b"X-Bomb: " + b"a" * 1000 + b"\r\n") * 1000,
+            "close",
+            RefusedError,
+            "headers_too_large",
+            id="header bomb of 1 MB",
         ),
     ],
 )
@@ -699,6 +706,44 @@ async def test_system_without_epoll_gives_sockets_to_the_loop(monkeypatch, autho
         got = await asyncio.gather(*(wire.send(Request(served.url)) for _ in range(10)))
         again = await wire.send(Request(served.url))
     assert [r.body for r in [*got, again]] == [b"tile"] * 11
+
+
+async def test_loop_that_cannot_watch_sockets_is_named(monkeypatch):
+    """Windows' proactor loop: the error says which loop to take, before anything is sent."""
+
+    def refuse(_fd):
+        raise NotImplementedError
+
+    monkeypatch.delattr(select, "epoll", raising=False)
+    monkeypatch.setattr(asyncio.get_running_loop(), "remove_reader", refuse)
+    with pytest.raises(ConfigError, match="SelectorEventLoop"):
+        async with Wire("t"):
+            pass
+
+
+async def test_proxy_of_the_environment_is_not_used(monkeypatch):
+    """Behind a proxy the guard would see the proxy's address and not where the name leads."""
+    async with origin() as served, origin() as proxy, wire_to(served) as wire:
+        for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        assert (await wire.send(Request(served.url))).status == 200
+    assert (served.connections, proxy.connections) == (1, 0)
+
+
+async def test_answer_that_came_before_closing_is_still_given():
+    """The answer was complete when the wire closed, and its task had not run yet."""
+    async with origin() as served:
+        wire = wire_to(served)
+        await wire.__aenter__()
+        task = asyncio.create_task(wire.send(Request(served.url)))
+        while not wire.in_flight:
+            await asyncio.sleep(0)
+        done = next(iter(wire._curls.busy.values())).done
+        closing = asyncio.Event()
+        done.add_done_callback(lambda _: closing.set())
+        await closing.wait()
+        await wire.close()
+        assert (await task).body == b"tile"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not exist on Windows")

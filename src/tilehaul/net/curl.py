@@ -180,6 +180,9 @@ class CurlHandle:
         if code in _CERTIFICATE:
             text = f"the certificate is not trusted: {message}"
             return RefusedError(text, url=url, cause="tls_certificate")
+        if code == pycurl.E_RECV_ERROR and "response headers" in message:
+            # Over 300 KB in all; libcurl has a code of its own only for one header of that size.
+            code = _E_TOO_LARGE
         if code in _REFUSED:
             cause, text = _REFUSED[code]
             return RefusedError(f"{text}: {message}", url=url, cause=cause)

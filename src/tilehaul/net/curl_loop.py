@@ -26,7 +26,6 @@ class CurlLoop:
         self._watch = SocketWatch(self._loop, self._on_ready)
         self._settings = settings
         self._idle: list[CurlHandle] = []
-        self._handles: list[CurlHandle] = []
         self._opened: list[socket.socket] = []
         self._timer: asyncio.Handle | None = None
         self._closed = False
@@ -41,9 +40,7 @@ class CurlLoop:
         """A handle to prepare. Give it back with `give_back`, started or not."""
         if self._idle:
             return self._idle.pop()
-        handle = CurlHandle(self._settings, self._opened)
-        self._handles.append(handle)
-        return handle
+        return CurlHandle(self._settings, self._opened)
 
     def start(self, handle: CurlHandle) -> None:
         """Begin the prepared transfer; `handle.done` tells its end."""
@@ -65,6 +62,7 @@ class CurlLoop:
     def give_back(self, handle: CurlHandle) -> None:
         """Take the handle back; a transfer still running is ended (its caller was cancelled)."""
         if self._closed:
+            handle.curl.close()
             return
         if handle.curl in self.busy:
             self.end(handle, None)
@@ -80,7 +78,8 @@ class CurlLoop:
             self.end(handle, UnreachableError(text, url=redact(handle.url), cause="closed"))
         self._closed = True
         self._multi.close()
-        for handle in self._handles:
+        # The others are closed when they are given back: their answers may not be read yet.
+        for handle in self._idle:
             handle.curl.close()
         self._close_originals()
         if self._timer is not None:
@@ -93,7 +92,7 @@ class CurlLoop:
         wanted = _WANTED.get(what)
         if wanted is None:
             self._watch.forget(fd)
-        else:
+        elif not self._closed:  # closing, it tells of sockets it shuts down and closes at once
             self._watch.watch(fd, wanted)
 
     def _on_timer(self, timeout_ms: int) -> None:

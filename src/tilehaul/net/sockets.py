@@ -9,6 +9,7 @@ given to the loop, which is slower and works the same.
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,10 @@ class SocketWatch:
             }
             self._from_epoll = {bits: mask for mask, bits in self._to_epoll.items()}
             loop.add_reader(self._epoll.fileno(), self._turn)
+        else:
+            # Ask now whether the loop can watch sockets, not in the middle of the first request.
+            with socket.socket() as probe:
+                loop.remove_reader(probe)
 
     def watch(self, fd: int, wanted: int) -> None:
         """Report `fd` when it is ready for `wanted`, a mask of READ and WRITE, not 0."""
