@@ -1,0 +1,264 @@
+"""An MBTiles file as others see it: written by the 1.3 specification, read from anybody."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import DeadLetter, JobKey
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.archive_metadata import bounds_text, center_text, merged, widened
+from tilehaul.stores.mbtiles import MbtilesStore
+
+PNG = b"\x89PNG\r\n\x1a\n rest"
+JPEG = b"\xff\xd8\xff\xe0 rest"
+JOB = JobKey("s", "S", "a", 4, metadata=(("name", "Alps"), ("bounds", "5,40,15,50"), ("minzoom", "2")))
+A = TileId(3, 5, 1)
+
+
+async def written(path: Path, *tiles: Tile, job: JobKey = JOB) -> MbtilesStore:
+    store = MbtilesStore(path)
+    await store.begin(job)
+    await store.commit(tiles or [Tile(A, PNG, "image/png")])
+    await store.finish(complete=True)
+    await store.close()
+    return MbtilesStore(path)
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return list(connection.execute(query).fetchall())
+    finally:
+        connection.close()
+
+
+def foreign(path: Path, *statements: str) -> Path:
+    """A file made by somebody else; the tile 3/5/1 (row 6 from the south) is a JPEG."""
+    connection = apsw.Connection(str(path))
+    for statement in statements or (
+        "CREATE TABLE metadata (name TEXT, value TEXT)",
+        "CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB)",
+        "INSERT INTO metadata VALUES ('name', 'Theirs'), ('format', 'jpeg'), ('empty', NULL)",
+        f"INSERT INTO tiles VALUES (3, 5, 6, x'{JPEG.hex()}')",
+    ):
+        connection.execute(statement)
+    connection.close()
+    return path
+
+
+async def test_file_follows_the_specification(tmp_path):
+    """Tables, index, application id, format name, TMS row, and no table of ours once complete."""
+    path = tmp_path / "t.mbtiles"
+    await written(path, Tile(A, JPEG, "image/jpeg"))
+    assert rows(path, "PRAGMA application_id") == [(0x4D504258,)]
+    assert rows(path, "PRAGMA journal_mode") == [("delete",)]
+    assert rows(path, "SELECT * FROM tiles") == [(3, 5, 6, JPEG)]
+    names = {row[0] for row in rows(path, "SELECT name FROM sqlite_schema")}
+    assert names == {"tiles", "metadata", "tile_index", "metadata_name"}
+    indexes = rows(path, "SELECT name, \"unique\" FROM pragma_index_list('tiles')")
+    assert indexes == [("tile_index", 1)]
+    columns = rows(path, "SELECT name FROM pragma_index_info('tile_index') ORDER BY seqno")
+    assert columns == [("zoom_level",), ("tile_column",), ("tile_row",)]
+    metadata = dict(rows(path, "SELECT name, value FROM metadata"))
+    assert {name: value for name, value in metadata.items() if not str(name).startswith("tilehaul_")} == {
+        "name": "Alps", "format": "jpg", "bounds": "5,40,15,50", "center": "10,45,2",
+        "minzoom": "2", "maxzoom": "3", "type": "baselayer", "version": "1",
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["t.mbtiles"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "name"),
+    [
+        ("image/png", "png"),
+        ("image/webp", "webp"),
+        ("application/vnd.mapbox-vector-tile", "pbf"),
+        ("image/avif", "image/avif"),
+    ],
+)
+async def test_format_is_named_at_the_first_tile(tmp_path, media_type, name):
+    """Already while the job runs, so that a partial file can be looked at."""
+    store = MbtilesStore(tmp_path / "t.mbtiles")
+    await store.begin(JobKey("s", "S", "a", 4))
+    await store.commit([NoTile(TileId(3, 0, 0))])
+    await store.commit([Tile(A, b"?", media_type)])
+    assert (await store.describe()).metadata["format"] == name
+    await store.finish(complete=True)
+    assert ("json" in (await store.describe()).metadata) == (name == "pbf")
+    await store.close()
+
+
+async def test_journal_stays_while_something_is_dead(tmp_path):
+    """The tables go with the last dead letter, not before."""
+    path = tmp_path / "t.mbtiles"
+    store = MbtilesStore(path)
+    await store.begin(JOB)
+    await store.commit([Tile(A, PNG, "image/png"), DeadLetter(TileId(3, 0, 0), "http_500", 6)])
+    await store.finish(complete=False)
+    await store.close()
+    ours = "SELECT name FROM sqlite_schema WHERE name LIKE 'tilehaul%' AND type = 'table' ORDER BY name"
+    assert rows(path, ours) == [("tilehaul_dead_letter",), ("tilehaul_outcome",)]
+    assert not Path(f"{path}-wal").exists()
+
+
+async def test_foreign_file_is_read_without_index(tmp_path):
+    """`jpeg` is understood, a NULL metadata row is nothing, the state is foreign."""
+    archive = MbtilesStore(foreign(tmp_path / "theirs.mbtiles"))
+    assert await archive.get(A) == Tile(A, JPEG, "image/jpeg", "store")
+    info, source = await archive.describe(), await archive.source_info()
+    assert (info.state, info.tiles, info.metadata) == ("foreign", 1, {"name": "Theirs", "format": "jpeg"})
+    assert (source.name, source.media_type, source.zoom_min, source.zoom_max) == (
+        "Theirs",
+        "image/jpeg",
+        3,
+        3,
+    )
+    assert source.bounds_deg == pytest.approx((45.0, 66.5132604, 90.0, 79.1713346), abs=1e-6)
+    await archive.close()
+
+
+DEDUPLICATED = (
+    "CREATE TABLE metadata (name TEXT, value TEXT)",
+    "CREATE TABLE map (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_id TEXT)",
+    "CREATE TABLE images (tile_id TEXT, tile_data BLOB)",
+    "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row, tile_data FROM map JOIN images USING (tile_id)",
+    f"INSERT INTO images VALUES ('one', x'{PNG.hex()}')",
+    "INSERT INTO map VALUES (3, 5, 6, 'one'), (3, 5, 5, 'one')",
+)
+
+
+async def test_deduplicated_view_is_read_and_not_added_to(tmp_path):
+    """map + images behind the view `tiles`."""
+    path = foreign(tmp_path / "dedup.mbtiles", *DEDUPLICATED)
+    archive = MbtilesStore(path)
+    assert await archive.get(TileId(3, 5, 2)) == Tile(TileId(3, 5, 2), PNG, "image/png", "store")
+    assert {tile_id async for tile_id in archive.tile_ids()} == {A, TileId(3, 5, 2)}
+    with pytest.raises(PlanError, match="view"):
+        await archive.begin(JOB, force_source=True)
+    await archive.close()
+
+
+async def test_foreign_file_is_added_to_only_when_forced(tmp_path):
+    """What is there stays and counts as done; the file gets its unique index and our record."""
+    path = foreign(tmp_path / "theirs.mbtiles")
+    before = path.read_bytes()
+    store = MbtilesStore(path)
+    with pytest.raises(PlanError, match="--force-source"):
+        await store.begin(JOB)
+    await store.close()
+    assert path.read_bytes() == before
+
+    forced = MbtilesStore(path)
+    assert await forced.begin(JOB, force_source=True) is False
+    assert list(await forced.settled([A, TileId(3, 0, 0)])) == ["done", None]
+    await forced.commit([Tile(A, PNG, "image/png")])
+    await forced.finish(complete=True)
+    await forced.close()
+    assert rows(path, "SELECT tile_row, tile_data FROM tiles") == [(6, PNG)]
+    # Their box is widened by ours, not replaced by it.
+    assert rows(path, "SELECT value FROM metadata WHERE name = 'bounds'") == [("5,40,90,79.1713346",)]
+
+
+async def test_file_with_two_tiles_at_one_address_is_refused(tmp_path):
+    """Without uniqueness an overwrite would leave the old tile behind the new one."""
+    path = foreign(tmp_path / "theirs.mbtiles")
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO tiles SELECT * FROM tiles")
+    connection.close()
+    store = MbtilesStore(path)
+    with pytest.raises(PlanError, match="one address"):
+        await store.begin(JOB, force_source=True)
+    await store.close()
+
+
+async def test_vector_tiles_are_not_mixed_with_pictures(tmp_path):
+    """No force helps: no reader could make sense of the file."""
+    path = tmp_path / "t.mbtiles"
+    await written(path)
+    store = MbtilesStore(path)
+    with pytest.raises(PlanError, match="pbf"):
+        await store.begin(JobKey("s", "S", "b", 1, metadata=(("format", "pbf"),)), force_source=True)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04 no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000]
+)
+async def test_file_that_is_no_database_is_corrupt(tmp_path, content):
+    """Both doors say so, say what to do, and leave the file as it was."""
+    path = tmp_path / "t.mbtiles"
+    path.write_bytes(content)
+    for call in (lambda s: s.begin(JOB), lambda s: s.get(A), lambda s: s.describe()):
+        store = MbtilesStore(path)
+        with pytest.raises(DataError, match=r"t\.mbtiles.*move it away") as refusal:
+            await call(store)
+        assert refusal.value.cause == "corrupt_archive"
+        await store.close()
+    assert path.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["t.mbtiles"]
+
+
+async def test_truncated_file_is_corrupt(tmp_path):
+    """The tail is missing: told at begin or at the first read, never an empty answer."""
+    path = tmp_path / "t.mbtiles"
+    await written(path, *(Tile(TileId(9, x, 7), PNG * 200, "image/png") for x in range(200)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    store = MbtilesStore(path)
+    with pytest.raises(DataError):
+        await store.begin(JobKey("s", "S", "b", 1))
+    with pytest.raises(DataError):
+        await store.get(TileId(9, 150, 7))
+    await store.close()
+
+
+async def test_other_database_is_no_mbtiles(tmp_path):
+    """A GeoPackage, say: neither written nor read."""
+    path = foreign(tmp_path / "t.mbtiles", "CREATE TABLE gpkg_contents (table_name TEXT)")
+    store = MbtilesStore(path)
+    with pytest.raises(PlanError, match="not an MBTiles"):
+        await store.begin(JOB, force_source=True)
+    with pytest.raises(PlanError, match="not an MBTiles"):
+        await store.get(A)
+    await store.close()
+
+
+async def test_damaged_record_is_told(tmp_path):
+    """A list of jobs that is none is not taken for an empty one."""
+    path = tmp_path / "t.mbtiles"
+    await written(path)
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE metadata SET value = '{oops' WHERE name = 'tilehaul_jobs'")
+    connection.close()
+    store = MbtilesStore(path)
+    with pytest.raises(DataError, match="list of jobs"):
+        await store.begin(JOB)
+    await store.close()
+
+
+async def test_little_free_space_stops_before_the_disk_is_full(tmp_path):
+    """Named with what is needed; nothing of the batch is kept."""
+    store = MbtilesStore(tmp_path / "t.mbtiles", free_bytes_min=1 << 60)
+    with pytest.raises(StorageError, match="MiB free"):
+        await store.begin(JOB)
+    await store.close()
+
+
+def test_bounds_widen_and_cross_the_antimeridian():
+    """A box that crosses makes the whole width; an equal one stays."""
+    assert widened((0, 0, 1, 1), (2, -3, 4, 0)) == (0, -3, 4, 1)
+    assert widened((170, -20, -170, 0), (170, -20, -170, 0)) == (170, -20, -170, 0)
+    assert widened((170, -20, -170, 0), (0, 0, 1, 1)) == (-180.0, -20, 180.0, 1)
+    assert bounds_text((-0.0, 1.123456789, 180, 85.0511287798066)) == "0,1.1234568,180,85.0511288"
+    assert center_text((170, -20, -170, 0), 4) == "180,-10,4"
+
+
+def test_merged_keeps_what_was_there_first():
+    """Names and formats stay, nonsense in old bounds is replaced, an attribution is told once."""
+    old = {"name": "A", "bounds": "what?", "format": "jpeg", "attribution": "(c) us and them", "minzoom": "x"}
+    new = {"name": "B", "bounds": "0,0,1,1", "format": "png", "attribution": "us", "minzoom": "3"}
+    assert merged(old, new) == {
+        "name": "A", "bounds": "0,0,1,1", "format": "jpg", "attribution": "(c) us and them", "minzoom": "3",
+    }  # fmt: skip
