@@ -1,7 +1,6 @@
 """`tilehaul bench`: how fast a source answers, one at a time and many at once."""
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -109,6 +108,8 @@ async def _bench(source: str | None, plan: "BenchPlan", sending: "Sending", *, a
 
 
 def _as_json(level: "Level") -> None:
+    import dataclasses
+
     print(json.dumps({"event": "bench.level", **dataclasses.asdict(level)}), flush=True)
 
 

@@ -1,14 +1,17 @@
 """Flags and words that several commands share."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tilehaul.errors import PlanError
-from tilehaul.policy.fuse import FailureLimit
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tilehaul.policy.fuse import FailureLimit
 
 T = TypeVar("T")
 
@@ -108,8 +111,10 @@ def positive_seconds(text: str) -> float:
     return value
 
 
-def failure_limit(text: str) -> FailureLimit:
+def failure_limit(text: str) -> "FailureLimit":
     """`1%` is a share, `10` a count."""
+    from tilehaul.policy.fuse import FailureLimit
+
     try:
         if text.endswith("%"):
             share = float(text[:-1]) / 100
@@ -148,6 +153,7 @@ def size_text(count_bytes: float) -> str:
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine on uvloop where it exists."""
+    import asyncio
 
     async def call() -> T:
         return await main()
@@ -156,7 +162,9 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
         return runner.run(call())
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _new_loop() -> "asyncio.AbstractEventLoop":
+    import asyncio
+
     try:
         import uvloop
     except ImportError:

@@ -1,14 +1,12 @@
 """`tilehaul demo`: the main job, on real imagery, from a server that misbehaves, to a map."""
 
 import argparse
-import asyncio
 import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_command, positive, run_async
@@ -27,8 +25,8 @@ _EXAMPLES = """\
 The tile server is tilehaul's own, on this machine: NASA's Blue Marble, cut into tiles as they are asked
 for, with delays, errors, bursts of "too many requests" and damaged answers. Nothing leaves the machine.
 """
-# Europe, Africa and western Asia: land and sea, north and south of the equator.
-BBOX_DEG = (-25.0, -40.0, 75.0, 72.0)
+# The world: the map page then has no edges that a person would take for a fault.
+BBOX_DEG = (-180.0, -85.0, 180.0, 85.0)
 ZOOM_MAX = 6
 CHECKED_TILE = "3/4/2"
 
@@ -133,6 +131,8 @@ async def _serve(options: argparse.Namespace, origin: "MockServer", store: str) 
 
 
 async def _show(options: argparse.Namespace, origin: "MockServer", opened: "Layers", port: int) -> int:
+    import asyncio
+
     from tilehaul.cli.serve import until_stopped
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
@@ -152,6 +152,8 @@ async def _show(options: argparse.Namespace, origin: "MockServer", opened: "Laye
 
 
 def _get(url: str) -> bytes:
+    from urllib.request import urlopen
+
     with urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server, on loopback
         return bytes(answer.read())
 

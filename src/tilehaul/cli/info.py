@@ -1,12 +1,10 @@
 """`tilehaul info`: what is in an archive, and is it whole."""
 
 import argparse
-import asyncio
-import dataclasses
 import json
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, size_text
+from tilehaul.cli.common import add_command, run_async, size_text
 
 _EXAMPLES = """\
   tilehaul info world.mbtiles
@@ -27,10 +25,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(options: argparse.Namespace) -> int:
-    return asyncio.run(_info(options))
+    return run_async(lambda: _info(options))
 
 
 async def _info(options: argparse.Namespace) -> int:
+    import dataclasses
+
     from tilehaul.wiring import open_archive
 
     archive = open_archive(options.archive)

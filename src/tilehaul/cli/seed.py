@@ -1,7 +1,6 @@
 """`tilehaul seed`: copy an area's tiles into an archive."""
 
 import argparse
-import asyncio
 import json
 import os
 import signal
@@ -236,6 +235,8 @@ async def say_end(report: "SeedReport", *, quiet: bool) -> None:
 
 def listen(stop: "Stop", watcher: "Watcher") -> None:
     """First Ctrl-C or SIGTERM drains, the second cancels, the third exits at once."""
+    import asyncio
+
     presses = 0
 
     def pressed() -> None:

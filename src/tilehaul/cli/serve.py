@@ -1,7 +1,6 @@
 """`tilehaul serve`: tiles and a map page of archives and tile services."""
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -122,6 +121,8 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
 
 async def until_stopped() -> None:
     """Wait for Ctrl-C or SIGTERM."""
+    import asyncio
+
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

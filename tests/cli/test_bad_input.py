@@ -1,0 +1,162 @@
+"""Bad input: one clear line that says what to do, the right exit code, nothing sent, nothing lost."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tilehaul.cli.main import main
+from tilehaul.lab.faults import Faults
+from tilehaul.lab.mock import MockThread
+from tilehaul.lab.mock_settings import MockSettings
+
+GOOD = "http://127.0.0.1:9/{z}/{x}/{y}.png"
+
+
+def outcome(capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code and standard error of one command run in this process."""
+    try:
+        code = main(arguments)
+    except SystemExit as error:  # argparse
+        code = int(str(error.code))
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["http://127.0.0.1:9/{z}/{x}/{why}.png", "S"], ["{why}", "{y}"]),
+        (["http://127.0.0.1:9/{z}/{x}.png", "S"], ["y"]),
+        (["http://127.0.0.1:9/%(z)s/%(x)s/%(y)s.png", "S"], ["{z}"]),
+        (["http://127.0.0.1:9/tiles", "S"], ["{z}/{x}/{y}"]),
+        ([GOOD, "S", "--bbox=10,60,20,50"], ["south", "north"]),
+        ([GOOD, "S", "--bbox=10,50,190,60"], ["180"]),
+        ([GOOD, "S", "--bbox=10,-91,20,60"], ["90"]),
+        ([GOOD, "S", "--bbox=1,2,3"], ["WEST,SOUTH,EAST,NORTH"]),
+        ([GOOD, "S", "--bbox=a,b,c,d"], ["WEST,SOUTH,EAST,NORTH"]),
+        ([GOOD, "S", "-z", "31"], ["31", "30"]),
+        ([GOOD, "S", "-z", "5-3"], ["5-3"]),
+        ([GOOD, "S", "-z", "0-5", "--max-zoom", "7"], ["--zooms", "give one"]),
+        ([GOOD, "S", "--bbox=1,2,3,4", "--region", "x.geojson"], ["--bbox", "--region"]),
+        ([GOOD, "S", "--region", "nowhere.geojson"], ["nowhere.geojson"]),
+        (["ftp://h/{z}/{x}/{y}", "S"], ["ftp"]),
+        (["s3://bucket/tiles", "S"], ["S3"]),
+        (["nowhere.mbtiles", "S"], ["nowhere.mbtiles", "no such"]),
+        ([GOOD, "out.pmtiles"], ["PMTiles"]),
+        ([GOOD, "http://127.0.0.1:9/{z}/{x}/{y}.png"], ["tile service"]),
+        (["https://tile.openstreetmap.org/{z}/{x}/{y}.png", "S"], ["prohibits bulk download"]),
+        (["https://{s}.tile.openstreetmap.org/{z}/{x}/{y}.png", "S"], ["prohibits bulk download"]),
+        (["http://93.184.216.34/{z}/{x}/{y}.png", "S"], ["--contact"]),
+        ([GOOD, "S", "-H", "nonsense"], ["--header"]),
+        ([GOOD, "S", "--contact", "a(b)"], ["--contact"]),
+        ([GOOD, "S", "--allow-private", "nonsense"], ["host:port"]),
+        ([GOOD, "S", "-c", "0"], ["less than 1"]),
+        ([GOOD, "S", "--max-failures", "many"], ["1%"]),
+        ([GOOD, "S", "--timeout", "-3"], ["seconds"]),
+    ],
+)
+def test_seed_that_makes_no_sense_is_refused_before_anything_is_sent(
+    capsys, tmp_path: Path, monkeypatch, arguments: list[str], words: list[str]
+) -> None:
+    """Exit 2, the offending value named, no file made."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["store.mbtiles" if word == "S" else word for word in arguments]
+    code, errors = outcome(capsys, "seed", *arguments)
+    assert code == 2, errors
+    last = errors.strip().splitlines()[-1]
+    for word in words:
+        assert word in last
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_is_no_mbtiles(capsys, tmp_path: Path) -> None:
+    """A file of something else is neither read nor written over."""
+    picture = tmp_path / "holiday.mbtiles"
+    picture.write_bytes(b"\xff\xd8\xff not an archive" * 1000)
+    for arguments in (["info", str(picture)], ["serve", str(picture)], ["seed", GOOD, str(picture)]):
+        code, errors = outcome(capsys, *arguments)
+        assert code == 2, errors
+        assert "holiday.mbtiles" in errors
+        assert len(errors.strip().splitlines()) == 1
+    assert picture.read_bytes().startswith(b"\xff\xd8\xff not an archive")
+
+
+def test_folder_that_cannot_be_written(capsys, tmp_path: Path) -> None:
+    """A file where the folder should be: root, too, cannot write there."""
+    (tmp_path / "occupied").write_text("x")
+    code, errors = outcome(capsys, "seed", GOOD, str(tmp_path / "occupied" / "out.mbtiles"))
+    assert code == 5
+    assert "occupied" in errors
+
+
+@pytest.mark.parametrize("command", ["serve", "mock"])
+def test_port_in_use(capsys, tmp_path: Path, command: str) -> None:
+    (tmp_path / "tiles").mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        arguments = [str(tmp_path / "tiles")] if command == "serve" else ["--tiles", "plain"]
+        code, errors = outcome(capsys, command, *arguments, "--port", port)
+    assert code == 2
+    assert port in errors
+    assert "in use" in errors
+
+
+def test_upstream_that_is_down_stops_the_job_and_says_so(capsys, tmp_path: Path) -> None:
+    """Nothing listens: exit 4, one line, resumable."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{z}}/{{x}}/{{y}}.png"
+        store = tmp_path / "out.mbtiles"
+        code, errors = outcome(capsys, "seed", url, str(store), "-z", "0-5", "--retries", "0")
+    assert code == 4
+    assert "origin" in errors
+    assert "again" in errors
+
+
+def test_upstream_that_answers_html_leaves_dead_letters(capsys, tmp_path: Path) -> None:
+    """A login page at 200 is no tile: exit 3, every dead tile named with its cause."""
+    with MockThread(MockSettings(faults=Faults(shares={"html_200": 1.0}))) as server:
+        store = str(tmp_path / "out.mbtiles")
+        code, errors = outcome(capsys, "seed", server.template, store, "-z", "0-1", "--retries", "1")
+        assert server.stats().requests == 10
+    assert code == 3
+    assert errors.count("error_page") == 5
+    assert "dead 1/1/1 error_page" in errors
+
+
+def test_dead_tiles_beyond_twenty_are_counted(capsys, tmp_path: Path) -> None:
+    with MockThread(MockSettings(faults=Faults(errors={400: 1.0}))) as server:
+        store = str(tmp_path / "out.mbtiles")
+        code, errors = outcome(capsys, "seed", server.template, store, "-z", "2,1", "--quiet")
+    assert code == 3
+    assert errors.count("http_400") == 20
+    assert "15" not in errors.splitlines()[0]
+
+
+def test_disk_that_fills_up_keeps_what_was_committed(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands in for a full disk: exit 5, the file named, and it goes on afterwards."""
+    store = tmp_path / "out.mbtiles"
+    with MockThread(MockSettings(tile_bytes=8000)) as server:
+        seed = [sys.executable, "-m", "tilehaul", "seed", server.template, str(store), "-z", "0-5"]
+        limited = (
+            "import resource, runpy, signal, sys;"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000));"
+            f"sys.argv = {seed[2:]!r};"
+            "runpy.run_module('tilehaul', run_name='__main__')"
+        )
+        full = subprocess.run(
+            [sys.executable, "-c", limited], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert full.returncode == 5, full.stderr
+        assert "out.mbtiles" in full.stderr
+        assert "Traceback" not in full.stderr
+        whole = subprocess.run([*seed, "--json"], capture_output=True, text=True, timeout=60, check=True)
+        report = json.loads(whole.stdout.splitlines()[-1])
+        assert report["done"] == report["planned"] == 1365

@@ -1,0 +1,245 @@
+"""The commands as a person meets them: help, output, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tilehaul.cli.main import main
+from tilehaul.cli.watching import Watcher
+from tilehaul.lab.absence import Absence
+from tilehaul.lab.faults import Faults, Latency
+from tilehaul.lab.mock import MockThread
+from tilehaul.lab.mock_settings import MockSettings
+from tilehaul.ports.events import Progress
+
+COMMANDS = ["seed", "serve", "info", "mock", "bench", "demo"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_examples(capsys, command: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert f"tilehaul {command}" in text.split("examples:")[1]
+
+
+def test_help_lists_every_command_and_imports_no_engine() -> None:
+    """`--help` within 300 ms means that nothing heavy is imported for it."""
+    heavy = ["asyncio", "pycurl", "apsw", "starlette", "uvicorn", "msgspec", "yaml", "PIL", "tqdm", "uvloop"]
+    code = (
+        "import sys\nfrom tilehaul.cli.main import main\n"
+        "try:\n main(['--help'])\nexcept SystemExit: pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    for command in COMMANDS:
+        assert f"\n    {command} " in done.stdout
+
+
+def test_no_command_shows_the_help(capsys) -> None:
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_module_and_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tilehaul", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("tilehaul 0.")
+
+
+def test_seed_into_both_stores_then_info_and_again(capsys, tmp_path: Path) -> None:
+    """The thinnest whole path through the terminal; the second run asks for nothing."""
+    with MockThread(MockSettings(absence=Absence(share=0.2))) as server:
+        for store in (tmp_path / "a.mbtiles", tmp_path / "tiles"):
+            assert main(["seed", server.template, str(store), "-z", "0-3", "--json"]) == 0
+            events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            report = events[-1]
+            assert events[0]["event"] == "job.started"
+            assert report["event"] == "job.report"
+            assert report["planned"] == 85 == report["done"] + report["absent"]
+            assert report["absent"] > 0
+            before = server.stats().requests
+            assert main(["seed", server.template, str(store), "-z", "0-3"]) == 0
+            assert server.stats().requests == before
+            assert "complete" in capsys.readouterr().err
+            assert main(["info", str(store), "--json"]) == 0
+            info = json.loads(capsys.readouterr().out)
+            assert (info["state"], info["tiles"]) == ("complete", report["done"])
+            assert main(["info", str(store)]) == 0
+            assert "complete" in capsys.readouterr().out
+
+
+def test_seed_from_an_archive_into_a_directory(capsys, tmp_path: Path) -> None:
+    """A stored source is a source like any other."""
+    first, second = tmp_path / "a.mbtiles", tmp_path / "tiles"
+    with MockThread() as server:
+        assert main(["seed", server.template, str(first), "-z", "0-3", "--quiet"]) == 0
+        body = server.body_of("3/4/2")
+    assert main(["seed", str(first), str(second), "-z", "0-3", "--quiet"]) == 0
+    assert (second / "3" / "4" / "2.png").read_bytes() == body
+    assert capsys.readouterr().err == ""
+
+
+def test_list_of_tiles_and_region_name_the_area(capsys, tmp_path: Path) -> None:
+    listed = tmp_path / "tiles.txt"
+    listed.write_text("# three\n3/4/2\n3/4/3\n\n3/4/2\n5/17/11\n")
+    assert main(["seed", "x.mbtiles", "y.mbtiles", "--tiles", str(listed), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["planned"] == 3
+    region = tmp_path / "region.geojson"
+    region.write_text('{"type": "Polygon", "coordinates": [[[0,0],[45,0],[45,40],[0,40],[0,0]]]}')
+    arguments = ["seed", "x", "y", "--region", str(region), "-z", "3", "--dry-run", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["planned"] == 1
+
+
+def test_other_source_on_the_same_store_is_refused_unless_forced(capsys, tmp_path: Path) -> None:
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread() as one, MockThread() as two:
+        assert main(["seed", one.template, store, "-z", "0-1", "--quiet"]) == 0
+        assert main(["seed", two.template, store, "-z", "0-2", "--quiet"]) == 2
+        assert "--force-source" in capsys.readouterr().err
+        assert two.stats().requests == 0
+        assert main(["seed", two.template, store, "-z", "0-2", "--quiet", "--force-source"]) == 0
+        assert two.stats().requests == 16
+
+
+def test_dead_tiles_are_tried_again_by_the_same_command(capsys, tmp_path: Path) -> None:
+    """Exit 3, then 0 once the origin is well; only the dead ones are asked for."""
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread(MockSettings(seed=5, faults=Faults(errors={400: 0.3}))) as server:
+        assert main(["seed", server.template, store, "-z", "0-2"]) == 3
+        errors = capsys.readouterr().err
+        dead = errors.count("http_400")
+        assert 0 < dead < 21
+        assert main(["info", store]) == 0
+        assert "partial" in capsys.readouterr().out
+        server.set_faults(Faults())
+        before = server.stats().requests
+        assert main(["seed", server.template, store, "-z", "0-2", "--quiet"]) == 0
+        assert server.stats().requests - before == dead
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_drains_and_the_job_can_go_on(tmp_path: Path, number: int) -> None:
+    """Exit 130, a line that says how to resume; the second run fetches only the rest."""
+    store = tmp_path / "a.mbtiles"
+    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=20)))) as server:
+        command = [sys.executable, "-m", "tilehaul", "seed", server.template, str(store), "-z", "0-5"]
+        child = subprocess.Popen([*command, "-c", "4"], stderr=subprocess.PIPE, text=True)
+        while server.stats().requests < 50:
+            assert child.poll() is None
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=20)
+        assert child.returncode == 130
+        assert "same command again" in errors
+        assert "Traceback" not in errors
+        server.set_faults(Faults())
+        subprocess.run([*command, "--quiet"], check=True, timeout=60)
+        assert server.stats().requests == 1365
+        assert server.stats().max_per_tile == 1
+
+
+def test_second_signal_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    """Tiles that never come do not hold the person up."""
+    store = tmp_path / "a.mbtiles"
+    with MockThread(MockSettings(faults=Faults(shares={"black_hole": 0.3}))) as server:
+        command = [sys.executable, "-m", "tilehaul", "seed", server.template, str(store), "-z", "0-5"]
+        child = subprocess.Popen([*command, "-c", "8"], stderr=subprocess.PIPE, text=True)
+        while server.stats().in_flight < 8:
+            assert child.poll() is None
+        for _ in range(2):
+            child.send_signal(signal.SIGINT)
+            while child.poll() is None and "press Ctrl-C again" not in child.stderr.readline():
+                pass
+        _, errors = child.communicate(timeout=20)
+        assert child.returncode == 130
+        assert "Traceback" not in errors
+
+
+def test_serve_answers_and_ends_on_a_signal(tmp_path: Path) -> None:
+    """`tilehaul serve world.mbtiles`: the tile, the page, the TileJSON, then a clean end."""
+    store = tmp_path / "world.mbtiles"
+    with MockThread() as origin:
+        assert main(["seed", origin.template, str(store), "-z", "0-2", "--quiet"]) == 0
+        body = origin.body_of("2/1/1")
+    command = [sys.executable, "-m", "tilehaul", "serve", str(store), "--port", "0", "--json"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        started = json.loads(child.stdout.readline())
+        assert started["layers"] == ["world"]
+        with urlopen(f"{started['url']}/api/tiles/world/2/1/1.png", timeout=10) as answer:
+            assert answer.read() == body
+            assert answer.headers["X-Tile-Source"] == "store"
+        with urlopen(f"{started['url']}/api/tiles/world/2/1/1.png", timeout=10) as answer:
+            assert answer.headers["X-Tile-Source"] == "memory"
+        with urlopen(f"{started['url']}/api/tiles/world", timeout=10) as answer:
+            assert json.load(answer)["maxzoom"] == 2
+        with urlopen(started["url"], timeout=10) as answer:
+            assert b"leaflet" in answer.read().lower()
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert errors == ""
+
+
+def test_bench_prints_each_level_and_reads_the_old_variables(tmp_path: Path) -> None:
+    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=2)))) as server:
+        environment = {
+            **os.environ, "TILE_BASE_URL": server.base_url, "MAX_CONCURRENCY": "5", "RETRIES": "0",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "tilehaul", "bench", "--tile-count", "40", "--json"]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        levels = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [level["concurrency"] for level in levels] == [1, 5]
+        assert [level["tiles"] for level in levels] == [40, 40]
+        assert server.stats().requests == 2 * 40 + 1 + 5
+        assert server.stats().peak_in_flight == 5
+        environment["RETRIES"] = "some"
+        wrong = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert wrong.returncode == 2
+        assert "RETRIES=some" in wrong.stderr
+
+
+def test_no_bar_without_a_terminal_and_no_colour_with_no_color(monkeypatch) -> None:
+    """A log file gets no control characters."""
+
+    class Terminal:
+        def __init__(self) -> None:
+            self.text = ""
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+        def flush(self) -> None:
+            pass
+
+    progress = Progress(5, 0, 0, 0, 0, 0, 10, 1234, 1.0, 5.0)
+    terminal = Terminal()
+    monkeypatch.setenv("NO_COLOR", "1")
+    watcher = Watcher(quiet=False, as_json=False, stream=terminal)  # type: ignore[arg-type]
+    watcher(progress)
+    watcher.close()
+    assert "5/10" in terminal.text
+    assert "\x1b[3" not in terminal.text
+    quiet = Terminal()
+    watcher = Watcher(quiet=True, as_json=False, stream=quiet)  # type: ignore[arg-type]
+    watcher(progress)
+    assert quiet.text == ""
