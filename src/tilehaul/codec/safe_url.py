@@ -25,14 +25,14 @@ _PLAIN_KEYS = frozenset({"quadkey", "tilekey", "sortkey"})
 
 _AUTHORITY = re.compile(r"\A((?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)([^/?#]*)(.*)\Z", re.DOTALL)
 _PAIR = re.compile(r"([&?;#]|\A)([^=&?;#/]+)=([^&;#]*)")
-_CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\s]")
 _PORT_END = re.compile(r"(?:\]|\A[^:]*)(?::\d*)?\Z")
-_WORD_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s<>\"']+")
-# `token=abc`, `"token": "abc"`, `Authorization: Bearer abc`.
-_NAMED = re.compile(
-    r"(([A-Za-z0-9_.\-]+)[\"']?\s{0,3}[=:]\s{0,3}[\"']?(?:Bearer\s+|Basic\s+)?)[^\s&;,<>\"'}]+"
-)
-_INNER_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.\-]*://|\A//")
+# Schemes are short: without a bound, a long word would be tried from each of its letters.
+_INNER_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.\-]{0,20}://|\A//")
+_WORD_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s<>\"']+")
+# `token=abc`, `"token": "abc"`, `Authorization: Bearer abc`: a name, then its value.
+_NAME = re.compile(r"(?<![\w.\-])([\w.\-]++)[\"']?\s{0,3}[=:]\s{0,3}[\"']?")
+_VALUE = re.compile(r"(?:(?:Bearer|Basic)\s+)?[^\s&;,<>\"'}]+")
 
 
 def is_secret_name(name: str) -> bool:
@@ -62,9 +62,9 @@ def redact(url: str, *, secrets: Iterable[str] = ()) -> str:
     shown = url
     for secret in sorted({s for s in secrets if s}, key=len, reverse=True):
         # Longest first: a secret that contains another would otherwise leave its rest.
-        for form in (secret, quote(secret, safe=""), quote(secret)):
+        for form in (secret, _quoted(secret, ""), _quoted(secret, "/")):
             shown = shown.replace(form, MASK)
-    return _CONTROL.sub(lambda found: quote(found[0]), _redact(shown, NESTING_MAX))
+    return _CONTROL.sub(lambda found: _quoted(found[0], ""), _redact(shown, NESTING_MAX))
 
 
 def redact_text(text: str) -> str:
@@ -75,10 +75,14 @@ def redact_text(text: str) -> str:
     """
     shown = _WORD_ADDRESS.sub(lambda found: redact(found[0]), text)
 
-    def mask(found: re.Match[str]) -> str:
-        return found[1] + MASK if is_secret_name(found[2]) else found[0]
-
-    return _NAMED.sub(mask, shown)
+    pieces: list[str] = []
+    at = 0
+    for name in _NAME.finditer(shown):
+        value = _VALUE.match(shown, name.end())
+        if value and name.start() >= at and is_secret_name(name[1]):
+            pieces += shown[at : name.end()], MASK
+            at = value.end()
+    return "".join(pieces) + shown[at:]
 
 
 def _redact(url: str, depth: int) -> str:
@@ -111,7 +115,7 @@ def _redact_pairs(rest: str, depth: int) -> str:
                 return f"{mark}{name}={MASK}"
             inner = _redact(plain, depth - 1)
             if inner != plain:
-                return f"{mark}{name}={quote(inner, safe='*:/@')}"
+                return f"{mark}{name}={_quoted(inner, '*:/@')}"
         return str(found[0])
 
     masked = _PAIR.sub(mask, rest)
@@ -121,6 +125,11 @@ def _redact_pairs(rest: str, depth: int) -> str:
         begin = masked.rfind("/", 0, inner_at) + 1
         return masked[:begin] + _redact(masked[begin:], depth - 1)
     return masked
+
+
+def _quoted(text: str, safe: str) -> str:
+    # Half a surrogate pair has no bytes; a mask must not stumble over it.
+    return quote(text, safe=safe, errors="replace")
 
 
 def _unquoted(value: str) -> str:

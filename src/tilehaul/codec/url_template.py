@@ -4,13 +4,13 @@ import difflib
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from tilehaul.codec.safe_url import redact
+from tilehaul.codec.safe_url import is_secret_name, redact
 from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import ConfigError
-from tilehaul.grid.tile_id import TileId
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 
 SUBDOMAINS_DEFAULT = ("a", "b", "c")
 # `@3x` and `@4x` exist on telephones' maps; nobody serves more.
@@ -60,24 +60,10 @@ class UrlTemplate:
     shown: str
     identity: str
     media_type: str
-    # The address with `%s` or `%d` for each hole, literal per cents doubled, and what goes in.
-    _pattern: str
-    _names: tuple[str, ...]
-    _fills: tuple[_Fill, ...]
-    _subdomains: tuple[str, ...]
-
-    def url(self, tile_id: TileId) -> str:
-        """The address of one tile. The subdomain follows from column and row, so that caches meet it again."""
-        if self._names == ("z", "x", "y"):
-            return self._pattern % (tile_id.z, tile_id.x, tile_id.y)
-        return self._pattern % tuple([fill(tile_id) for fill in self._fills])
-
-    @property
-    def samples(self) -> tuple[str, ...]:
-        """The address of tile 0/0/0 at every subdomain: names each host the template can reach."""
-        if "s" not in self._names:
-            return (self.url(TileId(0, 0, 0)),)
-        return tuple(self.url(TileId(8, at, 0)) for at in range(len(self._subdomains)))
+    # The address of one tile. The subdomain follows from column and row, so that caches meet it again.
+    url: Callable[[TileId], str] = field(compare=False, repr=False)
+    # The address of one tile at every subdomain: names each host the template can reach.
+    samples: tuple[str, ...]
 
 
 def parse_template(
@@ -99,7 +85,8 @@ def parse_template(
         ratio: Pixel ratio, 1..4.
         subdomains: For {s}; one at least.
         tms: {y} counts rows from the south.
-        values: For holes of your own ({apikey}); percent-encoded, and masked in `shown`.
+        values: For holes of your own ({style}, {apikey}), percent-encoded. One whose name says that it
+            is secret stays a hole in `shown`.
 
     Raises:
         ConfigError: An unknown hole (with the nearest known one), none for the tile's place, `%(z)s`
@@ -115,12 +102,12 @@ def parse_template(
     def literal(piece: str) -> str:
         if "{" in piece or "}" in piece:
             raise ConfigError(f"the template {redact(text)} has a brace without its other half")
-        return piece.replace("%", "%%")
+        return piece
 
-    pattern: list[str] = []
+    pieces = [""]
     at = 0
     for found in _HOLE.finditer(text):
-        pattern.append(literal(text[at : found.start()]))
+        pieces[-1] += literal(text[at : found.start()])
         at = found.end()
         name = found[2].strip()
         hosts = _named_subdomains(name)
@@ -128,39 +115,84 @@ def parse_template(
         if found[1]:
             raise ConfigError(f"${{{name}}} in the template is not set: define it in the environment")
         if name in own:
-            pattern.append(quote(own[name], safe="").replace("%", "%%"))
+            pieces[-1] += quote(own[name], safe="")
         elif name == "r":
-            pattern.append("" if ratio == 1 else f"@{ratio}x")
+            pieces[-1] += "" if ratio == 1 else f"@{ratio}x"
         elif hosts or name == "s":
             named_hosts.append(hosts or tuple(subdomains))
             names.append("s")
-            pattern.append("%s")
+            pieces.append("")
         elif name in _FILLS:
             names.append("-y" if tms and name == "y" else name)
-            pattern.append("%s" if name in ("q", "bbox-epsg-3857") else "%d")
+            pieces.append("")
         else:
             raise ConfigError(_unknown(name, own))
-    pattern.append(literal(text[at:]))
+    pieces[-1] += literal(text[at:])
     _check_place(names, text)
     if len(set(named_hosts)) > 1:
         raise ConfigError(f"the template {redact(text)} names two different lists of subdomains")
     hosts = named_hosts[0] if named_hosts else ()
     _check_subdomains(hosts, needed=bool(named_hosts))
 
-    def subdomain(tile_id: TileId) -> str:
-        return hosts[(tile_id.x + tile_id.y) % len(hosts)]
-
-    shown = redact(text, secrets=own.values())
+    url = _filler(pieces, names, hosts)
+    shown = redact(_HOLE.sub(lambda found: _shown_value(found, own), text))
     ending = _ENDING.search(urlsplit(text.replace("{r}", "")).path)
     return UrlTemplate(
         shown=shown,
         identity=hashlib.sha256(f"{shown} {ratio} {tms}".encode()).hexdigest()[:16],
         media_type=media_type_of(ending[1]) if ending else "",
-        _pattern="".join(pattern),
-        _names=tuple(names),
-        _fills=tuple(subdomain if name == "s" else _FILLS[name] for name in names),
-        _subdomains=hosts,
+        url=url,
+        samples=tuple(url(TileId(8, column, 0)) for column in range(max(len(hosts), 1))),
     )
+
+
+def _filler(pieces: Sequence[str], names: Sequence[str], hosts: Sequence[str]) -> Callable[[TileId], str]:
+    """What fills the holes `names` between the literal `pieces` (one more than holes)."""
+    if names in (["z", "x", "y"], ["z", "y", "x"], ["s", "z", "x", "y"], ["s", "z", "y", "x"]):
+        return _fast_filler(pieces, names, hosts)
+
+    def subdomain(tile_id: TileId) -> str:
+        return hosts[(tile_id.x + tile_id.y) % len(hosts)]
+
+    fills = [subdomain if name == "s" else _FILLS[name] for name in names]
+    pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
+
+    def filled(tile_id: TileId) -> str:
+        return pattern % tuple([fill(tile_id) for fill in fills])
+
+    return filled
+
+
+def _fast_filler(
+    pieces: Sequence[str], names: Sequence[str], hosts: Sequence[str]
+) -> Callable[[TileId], str]:
+    """The usual templates, with everything up to the zoom written out beforehand."""
+    *start, after_z, between, end = pieces
+    turned = names[-1] == "x"
+    heads = [host.join(start) for host in hosts or ("",)]
+    starts = [[f"{head}{z}{after_z}" for z in range(ZOOM_MAX + 1)] for head in heads]
+    ways = len(starts)
+    first = starts[0]
+
+    def filled(tile_id: TileId) -> str:
+        return f"{first[tile_id.z]}{tile_id.x}{between}{tile_id.y}{end}"
+
+    def filled_turned(tile_id: TileId) -> str:
+        return f"{first[tile_id.z]}{tile_id.y}{between}{tile_id.x}{end}"
+
+    def filled_hosts(tile_id: TileId) -> str:
+        column, row = tile_id.x, tile_id.y
+        begin = starts[(column + row) % ways][tile_id.z]
+        return f"{begin}{row}{between}{column}{end}" if turned else f"{begin}{column}{between}{row}{end}"
+
+    if ways > 1:
+        return filled_hosts
+    return filled_turned if turned else filled
+
+
+def _shown_value(found: re.Match[str], own: Mapping[str, str]) -> str:
+    name = found[2].strip()
+    return quote(own[name], safe="") if name in own and not is_secret_name(name) else found[0]
 
 
 def _check_text(text: str) -> None:
@@ -208,7 +240,6 @@ def _check_place(names: Sequence[str], text: str) -> None:
 
 def _unknown(name: str, own: Mapping[str, str]) -> str:
     near = difflib.get_close_matches(name.lower(), (*_KNOWN, *own), n=1, cutoff=0.5)
-    hint = (
-        f"; did you mean {{{near[0]}}}?" if near else f"; known are {', '.join(f'{{{k}}}' for k in _KNOWN)}"
-    )
-    return f"the template has an unknown variable {{{name}}}{hint}"
+    known = ", ".join(f"{{{each}}}" for each in _KNOWN)
+    hint = f"did you mean {{{near[0]}}}?" if near else f"known are {known}"
+    return f"the template has an unknown variable {{{name}}}; {hint}"

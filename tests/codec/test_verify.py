@@ -1,0 +1,229 @@
+"""A body passes when it is a whole tile, and only then."""
+
+import gzip
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from tilehaul.codec.sniff import extension_of, media_type_of, sniff
+from tilehaul.codec.verify import verify_tile
+from tilehaul.errors import DataError, RefusedError
+
+VECTOR = "application/vnd.mapbox-vector-tile"
+
+
+def picture(kind, size=(7, 5), **options):
+    image = Image.new("RGB", size)
+    image.putdata([(x * 36 % 256, x * 7 % 256, 255 - x % 256) for x in range(size[0] * size[1])])
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def layer(name, extra=b""):
+    content = b"\x0a" + bytes([len(name)]) + name + extra + b"\x78\x02"
+    return b"\x1a" + bytes([len(content)]) + content
+
+
+WHOLE = {
+    "png": (picture("PNG"), "image/png"),
+    "png, larger": (picture("PNG", size=(16, 16)), "image/png"),
+    "jpeg": (picture("JPEG"), "image/jpeg"),
+    "jpeg, progressive": (picture("JPEG", progressive=True), "image/jpeg"),
+    "webp, lossy": (picture("WEBP"), "image/webp"),
+    "webp, lossless": (picture("WEBP", lossless=True), "image/webp"),
+    "webp, extended": (picture("WEBP", exif=b"Exif\0\0abc"), "image/webp"),
+    "gif": (picture("GIF"), "image/gif"),
+    "avif": (picture("AVIF"), "image/avif"),
+    "vector, zipped": (gzip.compress(layer(b"roads") + layer(b"water")), VECTOR),
+    "vector": (layer(b"roads") + layer(b"water"), VECTOR),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_tile_passes_as_what_it_is(name):
+    """Whatever the header says about pictures: the bytes decide."""
+    body, media_type = WHOLE[name]
+    assert verify_tile(body, media_type) == media_type
+    assert verify_tile(body) == media_type
+    assert verify_tile(body, "application/octet-stream") == media_type
+    assert verify_tile(body, "binary/octet-stream") == media_type
+    assert sniff(body) == media_type
+    assert media_type_of(extension_of(media_type)) == media_type
+    if media_type.startswith("image/"):
+        assert verify_tile(body, "image/jpg; charset=binary") == media_type
+        assert verify_tile(body, "text/plain") == media_type
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "vector"])
+def test_every_cut_is_found(name):
+    """At whichever byte the body ends early, it does not pass; the plain vector tile has its own test."""
+    body, media_type = WHOLE[name]
+    for stop in range(len(body)):
+        with pytest.raises(DataError):
+            verify_tile(body[:stop], media_type)
+    with pytest.raises(DataError) as caught:
+        verify_tile(body[:-1], media_type)
+    assert caught.value.cause == "truncated"
+    assert caught.value.head == body[:-1][:200]
+
+
+def test_cut_of_a_plain_vector_tile_is_found_except_between_layers():
+    """Layers are all the frame it has: cut between two of them, only Content-Length can tell."""
+    body = layer(b"roads") + layer(b"water")
+    for stop in range(1, len(body)):
+        if stop == len(layer(b"roads")):
+            assert verify_tile(body[:stop], VECTOR) == VECTOR
+            continue
+        with pytest.raises(DataError) as caught:
+            verify_tile(body[:stop], VECTOR)
+        assert caught.value.cause == "truncated"
+
+
+def test_every_bit_flip_in_png_is_found():
+    """Chunk checksums cover the rest, so that not one bit of a PNG can change."""
+    body = WHOLE["png"][0]
+    for bit in range(len(body) * 8):
+        damaged = bytearray(body)
+        damaged[bit >> 3] ^= 1 << (bit & 7)
+        with pytest.raises(DataError):
+            verify_tile(bytes(damaged), "image/png")
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "webp, lossy", "gif", "avif", "vector, zipped", "vector"])
+@pytest.mark.parametrize("tail", [b"x", b"<html>", b"\n"])
+def test_trailing_bytes_are_found(name, tail):
+    """A second answer glued to the first, or a script's last new line."""
+    body, media_type = WHOLE[name]
+    with pytest.raises(DataError):
+        verify_tile(body + tail, media_type)
+
+
+def test_jpeg_may_be_padded_with_zeros_behind_its_end():
+    """Decided so: the end marker is there, zeros hide nothing. Before the end they do not help."""
+    body = WHOLE["jpeg"][0]
+    assert verify_tile(body + bytes(64), "image/jpeg") == "image/jpeg"
+    with pytest.raises(DataError) as caught:
+        verify_tile(body[:-2] + bytes(64), "image/jpeg")
+    assert caught.value.cause == "truncated"
+
+
+def test_jpeg_thumbnail_does_not_stand_for_the_end():
+    """A cut just behind the end marker of a picture inside the headers is still a cut."""
+    body = WHOLE["jpeg"][0]
+    thumbnail = b"Exif\0\0" + body
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    whole = body[:2] + segment + body[2:]
+    assert verify_tile(whole) == "image/jpeg"
+    with pytest.raises(DataError) as caught:
+        verify_tile(whole[: 2 + len(segment)])
+    assert caught.value.cause == "truncated"
+
+
+def png_of(width, height):
+    def chunk(name, content):
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+def test_pixel_bomb_is_refused_by_its_header():
+    """4096 a side pass, one more does not, in either direction, and nothing is decoded."""
+    assert verify_tile(png_of(4096, 4096)) == "image/png"
+    for size in ((4097, 1), (1, 4097), (20_000, 20_000)):
+        with pytest.raises(DataError) as caught:
+            verify_tile(png_of(*size))
+        assert caught.value.cause == "too_many_pixels"
+    with pytest.raises(DataError):
+        verify_tile(png_of(0, 4))
+    for kind in ("JPEG", "WEBP", "GIF"):
+        with pytest.raises(DataError) as caught:
+            verify_tile(picture(kind, size=(4100, 1)))
+        assert caught.value.cause == "too_many_pixels"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "cause"),
+    [
+        (b"", "image/png", "empty"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "image/png", "error_page"),
+        (b"  \r\n<html>", "text/html", "error_page"),
+        (b'<?xml version="1.0"?><ServiceExceptionReport/>', "image/png", "error_page"),
+        (b'<?xml version="1.0"?><!DOCTYPE html><html/>', "", "error_page"),
+        (b"\xef\xbb\xbf<Error><Code>SlowDown</Code></Error>", "application/xml", "error_page"),
+        (b'{"error": "quota"}', "application/json", "error_page"),
+        (b"[1, 2]", "", "error_page"),
+        (b"Rate limit exceeded", "image/png", "error_page"),
+        ("Zugriff verweigert: Schlüssel fehlt".encode(), "text/plain", "error_page"),
+        (gzip.compress(b"<html>denied</html>"), VECTOR, "error_page"),
+        (b"\x00\x01\x02\x03 what", "image/png", "mistyped"),
+        (b"\x00\x01\x02\x03 what", VECTOR, "mistyped"),
+        (b"\x00\x01\x02\x03 what", "", "mistyped"),
+        (b"II*\0\x08\0\0\0", "image/tiff", "mistyped"),
+        (zlib.compress(b"x" * 50), "image/png", "mistyped"),
+        (gzip.compress(b"\x00\x01 no layers"), VECTOR, "mistyped"),
+        (WHOLE["vector, zipped"][0], "image/png", "mistyped"),
+        (WHOLE["png"][0], "application/x-protobuf", "mistyped"),
+        (b"\x89PNG\r\n\x1a\n", "image/png", "truncated"),
+        (b"\xff\xd8\xff\xd9", "image/jpeg", "truncated"),
+    ],
+)
+def test_what_is_no_tile_does_not_pass(body, content_type, cause):
+    """Each with its cause, one line, and the first bytes for the dead letter."""
+    with pytest.raises(DataError) as caught:
+        verify_tile(body, content_type)
+    assert caught.value.cause == cause
+    assert caught.value.head == body[:200]
+    assert "\n" not in str(caught.value)
+
+
+def test_message_of_an_error_page_quotes_it_without_secrets():
+    """The first words say why; a key that the page repeats is masked."""
+    with pytest.raises(DataError, match="Quota of today is used") as caught:
+        verify_tile(b"Quota of today is used\nfor https://h/?key=canary7f3a", "image/png")
+    assert "canary7f3a" not in str(caught.value)
+
+
+def test_gzip_bomb_as_a_vector_tile_is_refused():
+    """Checked within the ratio, not unpacked."""
+    with pytest.raises(RefusedError) as caught:
+        verify_tile(gzip.compress(bytes(8 * 1024 * 1024)), VECTOR)
+    assert caught.value.cause == "too_large"
+
+
+def test_empty_vector_tile_zipped_passes():
+    """Generators write a tile without layers as a gzip stream of nothing."""
+    assert verify_tile(gzip.compress(b""), VECTOR) == VECTOR
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"", ""), (b"\x00" * 20, ""), (b"RIFF\0\0\0\0WAVE", ""), (b"\0\0\0\x1cftypisom", ""),
+        (b"x\x9c123", "application/zlib"), (b"x and more", "text/plain"), (b"<", ""), (b"< 3", ""),
+        (b"{", "application/json"), (b"{}", "application/json"), (b"{:}", "text/plain"),
+        (b"\xff\xfe<\0h\0t\0m\0l\0>\0", "text/html"), (b"caf\xe9 closed", ""),
+        ("é".encode() * 300, "text/plain"), (b"MM\0*", "image/tiff"), (b"\x1a\x05abc", ""),
+    ],
+)  # fmt: skip
+def test_sniff_edges(body, media_type):
+    """Known magic, text told apart, and an honest empty answer."""
+    assert sniff(body) == media_type
+
+
+def test_extensions_and_media_types():
+    """Both ways, with dots, capitals, parameters and the names that others use."""
+    assert media_type_of(".JPG") == media_type_of("jpeg") == "image/jpeg"
+    assert media_type_of("mvt") == VECTOR
+    assert media_type_of("exe") == ""
+    assert extension_of("image/jpg") == "jpg"
+    assert extension_of("application/x-protobuf; charset=x") == "pbf"
+    assert extension_of("video/mp4") == ""
