@@ -115,7 +115,9 @@ async def browsing(browser, url, *, width=1200, height=800, dark=True, failures_
 
     def tell(kind, text, address=""):
         # A page that is closed while it polls gives its request up: that is not a failure of it.
-        if not leaving and not any(re.search(expected, f"{text} {address}") for expected in failures_expected):
+        if not leaving and not any(
+            re.search(expected, f"{text} {address}") for expected in failures_expected
+        ):
             wrong.append(f"{kind}: {text} {address}")
 
     context = await browser.new_context(
@@ -124,8 +126,10 @@ async def browsing(browser, url, *, width=1200, height=800, dark=True, failures_
     page = await context.new_page()
     page.on(
         "console",
-        lambda message: message.type in ("error", "warning")
-        and tell("console", message.text, message.location.get("url", "")),
+        lambda message: (
+            message.type in ("error", "warning")
+            and tell("console", message.text, message.location.get("url", ""))
+        ),
     )
     page.on("pageerror", lambda error: tell("error", str(error)))
     page.on("requestfailed", lambda request: tell("request", str(request.failure), request.url))
@@ -192,6 +196,7 @@ async def test_tiles_hover_and_figures(browser):
         await page.locator(".toggle").click()
         await playwright.expect(page.locator(".tile .address").first).to_be_visible()
         await page.mouse.move(710, 410)
+        await playwright.expect(page.locator("#places")).to_have_text(re.compile(r"^memory \d+$"))
         await shot(page, "")
 
 
@@ -208,20 +213,26 @@ async def test_errors_and_holes_are_shown_on_the_tile(browser):
         box = await page.locator(".tile.failed").nth(1).bounding_box()
         await page.mouse.move(box["x"] + 128, box["y"] + 128)
         await playwright.expect(page.locator("#readout")).to_contain_text("502http_500")
-        await playwright.expect(page.locator("#causes")).to_contain_text("http_500 ×", timeout=WAIT_MS)
+        await playwright.expect(page.locator("#causes")).to_contain_text("http_500 \u00d7", timeout=WAIT_MS)
+        await playwright.expect(page.locator("#places")).to_contain_text(
+            re.compile(r"^origin \d+missing \d+failed \d+$")
+        )
         await shot(page, "-errors")
 
 
 async def test_layers_switch_and_fit(browser):
     """Choosing a layer fits its bounds at a zoom it has; the address brings the same map again."""
     alps = PaintedSource(zoom_min=6, zoom_max=12, bounds_deg=(5.9, 45.8, 10.5, 47.8))
-    async with serving(world=PaintedSource(zoom_max=5), alps=alps) as (url, _), browsing(browser, url) as page:
+    async with (
+        serving(world=PaintedSource(zoom_max=5), alps=alps) as (url, _),
+        browsing(browser, url) as page,
+    ):
         await loaded(page)
         assert alps.asked == []
         await page.get_by_text("Alps").click()
         await until(page, "location.hash.startsWith('#layer=alps&map=8/')")
         await loaded(page)
-        west, south, east, north = alps.info.bounds_deg
+        west, _, east, _ = alps.info.bounds_deg
         for tile_id in alps.asked:
             left = tile_id.x / 2**tile_id.z * 360 - 180
             assert west - 360 / 2**tile_id.z < left < east
@@ -233,7 +244,10 @@ async def test_layers_switch_and_fit(browser):
 async def test_closer_than_the_deepest_zoom_enlarges_it(browser):
     """Beyond the layer's zooms no tile is asked for; pointing still finds the tile shown."""
     source = PaintedSource(zoom_max=2)
-    async with serving(world=source) as (url, _), browsing(browser, f"{url}/#layer=world&map=4/20/10") as page:
+    async with (
+        serving(world=source) as (url, _),
+        browsing(browser, f"{url}/#layer=world&map=4/20/10") as page,
+    ):
         await loaded(page, at_least=1)
         assert {tile_id.z for tile_id in source.asked} == {2}
         await page.mouse.move(700, 400)
@@ -244,7 +258,10 @@ async def test_closer_than_the_deepest_zoom_enlarges_it(browser):
 async def test_page_fits_a_phone(browser, dark):
     """At 400 pixels nothing is cut off or scrolls sideways; the panel folds and unfolds."""
     async with (
-        serving(world=PaintedSource(zoom_max=8, attribution="Imagery of a source with a long name")) as (url, _),
+        serving(world=PaintedSource(zoom_max=8, attribution="Imagery of a source with a long name")) as (
+            url,
+            _,
+        ),
         browsing(browser, url, width=400, height=780, dark=dark) as page,
     ):
         await loaded(page)

@@ -76,6 +76,30 @@ async def test_early_and_routed_answers_are_the_same(service, listen, routed, me
     assert early == long
 
 
+@pytest.mark.parametrize("missing", [404, 204, "transparent"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_known_absence_is_answered_early_too(service, listen, routed, missing, method):
+    """A tile known to be missing costs no routing either, and the answer is the routed one's twin."""
+    source, connect, line = await warm(service, listen, missing=missing)
+    path = "/api/tiles/osm/3/1/7.png"
+    headers = [("X-Request-Id", "abc")]
+    assert (await line.ask(path)).headers["x-tile-source"] == "origin"
+    before = len(routed)
+    early = await line.ask(path, method=method, headers=headers)
+    assert len(routed) == before
+    long = await (await connect()).ask(path, method=method, headers=headers, version="1.0")
+    assert len(routed) == before + 1
+    assert len(source.asked) == 2
+    assert early.headers["cache-status"] == "tilehaul; hit; ttl=300"
+    long.headers.pop("connection")
+    for answer in (early, long):
+        answer.headers.pop("date")
+    assert early == long
+    if missing == "transparent":
+        tag = [("If-None-Match", early.headers["etag"])]
+        assert (await line.ask(path, headers=tag)).status == 304
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [

@@ -112,7 +112,9 @@ async def serve_tile(
         layer.stats.misses += 1
     status = cache_status(answer.place, left_s(layer.name, request.tile_id))
     if isinstance(answer, NoTile):
-        return _missing(answer, request, layer, status)
+        return missing_reply(
+            answer, layer, status, if_none_match=request.if_none_match, request_id=request.request_id
+        )
     rendition = render(answer, layer, accepts_gzip=request.accepts_gzip)
     if rendition.kind != kind:
         ending = extension_of(answer.media_type) or "pbf"
@@ -164,6 +166,30 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
     )
 
 
+def missing_reply(answer: NoTile, layer: Layer, status: str, *, if_none_match: str, request_id: str) -> Reply:
+    """What the layer says of a missing tile: 404, 204, or 200 with a transparent picture.
+
+    Args:
+        status: The `Cache-Status` to tell.
+    """
+    shared: Headers = (
+        ("cache-control", f"public, max-age={layer.missing_max_age_s}"),
+        ("cache-status", status),
+        ("x-tile-source", answer.place),
+        *PUBLIC_HEADERS,
+    )
+    if layer.missing == 204:
+        return Reply(204, shared)
+    if layer.missing == "transparent":
+        etag = etag_of(TRANSPARENT_PNG)
+        shared = (("etag", etag), ("x-tile-format", "png"), *shared)
+        if if_none_match and etag_matches(if_none_match, etag):
+            return Reply(304, shared)
+        return Reply(200, (("content-type", "image/png"), *shared), TRANSPARENT_PNG)
+    body = error_body("there is no such tile", answer.cause, request_id)
+    return Reply(404, (("content-type", "application/json"), *shared), body)
+
+
 def etag_of(body: bytes) -> str:
     """A strong entity tag: 128-bit XXH3 of the bytes, quoted."""
     return f'"{xxhash.xxh3_128_hexdigest(body)}"'
@@ -210,25 +236,6 @@ async def _ask(layer: Layer, tile_id: TileId) -> Tile | NoTile:
         # Not asked, so that addresses nobody has cannot push real tiles out of the cache.
         return NoTile(tile_id, cause="out_of_range", place="layer")
     return await layer.source.get(tile_id)
-
-
-def _missing(answer: NoTile, request: TileRequest, layer: Layer, status: str) -> Reply:
-    shared: Headers = (
-        ("cache-control", f"public, max-age={layer.missing_max_age_s}"),
-        ("cache-status", status),
-        ("x-tile-source", answer.place),
-        *PUBLIC_HEADERS,
-    )
-    if layer.missing == 204:
-        return Reply(204, shared)
-    if layer.missing == "transparent":
-        etag = etag_of(TRANSPARENT_PNG)
-        shared = (("etag", etag), ("x-tile-format", "png"), *shared)
-        if request.if_none_match and etag_matches(request.if_none_match, etag):
-            return Reply(304, shared)
-        return Reply(200, (("content-type", "image/png"), *shared), TRANSPARENT_PNG)
-    body = error_body("there is no such tile", answer.cause, request.request_id)
-    return Reply(404, (("content-type", "application/json"), *shared), body)
 
 
 def _unzipped(body: bytes) -> bytes:

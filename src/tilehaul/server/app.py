@@ -112,7 +112,8 @@ def make_app(
         tiles_waiting_max=tiles_waiting_max,
         started_s=clock.now_s(),
     )
-    return Service(routes, EarlyHits(by_name, cache, clock.now_s) if cache is not None else None)
+    early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None
+    return Service(routes, early)
 
 
 class _Uvicorn(uvicorn.Server):

@@ -3,12 +3,13 @@
 uvicorn hands each parsed request to an ASGI task, and the framework routes it; both cost more
 than looking up a tile. uvicorn lets one give it a protocol class, and this one answers GET and
 HEAD of a cached tile straight from the parser's callback. Everything it is not sure about goes
-the usual way: errors, missing tiles, HTTP/1.0, upgrades, requests with a body, requests behind
+the usual way: errors, HTTP/1.0, upgrades, requests with a body, requests behind
 an unfinished one on the same connection, clients that do not read.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from uvicorn.config import Config
@@ -18,10 +19,17 @@ from uvicorn.server import ServerState
 from tilehaul.errors import TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.serve_tile import EXTENSION_KINDS, Headers, etag_matches, render
+from tilehaul.jobs.serve_tile import (
+    EXTENSION_KINDS,
+    Headers,
+    cache_status,
+    etag_matches,
+    missing_reply,
+    render,
+)
 from tilehaul.ports.store import TileCache
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.server.reply import accepts_gzip
+from tilehaul.server.reply import BODILESS, accepts_gzip, own_request_id
 
 PREFIX = b"/api/tiles/"
 
@@ -78,12 +86,20 @@ class EarlyHits:
         layers: By name. Only these are answered early.
         cache: Where their `CachedSource`s keep what they got.
         now_s: The cache's time.
+        new_request_id: Names a request that brought no usable X-Request-Id.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], cache: HotCache, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Layer],
+        cache: HotCache,
+        now_s: Callable[[], float],
+        new_request_id: Callable[[], str],
+    ) -> None:
         self._layers = {name.encode(): layer for name, layer in layers.items()}
         self._cache = cache
         self._now_s = now_s
+        self._new_request_id = new_request_id
         self._tail_of: list[tuple[bytes, bytes]] | None = None
         self._tail = b"\r\n\r\n"
 
@@ -121,23 +137,31 @@ class EarlyHits:
                 encodings = value
             elif header in _NOT_PLAIN:
                 return None
+        kind = _KINDS.get(ext)
+        if kind is None:
+            return None
         now_s = self._now_s()
         entry: HotEntry | None = self._cache.entry((layer.name, int(z), int(x), int(y)), now_s)
         if entry is None:
             return None
-        ready = entry.ready
-        if not isinstance(ready, _Ready):
-            made = _make_ready(entry, layer)
-            if made is None:
-                return None
-            ready = made
-        if _KINDS.get(ext) != ready.kind:
-            return None
-        if ready.gzipped and not accepts_gzip(encodings.decode("latin-1")):
-            return None
         if default_headers is not self._tail_of:
             self._tail = b"\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in default_headers) + b"\r\n"
             self._tail_of = default_headers
+        if isinstance(entry.answer, NoTile):
+            self._cache.hit(entry)
+            layer.stats.hits += 1
+            return self._missing(entry.answer, layer, headers, entry.expires_s - now_s, with_body=with_body)
+        ready = entry.ready
+        if not isinstance(ready, _Ready):
+            try:
+                ready = entry.ready = _Ready(entry.answer, layer)
+            except TilehaulError:
+                # The usual way meets the same error and answers it properly.
+                return None
+        if kind != ready.kind:
+            return None
+        if ready.gzipped and not accepts_gzip(encodings.decode("latin-1")):
+            return None
         self._cache.hit(entry)
         layer.stats.hits += 1
         left_s = b"%d" % (entry.expires_s - now_s)
@@ -148,6 +172,29 @@ class EarlyHits:
         if not with_body:
             return b"".join((ready.head_200, left_s, self._tail))
         return b"".join((ready.head_200, left_s, self._tail, ready.body))
+
+    def _missing(
+        self,
+        answer: NoTile,
+        layer: Layer,
+        headers: list[tuple[bytes, bytes]],
+        left_s: float,
+        *,
+        with_body: bool,
+    ) -> bytes:
+        told = {name: value.decode("latin-1") for name, value in headers}
+        reply = missing_reply(
+            answer,
+            layer,
+            cache_status(answer.place, left_s),
+            if_none_match=told.get(b"if-none-match", ""),
+            request_id=own_request_id(told.get(b"x-request-id", "")) or self._new_request_id(),
+        )
+        lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in reply.headers]
+        if reply.status not in BODILESS:
+            lines.append(f"content-length: {len(reply.body)}")
+        return "\r\n".join(lines).encode("latin-1") + self._tail + (reply.body if with_body else b"")
 
 
 class EarlyHitProtocol(HttpToolsProtocol):
@@ -216,18 +263,6 @@ class EarlyHitProtocol(HttpToolsProtocol):
 def early_protocol(hits: EarlyHits | None) -> type[EarlyHitProtocol]:
     """The protocol class of one server. Without `hits` it only keeps paths out of the log."""
     return type("BoundEarlyHitProtocol", (EarlyHitProtocol,), {"hits": hits})
-
-
-def _make_ready(entry: HotEntry, layer: Layer) -> _Ready | None:
-    if isinstance(entry.answer, NoTile):
-        return None
-    try:
-        ready = _Ready(entry.answer, layer)
-    except TilehaulError:
-        # The usual way meets the same error and answers it properly.
-        return None
-    entry.ready = ready
-    return ready
 
 
 def _block(status_line: bytes, headers: Headers) -> bytes:

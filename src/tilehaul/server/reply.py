@@ -11,6 +11,9 @@ from tilehaul.errors import TilehaulError
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, error_body
 from tilehaul.server.statuses import cause_of, message_of, retry_after_s, status_of
 
+# Statuses whose answers have neither a body nor a Content-Length of one (RFC 9110, 15.3.5 and 15.4.5).
+BODILESS = frozenset({204, 304})
+
 NO_STORE: Headers = (("cache-control", "no-store"),)
 
 # A caller's own request id is repeated only in this form: it ends up in headers and logs.
@@ -21,7 +24,7 @@ def to_response(reply: Reply, request: Request) -> Response:
     """The framework's response. To HEAD: the same headers, Content-Length included, and no body."""
     headers = dict(reply.headers)
     body = reply.body
-    if reply.status not in (204, 304):
+    if reply.status not in BODILESS:
         headers["content-length"] = str(len(body))
     if request.method == "HEAD":
         body = b""

@@ -5,7 +5,8 @@ import { FetchedTiles } from "./tiles.js";
 const POLL_MS = 1000;
 // Enlarging the deepest tiles twice is useful to look closely; further only shows blocks.
 const ZOOMS_ENLARGED = 2;
-const PLACES = { memory: "memory", disk: "disk", store: "store", origin: "origin", fallback: "fallback", layer: "layer" };
+// In the order of their cost; the last three are not places but have a colour too.
+const PLACES = ["memory", "disk", "store", "origin", "fallback", "missing", "failed", "loading"];
 
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -13,9 +14,9 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 
 const count = (value) => (value < 100000 ? whole.format(value) : short.format(value));
 const milliseconds = (value) => (value < 10 ? `${value.toFixed(1)} ms` : value < 10000 ? `${whole.format(value)} ms` : `${(value / 1000).toFixed(1)} s`);
-const kilobytes = (value) => (value < 1e6 ? `${(value / 1e3).toFixed(value < 1e4 ? 1 : 0)} kB` : `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)} MB`);
+const kilobytes = (value) => (value === 0 ? "0 kB" : value < 1e6 ? `${(value / 1e3).toFixed(value < 1e4 ? 1 : 0)} kB` : `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)} MB`);
 
-const state = { map: null, tiles: null, layers: [], layer: null, pointed: null };
+const state = { map: null, tiles: null, layers: [], layer: null, pointed: null, summing: 0 };
 
 /** Attributions come from elsewhere: only their text and their links to the web are taken over. */
 function attributionNodes(text) {
@@ -62,6 +63,7 @@ function show(layer, view) {
   if (view) state.map.setView(view.center, clamp(view.zoom, layer), { animate: false });
   else open(layer, bounds);
   state.map.setMinZoom(layer.minzoom);
+  tiles.on("facts tileunload", sumUp);
   tiles.on("facts", (event) => {
     if (state.pointed && state.pointed.facts === event.facts) tell(state.pointed);
   });
@@ -135,8 +137,8 @@ function tell(tile) {
   const parts = [];
   if (facts.state === "loading") parts.push("loading");
   else if (facts.state === "failed") parts.push(String(facts.status || "no answer"), facts.cause);
-  else if (facts.state === "missing") parts.push("no tile here", PLACES[facts.place] ?? "");
-  else parts.push(PLACES[facts.place] ?? facts.place, milliseconds(facts.ms), kilobytes(facts.bytes), facts.format);
+  else if (facts.state === "missing") parts.push("no tile here");
+  else parts.push(facts.place, milliseconds(facts.ms), kilobytes(facts.bytes), facts.format);
   const address = document.createElement("b");
   address.textContent = `${facts.z}/${facts.x}/${facts.y}`;
   out.dataset.place = facts.state === "failed" ? "failed" : facts.state === "done" ? facts.place : "none";
@@ -148,11 +150,32 @@ function tell(tile) {
   }
 }
 
+/** Draws where the tiles of this view were found; once per frame however many tiles change. */
+function sumUp() {
+  if (state.summing) return;
+  state.summing = requestAnimationFrame(() => {
+    state.summing = 0;
+    const counts = state.tiles.places();
+    const named = PLACES.filter((place) => counts.get(place));
+    $("places_bar").replaceChildren(...named.map((place) => {
+      const part = document.createElement("i");
+      part.dataset.place = place;
+      part.style.flexGrow = counts.get(place);
+      return part;
+    }));
+    $("places").replaceChildren(...named.map((place) => {
+      const row = document.createElement("li");
+      row.dataset.place = place;
+      row.textContent = `${place} ${counts.get(place)}`;
+      return row;
+    }));
+  });
+}
+
 function figures(stats) {
   $("requests").textContent = count(stats.requests);
   $("hits").textContent = count(stats.hits);
   $("hit_rate").textContent = stats.requests ? `${stats.hit_rate_percent.toFixed(stats.hit_rate_percent < 99.95 ? 1 : 0)} %` : "–";
-  $("hit_bar").style.width = `${stats.hit_rate_percent}%`;
   $("in_flight").textContent = count(stats.in_flight);
   $("coalesced").textContent = count(stats.coalesced);
   const fetched = stats.fetches + stats.fetches_failed > 0;
@@ -216,7 +239,7 @@ async function begin() {
   state.map = L.map("map", { zoomControl: false, worldCopyJump: true });
   state.map.attributionControl.setPrefix('<a href="https://leafletjs.com" target="_blank" rel="noopener noreferrer">Leaflet</a>');
   L.control.zoom({ position: "topright" }).addTo(state.map);
-  L.control.scale({ position: "bottomright" }).addTo(state.map);
+  L.control.scale({ position: "bottomright", imperial: false, maxWidth: 160 }).addTo(state.map);
   state.map.on("mousemove click", point);
   state.map.on("mouseout movestart", () => {
     state.pointed?.cell.classList.remove("pointed");

@@ -2,6 +2,19 @@
 
 const RETRIES_MAX = 3;
 const RETRY_WAIT_MS_MAX = 30000;
+const TIMINGS_KEPT_MAX = 1000;
+
+performance.setResourceTimingBufferSize(TIMINGS_KEPT_MAX);
+
+/**
+ * Milliseconds from sending a request to its last byte, without the time it waited in the browser
+ * for a free connection; `elapsed_ms` where the browser has not noted it.
+ */
+function transferMs(url, elapsed_ms) {
+  const noted = performance.getEntriesByName(url).at(-1);
+  if (performance.getEntriesByType("resource").length > TIMINGS_KEPT_MAX / 2) performance.clearResourceTimings();
+  return noted && noted.requestStart > 0 ? noted.responseEnd - noted.requestStart : elapsed_ms;
+}
 
 /**
  * What is known of one tile: `state` is loading, done, missing or failed; `place` is where the
@@ -25,6 +38,16 @@ export const FetchedTiles = L.GridLayer.extend({
     if (z === undefined || !this._map) return null;
     const at = this._map.project(latlng, z).unscaleBy(this.getTileSize()).floor();
     return this._known.get(`${z}/${at.x}/${at.y}`) ?? null;
+  },
+
+  /** How many of the tiles held now were found at each place; failed, missing and loading ones by that name. */
+  places() {
+    const counts = new Map();
+    for (const { facts } of this._known.values()) {
+      const name = facts.state === "done" ? facts.place : facts.state;
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+    return counts;
   },
 
   createTile(coords, done) {
@@ -59,22 +82,24 @@ export const FetchedTiles = L.GridLayer.extend({
 
   async _load(cell, facts, done, attempt) {
     const began = performance.now();
+    const url = new URL(L.Util.template(this._template, facts), location.href).href;
     try {
       // no-cache: the browser asks each time whether its copy is current, so the shown place is today's.
-      const answer = await fetch(L.Util.template(this._template, facts), { cache: "no-cache", signal: cell.stop.signal });
+      const answer = await fetch(url, { cache: "no-cache", signal: cell.stop.signal });
       facts.status = answer.status;
       facts.place = answer.headers.get("X-Tile-Source") ?? "";
       facts.format = answer.headers.get("X-Tile-Format") ?? "";
-      if (answer.status === 200) await this._show(cell, facts, await answer.blob());
+      const body = await answer.blob();
+      facts.ms = transferMs(url, performance.now() - began);
+      if (answer.status === 200) await this._show(cell, facts, body);
       else if (answer.status === 404 || answer.status === 204) facts.state = "missing";
-      else await this._fail(cell, facts, answer, done, attempt);
+      else await this._fail(cell, facts, answer, body, done, attempt);
     } catch (error) {
       if (cell.stop.signal.aborted) return;
       facts.state = "failed";
       facts.cause = error instanceof TypeError ? "service not reachable" : String(error.message ?? error);
     }
     if (cell.stop.signal.aborted) return;
-    facts.ms = performance.now() - began;
     this._mark(cell, facts);
     done(null, cell);
     this.fire("facts", { facts });
@@ -105,10 +130,10 @@ export const FetchedTiles = L.GridLayer.extend({
     cell.address = "";
   },
 
-  async _fail(cell, facts, answer, done, attempt) {
+  async _fail(cell, facts, answer, body, done, attempt) {
     facts.state = "failed";
     try {
-      const told = await answer.json();
+      const told = JSON.parse(await body.text());
       facts.cause = told.cause ?? "";
     } catch (error) {
       facts.cause = "";
