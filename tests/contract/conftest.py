@@ -13,7 +13,6 @@ from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.memory import MemoryStore
-from tilehaul.stores.sqlite_file import Durability
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
@@ -22,18 +21,20 @@ AnyStore = MbtilesStore | DirectoryStore | MemoryStore
 
 @dataclass
 class Backend:
-    """One place of one kind; `open` gives the store there, as a new process would find it."""
+    """One place of one kind; `open` gives the store there, as a new process would find it.
+
+    With `durability="fast"`: what syncing adds shows only when the power goes; test_crash.py uses `full`.
+    """
 
     kind: str
     folder: Path
     kept: MemoryStore = field(default_factory=MemoryStore)
 
-    def open(self, *, fast: bool = False) -> AnyStore:
-        durability: Durability = "fast" if fast else "full"
+    def open(self) -> AnyStore:
         if self.kind == "mbtiles":
-            return MbtilesStore(self.folder / "store.mbtiles", durability=durability)
+            return MbtilesStore(self.folder / "store.mbtiles", durability="fast")
         if self.kind == "directory":
-            return DirectoryStore(self.folder / "store", durability=durability)
+            return DirectoryStore(self.folder / "store", durability="fast")
         return self.kept
 
     def leftovers(self) -> set[str]:

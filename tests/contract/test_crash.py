@@ -15,7 +15,7 @@ from tilehaul.ports.tile import Tile
 
 CHILD = Path(__file__).with_name("crash_child.py")
 DURABLE = ("mbtiles", "directory")
-TRIALS = 14
+TRIALS = 11
 
 
 def run_child(*args: object) -> list[str]:

@@ -47,7 +47,7 @@ async def test_reopened_store_knows_what_was_committed(backend, make):
 @pytest.mark.parametrize("batches", [1, 2])
 async def test_later_outcome_replaces_earlier(backend, make, first, then, batches):
     """In one batch or two; an absence removes the bytes, a dead letter keeps old ones readable."""
-    store = backend.open(fast=True)
+    store = backend.open()
     await store.begin(make.job())
     earlier, later = getattr(make, first)(A), getattr(make, then)(A)
     if batches == 1:
@@ -190,7 +190,7 @@ async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend, ma
 async def test_dead_letters_come_in_tile_order_with_every_field(backend, make):
     """Also without `begin`, as `jobs` lists them; more than one page of them."""
     ids = [TileId(12, x, y) for x in range(60) for y in range(50)]
-    store = backend.open(fast=True)
+    store = backend.open()
     await store.begin(make.job())
     await store.commit([make.dead(tile_id, cause=f"c{tile_id.x}") for tile_id in reversed(ids)])
     await store.close()
@@ -236,7 +236,7 @@ STEPS = st.lists(st.one_of(BATCH, st.sampled_from(["reopen", "finish"])), max_si
 
 
 @given(steps=STEPS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_equals_a_dictionary(kind, make, steps):
     """Random commits, finishes and reopenings leave exactly what two dictionaries say."""
     for backend in make.backend(kind):
@@ -246,12 +246,12 @@ def test_any_history_equals_a_dictionary(kind, make, steps):
 async def _replay(backend: Any, make: Any, steps: list[Any]) -> None:
     states: dict[TileId, str] = {}
     bodies: dict[TileId, bytes] = {}
-    store = backend.open(fast=True)
+    store = backend.open()
     await store.begin(make.job())
     for step in steps:
         if step == "reopen":
             await store.close()
-            store = backend.open(fast=True)
+            store = backend.open()
             await store.begin(make.job())
         elif step == "finish":
             await store.finish(complete=False)

@@ -16,7 +16,7 @@ BOUNDS = (("bounds", "5,40,15,50"), ("minzoom", "3"), ("maxzoom", "5"))
 
 
 async def filled(backend, make, outcomes, **job):
-    store = backend.open(fast=True)
+    store = backend.open()
     await store.begin(make.job(**job))
     await store.commit(outcomes)
     await store.finish(complete=True)
@@ -117,7 +117,7 @@ async def test_second_job_widens_what_the_archive_says(backend, make):
 async def test_many_readers_at_once_each_get_their_own(backend, make):
     """Two hundred concurrent reads during a commit do not mix answers."""
     ids = [TileId(9, x, 3) for x in range(200)]
-    store = backend.open(fast=True)
+    store = backend.open()
     await store.begin(make.job())
     await store.commit([make.png(tile_id) for tile_id in ids])
     more = [make.png(TileId(9, x, 4)) for x in range(200)]

@@ -19,7 +19,7 @@ A = TileId(3, 5, 1)
 
 
 async def written(path: Path, *tiles: Tile, job: JobKey = JOB) -> MbtilesStore:
-    store = MbtilesStore(path)
+    store = MbtilesStore(path, durability="fast")
     await store.begin(job)
     await store.commit(tiles or [Tile(A, PNG, "image/png")])
     await store.finish(complete=True)
@@ -122,9 +122,9 @@ async def test_foreign_file_is_read_without_index(tmp_path):
 
 DEDUPLICATED = (
     "CREATE TABLE metadata (name TEXT, value TEXT)",
-    "CREATE TABLE map (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_id TEXT)",
-    "CREATE TABLE images (tile_id TEXT, tile_data BLOB)",
-    "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row, tile_data FROM map JOIN images USING (tile_id)",
+    "CREATE TABLE map (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, id TEXT)",
+    "CREATE TABLE images (id TEXT, tile_data BLOB)",
+    "CREATE VIEW tiles AS SELECT map.*, tile_data FROM map JOIN images USING (id)",
     f"INSERT INTO images VALUES ('one', x'{PNG.hex()}')",
     "INSERT INTO map VALUES (3, 5, 6, 'one'), (3, 5, 5, 'one')",
 )

@@ -1,0 +1,260 @@
+"""A directory store: names, whole files, the journal beside it, and what crashes leave behind."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import DeadLetter, JobKey
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores import atomic_file, directory_tree
+from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.directory_reader import tile_path
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff\xe0"
+JOB = JobKey("s", "S", "a", 4)
+A, B = TileId(3, 5, 1), TileId(3, 5, 2)
+
+
+def png(tile_id: TileId, text: bytes = b"") -> Tile:
+    return Tile(tile_id, PNG + text, "image/png")
+
+
+def jpeg(tile_id: TileId) -> Tile:
+    return Tile(tile_id, JPEG, "image/jpeg")
+
+
+def names(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "tiles"
+
+
+async def filled(root: Path, *outcomes: Tile | NoTile | DeadLetter, complete: bool = True) -> None:
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    await store.commit(outcomes)
+    await store.finish(complete=complete)
+    await store.close()
+
+
+async def test_names_are_north_first_and_follow_the_bytes(root):
+    """`{z}/{x}/{y}.{ext}`, nothing else in the folder; the journal lies beside it."""
+    await filled(root, png(A), jpeg(B), NoTile(TileId(3, 5, 3)))
+    assert names(root) == {"3/5/1.png", "3/5/2.jpg"}
+    assert {path.name for path in root.parent.iterdir()} == {"tiles", "tiles.journal"}
+
+
+@pytest.mark.parametrize("reopen", [False, True])
+@pytest.mark.parametrize("complete", [False, True])
+async def test_two_extensions_of_one_tile_never_stay(root, reopen, complete):
+    """An overwrite with another format removes the old file, also when the journal is gone."""
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    await store.commit([png(A), png(B)])
+    await store.finish(complete=complete)
+    if reopen:
+        await store.close()
+        store = DirectoryStore(root)
+    await store.begin(JOB)
+    await store.commit([jpeg(A), NoTile(B)])
+    assert names(root) == {"3/5/1.jpg"}
+    # Once more over a dead letter: what it left must not be forgotten.
+    await store.commit([DeadLetter(A, "http_500", 6)])
+    assert names(root) == {"3/5/1.jpg"}
+    await store.commit([png(A)])
+    assert names(root) == {"3/5/1.png"}
+    await store.close()
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"")])
+async def test_done_tile_whose_file_is_gone_or_empty_is_pending(root, damage):
+    """The journal's word is not enough: the file must be there."""
+    await filled(root, png(A), png(B), complete=False)
+    damage(root / "3/5/1.png")
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    assert list(await store.settled([A, B])) == [None, "done"]
+    assert await store.get(A) == NoTile(A, "not_stored", "store")
+    await store.close()
+
+
+async def test_file_without_journal_row_is_fetched_again(root):
+    """A crash came between the file and the journal: whole, but not acknowledged."""
+    await filled(root, png(A), complete=False)
+    (root / "3/5/2.png").write_bytes(PNG)
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    assert list(await store.settled([A, B])) == ["done", None]
+    await store.close()
+
+
+async def crash(root: Path) -> None:
+    """What a killed writer leaves: its mark in the journal, temporary files, a half change of format."""
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    await store.commit([png(A), png(B)])
+    journal = Path(f"{root}.journal").read_bytes(), Path(f"{root}.journal-wal").read_bytes()
+    await store.close()
+    Path(f"{root}.journal").write_bytes(journal[0])
+    Path(f"{root}.journal-wal").write_bytes(journal[1])
+    Path(atomic_file.temp_path(tile_path(root, B, "jpg"))).write_bytes(b"half")
+    (root / "3/5/1.jpg").write_bytes(JPEG)
+    (root / "3/5/7.jpg").write_bytes(JPEG)
+    (root / "3/5/7.png").write_bytes(PNG)
+    (root / "3/5/notes.txt").write_text("not ours")
+
+
+async def test_next_writer_sweeps_after_a_crash(root):
+    """Temporary files go, of two formats the journalled one stays; other people's files are left."""
+    await crash(root)
+    store = DirectoryStore(root)
+    assert await store.begin(JOB) is False
+    assert names(root) == {"3/5/1.png", "3/5/2.png", "3/5/notes.txt"}
+    assert list(await store.settled([A, B])) == ["done", "done"]
+    await store.close()
+
+
+async def test_clean_end_is_not_swept(root, monkeypatch):
+    """Walking millions of files is for crashes only."""
+    await filled(root, png(A), complete=False)
+    monkeypatch.setattr(directory_tree.DirectoryTree, "sweep", lambda _: pytest.fail("swept"))
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    await store.close()
+    again = DirectoryStore(root)
+    await again.begin(JOB)
+    await again.close()
+
+
+async def test_foreign_directory_is_read_and_added_to_only_when_forced(root):
+    """Any known extension; leading zeros, empty files and strangers are no tiles."""
+    for name in ("3/5/1.jpeg", "3/5/02.png", "3/5/4.txt", "3/x/1.png", "40/1/1.png", "readme.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(JPEG)
+    (root / "3/5/3.png").write_bytes(b"")
+    store = DirectoryStore(root)
+    assert await store.get(A) == Tile(A, JPEG, "image/jpeg", "store")
+    assert [tile_id async for tile_id in store.tile_ids()] == [A]
+    info = await store.describe()
+    assert (info.state, info.tiles, info.bytes) == ("foreign", 1, len(JPEG))
+    source = await store.source_info()
+    assert (source.name, source.media_type, source.zoom_min, source.zoom_max) == ("tiles", "image/jpeg", 3, 3)
+    with pytest.raises(PlanError, match="--force-source"):
+        await store.begin(JOB)
+    assert {path.name for path in root.parent.iterdir()} == {"tiles"}
+    assert await store.begin(JOB, force_source=True) is False
+    assert list(await store.settled([A, B, TileId(3, 5, 3)])) == ["done", None, None]
+    await store.commit([png(A)])
+    assert names(root) & {"3/5/1.png", "3/5/1.jpeg"} == {"3/5/1.png"}
+    await store.close()
+
+
+async def test_tile_without_a_file_name_is_refused(root):
+    """An unknown kind of body is a DataError that keeps nothing of the batch."""
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    with pytest.raises(DataError, match="no file name") as refusal:
+        await store.commit([png(A), Tile(B, b"?", "text/html")])
+    assert refusal.value.cause == "mistyped"
+    assert names(root) == set()
+    await store.commit([png(A)])
+    await store.close()
+
+
+async def test_address_must_be_numbers(root):
+    """No name leaves the folder, whatever an address is made of."""
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    with pytest.raises((TypeError, ValueError)):
+        await store.commit([png(TileId(3, "../..", 1))])  # type: ignore[arg-type]
+    await store.close()
+    assert {path.name for path in root.parent.iterdir()} == {"tiles", "tiles.journal"}
+
+
+async def test_root_that_is_a_file_is_refused(root):
+    """Named, with the way out; nothing is made."""
+    root.write_bytes(b"x")
+    store = DirectoryStore(root)
+    with pytest.raises(StorageError, match="not a folder"):
+        await store.begin(JOB)
+    await store.close()
+    assert [path.name for path in root.parent.iterdir()] == ["tiles"]
+
+
+async def test_journal_of_others_is_refused(root):
+    """A file of that name that is not our journal is neither used nor changed."""
+    beside = Path(f"{root}.journal")
+    beside.write_bytes(b"my diary " * 200)
+    store = DirectoryStore(root)
+    with pytest.raises(DataError, match=r"tiles\.journal"):
+        await store.begin(JOB)
+    await store.close()
+    assert beside.read_bytes() == b"my diary " * 200
+
+
+async def test_failed_sync_ends_the_run(root, monkeypatch):
+    """After a failed fsync nothing more is acknowledged in this run, not even a good commit."""
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    await store.commit([png(A)])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            atomic_file.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error"))
+        )
+        with pytest.raises(StorageError, match="Input/output error"):
+            await store.commit([png(B)])
+    with pytest.raises(StorageError, match="failed before"):
+        await store.commit([png(B)])
+    await store.close()
+    again = DirectoryStore(root)
+    await again.begin(JOB)
+    assert list(await again.settled([A, B])) == ["done", None]
+    assert names(root) == {"3/5/1.png"}
+    await again.close()
+
+
+@pytest.mark.parametrize(("durability", "synced"), [("full", True), ("fast", False)])
+async def test_full_durability_syncs_files_before_names_and_folders_after(
+    root, monkeypatch, durability, synced
+):
+    """Order of a commit: every body synced, then its name, then its folder once; journal last."""
+    store = DirectoryStore(root, durability=durability)
+    await store.begin(JOB)
+    steps: list[str] = []
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        steps.append("folder" if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir() else "file")
+        real_sync(descriptor)
+
+    def replace(old: str, new: str) -> None:
+        steps.append("name")
+        real_replace(old, new)
+
+    monkeypatch.setattr(atomic_file.os, "fsync", sync)
+    monkeypatch.setattr(atomic_file.os, "replace", replace)
+    await store.commit([png(A), png(B)])
+    names_only = ["name", "name"]
+    # The column's folder, and the two above it that grew.
+    assert steps == (["file", "file", *names_only, "folder", "folder", "folder"] if synced else names_only)
+    await store.close()
+
+
+async def test_many_tiles_need_few_open_files(root, monkeypatch):
+    """A batch is written in groups; a removed folder is made again."""
+    monkeypatch.setattr(directory_tree, "FILES_OPEN_MAX", 3)
+    monkeypatch.setattr(directory_tree, "FOLDERS_MAX", 2)
+    tiles = [png(TileId(4, x, y), bytes([x, y])) for x in range(4) for y in range(4)]
+    await filled(root, *tiles, complete=False)
+    assert len(names(root)) == 16
+    store = DirectoryStore(root)
+    for tile in tiles:
+        assert await store.get(tile.tile_id) == Tile(tile.tile_id, tile.body, "image/png", "store")
+    await store.close()
