@@ -80,6 +80,7 @@ async def pycurl_async_multi(base: str, tiles: int) -> None:
             curl = idle.pop() if idle else pycurl.Curl()
             pieces: list[bytes] = []
             curl.setopt(pycurl.URL, url)
+            curl.setopt(pycurl.HEADERFUNCTION, [].append)
             curl.setopt(pycurl.WRITEFUNCTION, pieces.append)
             await multi.perform(curl)
             idle.append(curl)
@@ -149,6 +150,7 @@ async def pycurl_epoll(base: str, tiles: int) -> None:
         curl = idle.pop() if idle else pycurl.Curl()
         pieces: list[bytes] = []
         curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.HEADERFUNCTION, [].append)
         curl.setopt(pycurl.WRITEFUNCTION, pieces.append)
         waiting[curl] = loop.create_future()
         multi.add_handle(curl)
@@ -213,6 +215,7 @@ async def pycurl_thread(base: str, tiles: int) -> None:
                 curl = idle.pop() if idle else pycurl.Curl()
                 pieces: list[bytes] = []
                 curl.setopt(pycurl.URL, url)
+                curl.setopt(pycurl.HEADERFUNCTION, [].append)
                 curl.setopt(pycurl.WRITEFUNCTION, pieces.append)
                 open_[curl] = (future, pieces)
                 multi.add_handle(curl)

@@ -120,6 +120,9 @@ class CurlHandle:
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
             (pycurl.OPENSOCKETFUNCTION, self._open_socket),
+            # Appending to a list is done in C: no Python runs for a line or a piece of the body.
+            (pycurl.HEADERFUNCTION, self.head.append),
+            (pycurl.WRITEFUNCTION, self.body.append),
         ):
             self.curl.setopt(option, value)
         self._trust(settings.tls_roots)
@@ -151,10 +154,6 @@ class CurlHandle:
         if body_bytes_max != self._body_bytes_max:
             setopt(pycurl.MAXFILESIZE_LARGE, body_bytes_max)
             self._body_bytes_max = body_bytes_max
-        # Appending to a list is done in C: no Python runs for a line or a piece of the body.
-        self.head, self.body = [], []
-        setopt(pycurl.HEADERFUNCTION, self.head.append)
-        setopt(pycurl.WRITEFUNCTION, self.body.append)
         self._asked = self._refused = ""
         self._permitted = False
         self.seen = 0

@@ -66,7 +66,8 @@ class CurlLoop:
             return
         if handle.curl in self.busy:
             self.end(handle, None)
-        handle.head = handle.body = []
+        handle.head.clear()
+        handle.body.clear()
         self._idle.append(handle)
 
     def close(self) -> None:

@@ -239,16 +239,17 @@ def _headers(lines: list[bytes]) -> dict[str, str] | None:
 
     None when no empty line ends it: the connection closed before, which libcurl calls a success.
     """
-    start = max((at for at, line in enumerate(lines) if line.startswith(b"HTTP/")), default=-1) + 1
-    text = b"".join(lines[start:]).decode("latin-1").replace("\r\n", "\n")
-    # A block without any header is an empty line and nothing else.
-    block, end, _trailers = ("\n" + text).partition("\n\n")
+    text = b"".join(lines).decode("latin-1").replace("\r\n", "\n")
+    last = text.rfind("\nHTTP/")
+    block, end, _trailers = text[last + 1 :].partition("\n\n")
     if not end:
         return None
     headers: dict[str, str] = {}
-    for line in block.split("\n"):
+    for line in block.split("\n")[1:]:
         name, colon, value = line.partition(":")
         if colon:
-            name, value = name.lower(), value.strip()
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            name = name.lower()
+            if name in headers:
+                value = f"{headers[name]}, {value.strip()}"
+            headers[name] = value.strip()
     return headers
