@@ -1,0 +1,127 @@
+"""The verified sender: what passes, what is refused, and as which error."""
+
+import gzip
+
+import pytest
+
+from doubles.clock import VirtualClock
+from doubles.wire import PNG, ScriptedWire, answer
+from tilehaul.errors import (
+    BrokenError,
+    DataError,
+    DeniedError,
+    RefusedError,
+    ThrottledError,
+    UnreachableError,
+)
+from tilehaul.net.verified import VerifiedSender
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.wire import Request, Response
+
+SECRET = "sesame"
+A = Request(f"http://user:{SECRET}@a.test/1/2/3.png?key={SECRET}")
+
+
+async def sent(response: Response | Exception, request: Request = A) -> Response:
+    return await VerifiedSender(ScriptedWire(then=response), VirtualClock(), Tally()).send(request)
+
+
+async def test_whole_tile_passes_with_its_true_type() -> None:
+    """The server's label may be wrong among pictures; the bytes decide."""
+    response = await sent(answer(content_type="image/jpeg"))
+    assert (response.body, response.media_type) == (PNG, "image/png")
+
+
+async def test_content_coding_is_taken_off() -> None:
+    packed = gzip.compress(PNG)
+    response = await sent(answer(body=packed, content_encoding="gzip"))
+    assert response.body == PNG
+
+
+@pytest.mark.parametrize(
+    ("response", "cause"),
+    [
+        (answer(body=PNG[:-10], content_length=str(len(PNG))), "truncated"),
+        (answer(body=PNG[:-10]), "truncated"),
+        (answer(body=gzip.compress(PNG)[:-4], content_encoding="gzip"), "truncated"),
+        (answer(body=b""), "empty"),
+        (answer(body=b"<html><body>log in</body></html>", content_type="text/html"), "error_page"),
+        (answer(body=b"<html><body>log in</body></html>"), "error_page"),
+        (answer(body=b"<?xml version='1.0'?><ServiceException/>", content_type="text/xml"), "error_page"),
+        (answer(body=b'{"error": "quota"}', content_type="application/json"), "error_page"),
+        (answer(body=PNG.replace(b"IDAT", b"IDAX")), "corrupt"),
+    ],
+)  # fmt: skip
+async def test_body_that_is_not_what_was_promised_is_data_error(response: Response, cause: str) -> None:
+    """Never a Response: nothing corrupt can be kept by anyone above."""
+    with pytest.raises(DataError) as caught:
+        await sent(response)
+    if cause != "corrupt":
+        assert caught.value.cause == cause
+    assert SECRET not in str(caught.value) + caught.value.url
+    assert len(caught.value.head) <= 200
+
+
+async def test_extra_bytes_after_the_tile_are_found() -> None:
+    with pytest.raises(DataError):
+        await sent(answer(body=PNG + b"<!-- proxy was here -->"))
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "retry_after_s"),
+    [
+        (answer(429), ThrottledError, None),
+        (answer(429, retry_after="7"), ThrottledError, 7.0),
+        (answer(503, retry_after="7"), ThrottledError, 7.0),
+        (answer(429, retry_after="soon"), ThrottledError, None),
+        (answer(503, retry_after="soon"), BrokenError, None),
+        (answer(503), BrokenError, None),
+        (answer(500), BrokenError, None),
+        (answer(403), DeniedError, None),
+        (answer(400), RefusedError, None),
+    ],
+)
+async def test_status_becomes_its_error(response, kind, retry_after_s) -> None:
+    with pytest.raises(kind) as caught:
+        await sent(response)
+    assert caught.value.retry_after_s == retry_after_s
+    assert caught.value.cause == f"http_{response.status}"
+    assert SECRET not in str(caught.value) + caught.value.url
+
+
+async def test_retry_after_date_counts_from_the_server_s_own_clock() -> None:
+    """A server whose clock is an hour off still means ten seconds."""
+    response = answer(429, retry_after="Sun, 06 Nov 1994 08:49:47 GMT", date="Sun, 06 Nov 1994 08:49:37 GMT")
+    with pytest.raises(ThrottledError) as caught:
+        await sent(response)
+    assert caught.value.retry_after_s == 10.0
+
+
+@pytest.mark.parametrize("status", [404, 410, 204])
+async def test_absence_is_an_answer_without_a_body(status: int) -> None:
+    """An error page at 404 is not looked at, and not kept."""
+    response = await sent(answer(status, body=b"<html>not found</html>"))
+    assert (response.status, response.body) == (status, b"")
+
+
+async def test_decoded_body_over_the_limit_is_refused() -> None:
+    """A bomb: a kilobyte on the wire, a megabyte in memory."""
+    bomb = gzip.compress(bytes(4_000_000))
+    request = Request(A.url, body_bytes_max=100_000)
+    with pytest.raises(RefusedError) as caught:
+        await sent(answer(body=bomb, content_encoding="gzip"), request)
+    assert caught.value.cause == "too_large"
+
+
+async def test_tally_counts_attempts_and_causes() -> None:
+    tally = Tally()
+    wire = ScriptedWire(steps=[answer(), answer(500), UnreachableError("x", cause="reset"), answer(404)])
+    sender = VerifiedSender(wire, VirtualClock(), tally)
+    for _ in range(4):
+        try:
+            await sender.send(A)
+        except (BrokenError, UnreachableError):
+            pass
+    assert tally.requests == 4
+    assert tally.causes == {"http_500": 1, "reset": 1}
+    assert tally.fetches.count == 2
