@@ -223,13 +223,14 @@ class DirectoryReader:
 
 
 def column_bounds(root: Path, zoom: int) -> Bounds | None:
-    """The box of one zoom's tiles, in degrees: all columns, and the rows of all of them. OSError."""
-    columns = numbers(root / str(zoom))
-    rows = [row for column in columns for row, _, _ in _ends(files(root / str(zoom) / str(column)))]
-    if not rows:
+    """The box of one zoom's tiles, in degrees; None without a tile. OSError."""
+    columns: list[int] = []
+    rows: list[int] = []
+    for column in numbers(root / str(zoom)):
+        found = files(root / str(zoom) / str(column))
+        if found:
+            columns.append(column)
+            rows += (found[0][0], found[-1][0])
+    if not columns:
         return None
     return bounds_of_columns(zoom, (columns[0], columns[-1]), (min(rows), max(rows)))
-
-
-def _ends(column: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
-    return [column[0], column[-1]] if column else []

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError
-from tilehaul.grid.tile_id import TileId
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import completed_metadata, merged
+from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
 from tilehaul.stores.directory_reader import EXTENSIONS, column_bounds, journal_path, numbers, walk
 from tilehaul.stores.directory_tree import DirectoryTree
 from tilehaul.stores.free_space import check_free
@@ -200,8 +200,7 @@ class DirectoryWriter:
         file = self._opened()
         record = completed(self._record, self._job) if complete else self._record
         with self._translated("reading"):
-            zooms = numbers(self.root)
-            bounds = column_bounds(self.root, zooms[-1]) if zooms else None
+            zooms = [zoom for zoom in numbers(self.root) if zoom <= ZOOM_MAX]
             first = next(walk(self.root), None)
         with file.transaction() as connection:
             before = read_metadata(connection)
@@ -209,7 +208,7 @@ class DirectoryWriter:
                 before,
                 name=self.root.name,
                 zooms=(zooms[0], zooms[-1]) if zooms else None,
-                bounds=bounds,
+                bounds=self._bounds(zooms) if "bounds" not in before else None,
                 media_type=media_type_of(first[1]) if first else "",
             )
             after |= record_rows(record)
@@ -225,6 +224,11 @@ class DirectoryWriter:
         self._record = record
         self._prepared = False
         file.checkpoint()
+
+    def _bounds(self, zooms: list[int]) -> Bounds | None:
+        """Looks at every file of the deepest zoom, so only where no job said its bounds."""
+        with self._translated("reading"):
+            return column_bounds(self.root, zooms[-1]) if zooms else None
 
     def seal(self) -> None:
         if self._file is not None:

@@ -208,7 +208,7 @@ class MbtilesWriter:
                 before,
                 name=self.path.stem,
                 zooms=zooms,
-                bounds=tile_bounds(connection, zooms[1]) if zooms else None,
+                bounds=tile_bounds(connection, zooms[1]) if zooms and "bounds" not in before else None,
                 media_type=sniff(first) if isinstance(first, bytes) else "",
             )
             write_metadata(connection, before, metadata | record_rows(record))
