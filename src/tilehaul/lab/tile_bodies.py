@@ -63,10 +63,12 @@ def _imagery_maker() -> Make:
 
 def _painted_maker() -> Make:
     from tilehaul.pixels.mercator_cut import encode_tile  # noqa: PLC0415 - Pillow is an extra
-    from tilehaul.pixels.paint import paint_tile  # noqa: PLC0415
+    from tilehaul.pixels.paint import Painter  # noqa: PLC0415
+
+    painter = Painter()
 
     def make(tile_id: TileId, extension: str) -> bytes:
-        return encode_tile(paint_tile(tile_id.z, tile_id.x, tile_id.y), extension)
+        return encode_tile(painter.paint(tile_id.z, tile_id.x, tile_id.y), extension)
 
     return make
 

@@ -2,8 +2,8 @@
 
 Longitude is linear in both projections, so only rows need remapping. A tile is cut into bands
 thin enough that the curve of the latitude is straight inside a band to BAND_ERROR_PX source
-pixels; each band is one smooth resize with fractional edges, which reads neighbouring pixels
-across the tile's border, so that adjacent tiles fit.
+pixels; each is a smooth resize with fractional edges, which reads neighbouring pixels across
+the tile's border, so that adjacent tiles fit.
 """
 
 import io
@@ -135,11 +135,13 @@ def cut_tile(world: WorldPicture, z: int, x: int, y: int) -> "Image.Image":
     tile = Image.new("RGB", (TILE_PX, TILE_PX))
     left -= crop_left
     right = left + max(span, EDGE_PX_MIN)
+    # Columns first, once for all rows: the bands then only shrink what is narrow already.
+    smooth = Image.Resampling.BICUBIC
+    narrow = near.resize((TILE_PX, near.height), smooth, box=(left, 0.0, right, near.height))
     for start, stop, north, south in bands:
         top = north - crop_top
-        box = (left, top, right, max(south - crop_top, top + EDGE_PX_MIN))
-        size = (TILE_PX, stop - start)
-        tile.paste(near.resize(size, Image.Resampling.BICUBIC, box=box), (0, start))
+        box = (0.0, top, float(TILE_PX), max(south - crop_top, top + EDGE_PX_MIN))
+        tile.paste(narrow.resize((TILE_PX, stop - start), smooth, box=box), (0, start))
     return tile
 
 
