@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilehaul.errors import PlanError
-from tilehaul.grid.tile_id import ZOOM_MAX
 
 VERSION = "3.0.0"
+# The specification allows zooms 0 to 30.
+ZOOM_MAX = 30
 
 
 def tilejson(

@@ -5,21 +5,58 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
 from tilehaul.codec.safe_url import is_secret_name, redact
 from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import ConfigError
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 
 SUBDOMAINS_DEFAULT = ("a", "b", "c")
 # `@3x` and `@4x` exist on telephones' maps; nobody serves more.
 RATIO_MAX = 4
 
-_Fill = Callable[[TileId], object]
+# Zooms 0 to 30, as TileJSON counts them.
+ZOOM_MAX = 30
 
 
-def _bbox_text(tile_id: TileId) -> str:
+class Address(Protocol):
+    """What a template needs to know of a tile: `grid.tile_id.TileId` is one."""
+
+    @property
+    def z(self) -> int: ...
+
+    @property
+    def x(self) -> int: ...
+
+    @property
+    def y(self) -> int: ...
+
+    @property
+    def tms_y(self) -> int: ...
+
+    @property
+    def quadkey(self) -> str: ...
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]: ...
+
+
+class _Sample(NamedTuple):
+    """A tile of the top row of zoom 8, as far as a sample of an address needs it."""
+
+    x: int
+    y: int = 0
+    z: int = 8
+    tms_y: int = 255
+    quadkey: str = "00000000"
+    bounds_m: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+_Fill = Callable[[Address], object]
+
+
+def _bbox_text(tile_id: Address) -> str:
     return "{!r},{!r},{!r},{!r}".format(*tile_id.bounds_m)
 
 
@@ -61,8 +98,8 @@ class UrlTemplate:
     identity: str
     media_type: str
     # The address of one tile. The subdomain follows from column and row, so that caches meet it again.
-    url: Callable[[TileId], str] = field(compare=False, repr=False)
-    # The address of one tile at every subdomain: names each host the template can reach.
+    url: Callable[[Address], str] = field(compare=False, repr=False)
+    # One address for every subdomain: names each host the template can reach. Not of real tiles.
     samples: tuple[str, ...]
 
 
@@ -142,22 +179,22 @@ def parse_template(
         identity=hashlib.sha256(f"{shown} {ratio} {tms}".encode()).hexdigest()[:16],
         media_type=media_type_of(ending[1]) if ending else "",
         url=url,
-        samples=tuple(url(TileId(8, column, 0)) for column in range(max(len(hosts), 1))),
+        samples=tuple(url(_Sample(column)) for column in range(max(len(hosts), 1))),
     )
 
 
-def _filler(pieces: Sequence[str], names: Sequence[str], hosts: Sequence[str]) -> Callable[[TileId], str]:
+def _filler(pieces: Sequence[str], names: Sequence[str], hosts: Sequence[str]) -> Callable[[Address], str]:
     """What fills the holes `names` between the literal `pieces` (one more than holes)."""
     if names in (["z", "x", "y"], ["z", "y", "x"], ["s", "z", "x", "y"], ["s", "z", "y", "x"]):
         return _fast_filler(pieces, names, hosts)
 
-    def subdomain(tile_id: TileId) -> str:
+    def subdomain(tile_id: Address) -> str:
         return hosts[(tile_id.x + tile_id.y) % len(hosts)]
 
     fills = [subdomain if name == "s" else _FILLS[name] for name in names]
     pattern = "%s".join(piece.replace("%", "%%") for piece in pieces)
 
-    def filled(tile_id: TileId) -> str:
+    def filled(tile_id: Address) -> str:
         return pattern % tuple([fill(tile_id) for fill in fills])
 
     return filled
@@ -165,7 +202,7 @@ def _filler(pieces: Sequence[str], names: Sequence[str], hosts: Sequence[str]) -
 
 def _fast_filler(
     pieces: Sequence[str], names: Sequence[str], hosts: Sequence[str]
-) -> Callable[[TileId], str]:
+) -> Callable[[Address], str]:
     """The usual templates, with everything up to the zoom written out beforehand."""
     *start, after_z, between, end = pieces
     turned = names[-1] == "x"
@@ -174,13 +211,13 @@ def _fast_filler(
     ways = len(starts)
     first = starts[0]
 
-    def filled(tile_id: TileId) -> str:
+    def filled(tile_id: Address) -> str:
         return f"{first[tile_id.z]}{tile_id.x}{between}{tile_id.y}{end}"
 
-    def filled_turned(tile_id: TileId) -> str:
+    def filled_turned(tile_id: Address) -> str:
         return f"{first[tile_id.z]}{tile_id.y}{between}{tile_id.x}{end}"
 
-    def filled_hosts(tile_id: TileId) -> str:
+    def filled_hosts(tile_id: Address) -> str:
         column, row = tile_id.x, tile_id.y
         begin = starts[(column + row) % ways][tile_id.z]
         return f"{begin}{row}{between}{column}{end}" if turned else f"{begin}{column}{between}{row}{end}"
