@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 import zlib
 
 import pytest
@@ -175,6 +176,22 @@ def test_service_queue_serves_in_turn_and_refuses_when_full():
     assert queue.waiting_peak == 2
     assert queue.enter(50.1001) == pytest.approx(0.2, abs=0.001)
     assert queue.enter(60.0) == pytest.approx(0.1)
+
+
+def test_missing_extras_name_the_way_to_get_them(monkeypatch):
+    """Without Pillow no pictures, without the Blue Marble no imagery; plain tiles need neither."""
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "PIL", None)
+        for name in ("mercator_cut", "paint"):
+            patch.delitem(sys.modules, f"tilehaul.pixels.{name}", raising=False)
+        for tiles in ("painted", "imagery"):
+            with pytest.raises(ConfigError, match=r"pip install 'tilehaul\[demo\]'"):
+                TileBodies(tiles, tile_bytes=0, cache_bytes_max=1)
+        assert TileBodies("plain", tile_bytes=0, cache_bytes_max=1).make(TileId(0, 0, 0), "png").body
+    pytest.importorskip("PIL")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"Blue Marble.*tilehaul\[demo\]"):
+        TileBodies("imagery", tile_bytes=0, cache_bytes_max=1)
 
 
 def test_tally_counts_beyond_its_limit_without_growing(monkeypatch):

@@ -179,10 +179,13 @@ class MockThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del kind, error, trace
+        """Ends the server; raises what ended it early, unless something else is being raised."""
+        del kind, trace
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(THREAD_S_MAX)
+        if self._failure is not None and error is None:
+            raise self._failure
 
     def _run(self) -> None:
         try:

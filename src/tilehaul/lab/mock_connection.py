@@ -149,7 +149,7 @@ class MockConnection(asyncio.Protocol):
                 self._tally.begin()
             self._origin.answer(self._ask, self._take_plan)
         self._pumping = False
-        if self._read_paused and len(self._waiting) < PIPELINE_MAX and not self._lost:
+        if self._read_paused and len(self._waiting) < PIPELINE_MAX and not self._transport.is_closing():
             self._read_paused = False
             self._transport.resume_reading()
 
