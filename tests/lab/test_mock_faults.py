@@ -21,7 +21,7 @@ from tilehaul.lab.faults import (
     SlowBody,
     luck,
 )
-from tilehaul.lab.plain_png import PLAIN_BYTES_MIN, plain_png
+from tilehaul.lab.plain_png import BLANK_PNG, PLAIN_BYTES_MIN, plain_png
 from tilehaul.lab.tile_bodies import ENTRY_BYTES, TileBodies, TileBody
 from tilehaul.lab.traffic import ServiceQueue, Tally, TokenBucket, burst_left_s
 from tilehaul.lab.wreckage import flip_bit
@@ -56,6 +56,14 @@ def test_plain_png_is_whole_and_names_its_address():
     deepest = plain_png(TileId(30, 2**30 - 1, 2**30 - 1), size_bytes=PLAIN_BYTES_MIN)
     assert len(deepest) == PLAIN_BYTES_MIN
     assert len({plain_png(tile_id, size_bytes=4000) for tile_id in TILES[:500]}) == 500
+
+
+def test_blank_png_is_whole_and_shows_nothing():
+    """Every CRC fits, all pixels are the one colour, and that is transparent."""
+    named = {name: content for name, content, fits in chunks_of(BLANK_PNG) if fits}
+    assert list(named) == [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"]
+    assert zlib.decompress(named[b"IDAT"]) == bytes(256 * 33)
+    assert named[b"tRNS"] == b"\x00"
 
 
 def test_flip_bit_breaks_the_crc_of_the_picture_data():

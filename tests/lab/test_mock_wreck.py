@@ -71,6 +71,7 @@ async def test_bit_flip_changes_one_bit_and_nothing_else():
         ("xml_as_png", "image/png", b"<?xml"),
         ("html_200", "text/html; charset=utf-8", b"<!DOCTYPE html>"),
         ("empty_200", "image/png", b""),
+        ("blank_200", "image/png", b"\x89PNG"),
     ],
 )
 async def test_wrong_bodies_with_status_200(kind, media_type, begins):

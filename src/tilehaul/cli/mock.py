@@ -110,7 +110,7 @@ def _add_fault_flags(parser: argparse.ArgumentParser) -> None:
         faults,
         "--faults",
         "KIND:SHARE",
-        "any kind, also wrong_tile, header_bomb, gzip_bomb, close_before; repeatable",
+        "any kind, also blank_200, wrong_tile, header_bomb, gzip_bomb, close_before; repeatable",
         action="append",
     )
     faults.add_argument("--script", type=Path, metavar="FILE", help="YAML: faults over time, see below")

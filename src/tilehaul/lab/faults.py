@@ -30,6 +30,7 @@ Kind = Literal[
     "xml_as_png",
     "html_200",
     "empty_200",
+    "blank_200",
     "wrong_tile",
     "header_bomb",
     "gzip_bomb",

@@ -40,6 +40,18 @@ def _pixels() -> bytes:
 _DATA: Final = _pixels()
 
 
+# A valid tile with nothing on it: one colour, fully transparent (tRNS, section 11.3.1.1).
+BLANK_PNG: Final = b"".join(
+    (
+        PNG_MAGIC,
+        _HEADER,
+        _chunk(b"PLTE", b"\xff\xff\xff"),
+        _chunk(b"tRNS", b"\x00"),
+        _chunk(b"IDAT", zlib.compress(bytes(SIDE_PX * (1 + SIDE_PX // 8)), 9)),
+        _END,
+    )
+)
+
 # Cut from one block, because making fresh noise for each tile would cost more than sending it.
 _NOISE: Final = hashlib.shake_128(b"tilehaul").digest(1 << 16)
 

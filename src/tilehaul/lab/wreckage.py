@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final, Literal
 
 from tilehaul.lab.faults import Kind, RetryAfter
-from tilehaul.lab.plain_png import PNG_MAGIC
+from tilehaul.lab.plain_png import BLANK_PNG, PNG_MAGIC
 from tilehaul.lab.tile_bodies import TileBody
 
 # What happens to the connection after the bytes: as HTTP says, closed, RST, or held open in silence.
@@ -180,6 +180,8 @@ def wrecked_reply(kind: Kind, tile: TileBody | None, max_age_s: int) -> Reply:
         return text_reply(200, HTML_PAGE, "text/html; charset=utf-8", kind)
     if kind == "empty_200":
         return text_reply(200, b"", "image/png", kind)
+    if kind == "blank_200":
+        return text_reply(200, BLANK_PNG, "image/png", kind)
     if kind == "header_bomb":
         line = ("X-Padding", "x" * 8000)
         head = head_bytes(200, *[line] * (HEADER_BOMB_BYTES // 8000 + 1), ("Content-Length", "0"))
