@@ -6,7 +6,8 @@ import gzip
 import pytest
 
 from tilehaul.errors import BrokenError
-from tilehaul.server import routes
+from tilehaul.server import early_hits, routes
+from tilehaul.server.app import Server
 
 AT = "/api/tiles/osm/3/1/2.png"
 BODY = b"\x89PNG" + bytes(range(256)) * 8
@@ -182,23 +183,40 @@ async def test_request_in_pieces_is_answered_once(service, listen):
     assert service.layers["osm"].stats.hits == 2
 
 
-async def test_client_that_does_not_read_does_not_fill_memory(service, listen, monkeypatch):
-    """Two thousand pipelined questions without reading: what waits in our buffers stays bounded."""
-    _, connect, _ = await warm(service, listen)
-    service.layers["osm"].source._origin._origin.put("3/1/6", b"\x89PNG" + bytes(200_000))
-    line = await connect()
-    assert (await line.ask("/api/tiles/osm/3/1/6.png")).status == 200
-    line.reader._transport.pause_reading()
-    for _ in range(2_000):
-        line.send("/api/tiles/osm/3/1/6.png")
-    for _ in range(20):
-        await asyncio.sleep(0.001)
-    protocols = list(connect.server._uvicorn.server_state.connections)
-    waiting = max(protocol.transport.get_write_buffer_size() for protocol in protocols)
-    assert 0 < waiting < 2_000_000
-    line.reader._transport.resume_reading()
-    for _ in range(20):
-        assert len((await line.read()).body) == 200_004
+async def pile_up(service):
+    """Two thousand pipelined questions from a client that does not read: what waits in our buffers."""
+    service.layer().put("3/1/6", b"\x89PNG" + bytes(200_000))
+    async with Server(service.build(), port=0) as server:
+        port = int(server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        question = b"GET /api/tiles/osm/3/1/6.png HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        writer.write(question)
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(200_004)
+        writer.transport.pause_reading()
+        writer.write(question * 2_000)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        waiting = [
+            each.transport.get_write_buffer_size() for each in server._uvicorn.server_state.connections
+        ]
+        writer.transport.resume_reading()
+        for _ in range(20):
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(200_004) == b"\x89PNG" + bytes(200_000)
+        writer.close()
+    return max(waiting)
+
+
+async def test_client_that_does_not_read_does_not_fill_memory(service):
+    """Answers nobody reads do not pile up: the short way stops, the long one waits for the reader."""
+    assert 0 < await pile_up(service) < 2_000_000
+
+
+def test_client_that_does_not_read_does_not_fill_memory_on_uvloop(service):
+    """The same on the loop that serves in earnest, whose buffers work otherwise."""
+    uvloop = pytest.importorskip("uvloop", reason="no uvloop on this platform")
+    assert 0 < uvloop.run(pile_up(service)) < 2_000_000
 
 
 async def test_new_bytes_get_a_new_block(service, listen):
@@ -246,6 +264,21 @@ async def test_idle_connection_is_closed_after_early_answers_too(service, listen
     assert await asyncio.wait_for(line.closed(), 1)
 
 
+async def test_silent_connections_are_closed(service, listen, monkeypatch):
+    """One that never sends, and one that sends half a request, are closed; an answered one lives on."""
+    _, connect, line = await warm(service, listen)
+    half = await connect()
+    assert (await half.ask(AT)).status == 200
+    monkeypatch.setattr(early_hits, "SILENCE_S", 0.002)
+    silent = await connect()
+    half.writer.write(f"GET {AT} HTT".encode())
+    assert await asyncio.wait_for(silent.closed(), 1)
+    assert await asyncio.wait_for(half.closed(), 1)
+    assert (await line.ask(AT)).status == 200
+    await asyncio.sleep(0.004)
+    assert (await line.ask(AT)).status == 200
+
+
 async def test_slow_miss_after_an_early_answer_is_not_cut(service, listen):
     """The idle timer an early answer has armed does not close the connection under a waiting request."""
     source = service.layer()
@@ -261,5 +294,7 @@ async def test_slow_miss_after_an_early_answer_is_not_cut(service, listen):
     assert (await line.read()).body == BODY
     await source.reached.wait()
     await asyncio.sleep(0.005)
+    (protocol,) = connect.server._uvicorn.server_state.connections
+    assert protocol.timeout_keep_alive_task is None
     source.hold.set()
     assert (await line.read()).body == b"\x89PNG slow"

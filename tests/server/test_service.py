@@ -326,6 +326,7 @@ async def test_stop_lets_a_request_on_its_way_end(service, listen):
     with pytest.raises(ConnectionError):
         await connect()
     assert not stopping.done()
+    assert (await service.ask("/health/ready")).status == 503
     source.hold.set()
     assert (await line.read()).body == b"\x89PNG picture"
     assert await line.closed()

@@ -96,7 +96,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps=STEPS, entries=st.integers(1, 5))
 def test_any_sequence_behaves_like_the_model(steps, entries):
     """Whatever is kept, found, waited for and dropped: same answers, same order, never too many bytes."""

@@ -37,6 +37,8 @@ PREFIX = b"/api/tiles/"
 DIGITS_MAX = 10
 
 _KINDS = {ext.encode(): kind for ext, kind in EXTENSION_KINDS.items()}
+# A connection that has sent nothing, or half a request and then nothing, is closed after this.
+SILENCE_S = 30.0
 # A request that carries one of these is not the plain question this door answers.
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _HIT = b"cache-status: tilehaul; hit; ttl="
@@ -214,6 +216,20 @@ class EarlyHitProtocol(HttpToolsProtocol):
         self.access_log = False
         self._answered = False
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._close_after(SILENCE_S)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # uvicorn starts its idle timer when the application has answered. Without this one a
+        # connection with early answers only, or with half a request, would stay for ever.
+        if self.timeout_keep_alive_task is None and not (self.cycle and not self.cycle.response_complete):
+            self._close_after(self.timeout_keep_alive if self._answered else SILENCE_S)
+
+    def _close_after(self, wait_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
+
     def on_message_begin(self) -> None:
         self._answered = False
         super().on_message_begin()
@@ -222,8 +238,6 @@ class EarlyHitProtocol(HttpToolsProtocol):
         if self.url.startswith(PREFIX) and self._answer_early():
             self._answered = True
             return
-        # An early answer may have armed it a moment ago; the application takes its time.
-        self._unset_keepalive_if_required()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -253,10 +267,6 @@ class EarlyHitProtocol(HttpToolsProtocol):
             return False
         self.transport.write(answer)
         state.total_requests += 1
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
         return True
 
 
