@@ -10,6 +10,7 @@ from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.stored import StoredSource
+from tilehaul.stores import journal, threaded
 
 A, B = TileId(4, 8, 5), TileId(5, 17, 11)
 BOUNDS = (("bounds", "5,40,15,50"), ("minzoom", "3"), ("maxzoom", "5"))
@@ -42,9 +43,11 @@ async def test_get_of_what_is_not_there_is_no_tile(backend, make, tile_id):
     await archive.close()
 
 
-async def test_walk_gives_every_id_once(backend, make):
-    """Over more than one page, while the archive is being read."""
-    ids = {TileId(z, x, y) for z in (6, 7) for x in range(40) for y in range(30)}
+async def test_walk_gives_every_id_once(backend, make, monkeypatch):
+    """Over many pages, while the archive is being read."""
+    monkeypatch.setattr(threaded, "WALK_ITEMS", 50)
+    monkeypatch.setattr(journal, "PAGE_ROWS", 40)
+    ids = {TileId(z, x, y) for z in (6, 7) for x in range(10) for y in range(15)}
     archive = await filled(backend, make, [make.png(tile_id) for tile_id in ids])
     seen = []
     async for tile_id in archive.tile_ids():
@@ -115,12 +118,12 @@ async def test_second_job_widens_what_the_archive_says(backend, make):
 
 
 async def test_many_readers_at_once_each_get_their_own(backend, make):
-    """Two hundred concurrent reads during a commit do not mix answers."""
-    ids = [TileId(9, x, 3) for x in range(200)]
+    """A hundred concurrent reads during a commit do not mix answers."""
+    ids = [TileId(9, x, 3) for x in range(100)]
     store = backend.open()
     await store.begin(make.job())
     await store.commit([make.png(tile_id) for tile_id in ids])
-    more = [make.png(TileId(9, x, 4)) for x in range(200)]
+    more = [make.png(TileId(9, x, 4)) for x in range(100)]
     answers, _ = await asyncio.gather(
         asyncio.gather(*(store.get(tile_id) for tile_id in ids)), store.commit(more)
     )
