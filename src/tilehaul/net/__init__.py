@@ -1,1 +1,1 @@
-"""The wire. One file, `wire.py`, imports the HTTP library."""
+"""The wire. Two files, `curl.py` and `curl_loop.py`, know the HTTP library."""
