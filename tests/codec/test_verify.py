@@ -227,3 +227,56 @@ def test_extensions_and_media_types():
     assert extension_of("image/jpg") == "jpg"
     assert extension_of("application/x-protobuf; charset=x") == "pbf"
     assert extension_of("video/mp4") == ""
+
+
+def png_of_chunks(*chunks):
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, content) for name, content in chunks)
+
+
+def test_png_of_valid_chunks_in_a_wrong_form_does_not_pass():
+    """Right checksums are not enough: data must be there, one end only, and a header that means something."""
+
+    def header(depth=8, colour=2, packing=0, filtering=0, interlace=0):
+        return b"IHDR", struct.pack(">IIBBBBB", 2, 2, depth, colour, packing, filtering, interlace)
+
+    data, end = (b"IDAT", zlib.compress(bytes(14))), (b"IEND", b"")
+    assert verify_tile(png_of_chunks(header(), data, end)) == "image/png"
+    assert verify_tile(png_of_chunks(header(interlace=1), (b"tEXt", b"a\0b"), data, end)) == "image/png"
+    wrong = [
+        [header(), end],
+        [header(), data, end, data, end],
+        [data, header(), end],
+        [header(depth=3), data, end],
+        [header(colour=5), data, end],
+        [header(packing=1), data, end],
+        [header(filtering=1), data, end],
+        [header(interlace=2), data, end],
+    ]
+    for chunks in wrong:
+        with pytest.raises(DataError) as caught:
+            verify_tile(png_of_chunks(*chunks))
+        assert caught.value.cause == "corrupt"
+
+
+def test_jpeg_without_width_does_not_pass():
+    """A frame header of no size is no picture."""
+    body = bytearray(WHOLE["jpeg"][0])
+    frame = body.index(b"\xff\xc0")
+    body[frame + 7 : frame + 9] = b"\0\0"
+    with pytest.raises(DataError, match="damaged"):
+        verify_tile(bytes(body))
+
+
+def test_vector_tile_with_long_layers_passes():
+    """Lengths of several bytes, among them one whose first byte says nothing but "more"."""
+    for size in (127, 128, 200, 16384):
+        body = b"\x1a" + (bytes([size]) if size < 128 else b"")
+        if size >= 128:
+            rest = size
+            while rest >= 128:
+                body += bytes([rest & 127 | 128])
+                rest >>= 7
+            body += bytes([rest])
+        assert verify_tile(body + bytes(size), VECTOR) == VECTOR
+        with pytest.raises(DataError):
+            verify_tile(body + bytes(size - 1), VECTOR)

@@ -359,3 +359,13 @@ def test_bbox_text_is_parsed():
     for wrong in ("", "1,2,3", "1,2,3,4,5", "a,b,c,d", "nan,0,1,1", "0,0,inf,1"):
         with pytest.raises(PlanError, match="WEST,SOUTH,EAST,NORTH"):
             parse_bbox(wrong)
+
+
+def test_slanted_border_through_corners_is_exact():
+    """A diamond whose borders run through tile corners: tiles that it touches in a point are left out."""
+    quarter_deg = TileId(2, 1, 1).bounds_deg[3]
+    diamond = {"type": "Polygon", "coordinates": [[[-90, 0], [0, quarter_deg], [90, 0], [0, -quarter_deg]]]}
+    area = Area.from_geojson(diamond, range(7))
+    # In each of the four quadrants the tiles (i, j), counted from the middle, with i + j < n.
+    assert area.count_by_zoom() == {0: 1, 1: 4, 2: 4, 3: 12, 4: 40, 5: 144, 6: 544}
+    check_walk(area)
