@@ -8,6 +8,8 @@ const ZOOMS_ENLARGED = 2;
 // In the order of their cost; the last three are not places but have a colour too.
 const PLACES = ["memory", "disk", "store", "origin", "fallback", "missing", "failed", "loading"];
 
+const INVITATION = window.matchMedia("(hover: none)").matches ? "Tap a tile" : "Point at a tile";
+
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
@@ -130,7 +132,7 @@ function tell(tile) {
   const out = $("readout");
   if (!tile) {
     out.dataset.place = "none";
-    out.textContent = "Point at a tile";
+    out.textContent = INVITATION;
     return;
   }
   const { facts } = tile;
@@ -250,6 +252,7 @@ async function begin() {
   fold(window.matchMedia("(max-width: 640px)").matches);
   $("grid").addEventListener("change", (event) => $("map").classList.toggle("gridded", event.target.checked));
 
+  tell(null);
   poll();
   try {
     const answer = await fetch("/api/layers");
