@@ -1,7 +1,6 @@
 """`tilehaul mock`: a tile server that does what it is told, right or wrong."""
 
 import argparse
-import asyncio
 import json
 import signal
 from pathlib import Path
@@ -154,6 +153,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(server: "MockServer", *, as_json: bool) -> None:
+    import asyncio
+
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     async with server:
         for number in (signal.SIGINT, signal.SIGTERM):

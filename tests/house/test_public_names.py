@@ -1,0 +1,62 @@
+"""What `tilehaul` offers, and that its papers are true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tilehaul
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_public_name_can_be_had() -> None:
+    assert sorted(tilehaul.__all__) == tilehaul.__all__
+    for name in tilehaul.__all__:
+        assert getattr(tilehaul, name) is not None
+    with pytest.raises(AttributeError):
+        tilehaul.nothing  # noqa: B018
+
+
+def test_import_is_light() -> None:
+    code = "import sys, tilehaul; print(sorted(set(sys.modules) & {'asyncio', 'pycurl', 'apsw', 'msgspec'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-browser.lock"])
+def test_lock_files_have_hashes_and_name_no_host(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "--hash=sha256:" in text
+    assert not re.search(r"https?://|file:|--index-url|--extra-index", text)
+
+
+def test_changelog_names_this_version_or_unreleased() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert "## Unreleased" in text or f"## {tilehaul.__version__}" in text
+
+
+@pytest.mark.parametrize("paper", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_papers_lead_somewhere(paper: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (ROOT / paper).read_text()):
+        if "://" not in target:
+            assert (ROOT / target).exists(), f"{paper} links to {target}"
+
+
+def test_architecture_names_only_files_that_exist() -> None:
+    """`file.py` words in the map are real files."""
+    words = set(re.findall(r"`(?:[a-z_]+/)?([a-z_]+\.py)`", (ROOT / "ARCHITECTURE.md").read_text()))
+    files = {path.name for path in (ROOT / "src").rglob("*.py")} | {
+        path.name for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert words
+    assert words <= files
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "src" / "tilehaul" / "cli").glob("*.py"):
+        if "def add_parser" in path.read_text():
+            assert f"tilehaul {path.stem}" in readme
