@@ -138,3 +138,18 @@ def test_plain_names_are_not_secret():
     """Words that only look like it."""
     for name in ("x", "quadkey", "layers", "bbox", "style", "keyboard", "v", "format"):
         assert not is_secret_name(name)
+
+
+def test_deeply_nested_address_is_masked_whole():
+    """Beyond the depth that is followed, a value that holds more addresses is not shown at all."""
+    url = f"https://h/?key={CANARY}"
+    for _ in range(8):
+        url = "https://h/?u=" + quote(url, safe="")
+        assert CANARY not in redact(url)
+    plain = "https://h/?u=" + quote("https://i/?x=1", safe="")
+    assert redact(plain) == plain
+
+
+def test_longer_of_two_secrets_is_masked_first():
+    """One that begins like another must not leave its rest."""
+    assert redact("https://h/ab" + CANARY, secrets=["ab", "ab" + CANARY]) == "https://h/***"

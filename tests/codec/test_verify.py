@@ -123,16 +123,13 @@ def test_jpeg_thumbnail_does_not_stand_for_the_end():
     assert caught.value.cause == "truncated"
 
 
-def png_of(width, height):
-    def chunk(name, content):
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
+
+def png_of(width, height):
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    )
+    return png_of_chunks((b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
 
 
 def test_pixel_bomb_is_refused_by_its_header():
