@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -53,7 +54,7 @@ async def check_kept(kind: str, folder: Path, acknowledged: int, *, size_step: i
 
 
 @pytest.mark.parametrize("kind", DURABLE)
-async def test_kill_loses_nothing_acknowledged(kind, tmp_path):
+async def test_kill_loses_nothing_acknowledged(kind: Any, tmp_path: Any) -> None:
     """A child killed by SIGKILL in the middle of a commit, many times over."""
     lines = run_child("kill", kind, tmp_path, TRIALS, 20260)
     assert len(lines) == TRIALS
@@ -71,7 +72,7 @@ async def test_kill_loses_nothing_acknowledged(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", DURABLE)
-async def test_full_disk_is_a_storage_error_and_resumable(kind, tmp_path):
+async def test_full_disk_is_a_storage_error_and_resumable(kind: Any, tmp_path: Any) -> None:
     """The message names file and cause, later commits are refused, earlier ones are kept."""
     acknowledged, first, second = run_child("full", kind, tmp_path, 300_000)
     assert int(acknowledged) >= 1
@@ -82,7 +83,7 @@ async def test_full_disk_is_a_storage_error_and_resumable(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", DURABLE)
-async def test_folder_that_is_a_file_is_a_storage_error(kind, tmp_path):
+async def test_folder_that_is_a_file_is_a_storage_error(kind: Any, tmp_path: Any) -> None:
     """An unwritable place that refuses root too."""
     (tmp_path / "file").write_bytes(b"x")
     store = open_store(kind, tmp_path / "file")
@@ -92,7 +93,7 @@ async def test_folder_that_is_a_file_is_a_storage_error(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", DURABLE)
-async def test_read_only_folder_is_a_storage_error(kind, tmp_path, frozen):
+async def test_read_only_folder_is_a_storage_error(kind: Any, tmp_path: Any, frozen: Any) -> None:
     """Nothing can be made in an immutable folder."""
     store = open_store(kind, frozen)
     with pytest.raises(StorageError, match=str(frozen)):
@@ -100,7 +101,7 @@ async def test_read_only_folder_is_a_storage_error(kind, tmp_path, frozen):
     await store.close()
 
 
-async def test_mbtiles_left_in_wal_mode_is_read_from_a_read_only_folder(tmp_path, frozen_later):
+async def test_mbtiles_in_wal_mode_is_read_from_a_read_only_folder(tmp_path: Any, frozen_later: Any) -> None:
     """A file of a killed run, folded but in WAL mode, on a medium where no -shm can be made."""
     path = tmp_path / "place" / "s.mbtiles"
     store = open_store("mbtiles", path.parent)
@@ -119,7 +120,7 @@ async def test_mbtiles_left_in_wal_mode_is_read_from_a_read_only_folder(tmp_path
 
 
 @pytest.fixture
-def frozen_later():
+def frozen_later() -> Any:
     """Makes folders immutable, which holds for root too; undone at the end."""
     chattr = shutil.which("chattr")
     frozen_folders: list[Path] = []
@@ -138,7 +139,7 @@ def frozen_later():
 
 
 @pytest.fixture
-def frozen(tmp_path, frozen_later):
+def frozen(tmp_path: Any, frozen_later: Any) -> Any:
     folder = tmp_path / "frozen"
     folder.mkdir()
     frozen_later(folder)

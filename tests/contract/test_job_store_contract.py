@@ -16,7 +16,7 @@ from tilehaul.stores import journal
 A, B, C, D = TileId(0, 0, 0), TileId(3, 5, 1), TileId(3, 5, 2), TileId(30, 2**30 - 1, 2**30 - 1)
 
 
-async def test_outcomes_are_told_in_order(backend, make):
+async def test_outcomes_are_told_in_order(backend: Any, make: Any) -> None:
     """`settled` answers each id in its place, also twice the same, and None while pending."""
     store: JobStore = backend.open()
     assert await store.begin(make.job()) is False
@@ -28,7 +28,7 @@ async def test_outcomes_are_told_in_order(backend, make):
     await store.close()
 
 
-async def test_reopened_store_knows_what_was_committed(backend, make):
+async def test_reopened_store_knows_what_was_committed(backend: Any, make: Any) -> None:
     """Everything acknowledged is there for the next process."""
     store = backend.open()
     await store.begin(make.job())
@@ -46,7 +46,9 @@ async def test_reopened_store_knows_what_was_committed(backend, make):
 @pytest.mark.parametrize("first", ["png", "absent", "dead"])
 @pytest.mark.parametrize("then", ["png", "jpeg", "absent", "dead"])
 @pytest.mark.parametrize("batches", [1, 2])
-async def test_later_outcome_replaces_earlier(backend, make, first, then, batches):
+async def test_later_outcome_replaces_earlier(
+    backend: Any, make: Any, first: Any, then: Any, batches: Any
+) -> None:
     """In one batch or two; an absence removes the bytes, a dead letter keeps old ones readable."""
     store = backend.open()
     await store.begin(make.job())
@@ -70,7 +72,7 @@ async def test_later_outcome_replaces_earlier(backend, make, first, then, batche
     await store.close()
 
 
-async def test_complete_job_is_recognised_with_nothing_to_do(backend, make):
+async def test_complete_job_is_recognised_with_nothing_to_do(backend: Any, make: Any) -> None:
     """`begin` answers True for the very same job, though absent tiles left no row."""
     store = backend.open()
     await store.begin(make.job())
@@ -87,7 +89,7 @@ async def test_complete_job_is_recognised_with_nothing_to_do(backend, make):
     await again.close()
 
 
-async def test_unfinished_job_is_not_complete(backend, make):
+async def test_unfinished_job_is_not_complete(backend: Any, make: Any) -> None:
     """With dead letters the store stays partial; once they are replayed it is complete."""
     store = backend.open()
     await store.begin(make.job())
@@ -106,7 +108,7 @@ async def test_unfinished_job_is_not_complete(backend, make):
     await again.close()
 
 
-async def test_other_area_adds_and_leaves_the_first_complete(backend, make):
+async def test_other_area_adds_and_leaves_the_first_complete(backend: Any, make: Any) -> None:
     """A second area of the same source goes into the same store."""
     store = backend.open()
     await store.begin(make.job("one"))
@@ -123,7 +125,7 @@ async def test_other_area_adds_and_leaves_the_first_complete(backend, make):
     await store.close()
 
 
-async def test_store_with_another_unfinished_job_stays_partial(backend, make):
+async def test_store_with_another_unfinished_job_stays_partial(backend: Any, make: Any) -> None:
     """Completing one job does not forget the dead letters of another."""
     store = backend.open()
     await store.begin(make.job("one"))
@@ -140,7 +142,7 @@ async def test_store_with_another_unfinished_job_stays_partial(backend, make):
     await store.close()
 
 
-async def test_interrupted_job_stays_open_beside_a_completed_one(backend, make):
+async def test_interrupted_job_stays_open_beside_a_completed_one(backend: Any, make: Any) -> None:
     """What another job left pending still makes the store partial, and its absences stay known."""
     store = backend.open()
     await store.begin(make.job("one"))
@@ -159,7 +161,7 @@ async def test_interrupted_job_stays_open_beside_a_completed_one(backend, make):
 
 
 @pytest.mark.parametrize("other", [{"source": "mirror"}, {"grid": "WorldCRS84Quad"}])
-async def test_other_source_or_grid_is_refused_unless_forced(backend, make, other):
+async def test_other_source_or_grid_is_refused_unless_forced(backend: Any, make: Any, other: Any) -> None:
     """The message names both and the way out; what is kept stays as it was."""
     store = backend.open()
     await store.begin(make.job())
@@ -186,7 +188,7 @@ async def test_other_source_or_grid_is_refused_unless_forced(backend, make, othe
     await forced.close()
 
 
-async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend, make):
+async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend: Any, make: Any) -> None:
     """After True a caller may still commit; a crash in between must not pass for complete."""
     store = backend.open()
     await store.begin(make.job())
@@ -206,7 +208,7 @@ async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend, ma
     await again.close()
 
 
-async def test_dead_letters_come_in_tile_order_with_every_field(backend, make, monkeypatch):
+async def test_dead_letters_come_in_order_with_every_field(backend: Any, make: Any, monkeypatch: Any) -> None:
     """Also without `begin`, as `jobs` lists them; more than one page of them."""
     monkeypatch.setattr(journal, "PAGE_ROWS", 70)
     ids = [TileId(12, x, y) for x in range(20) for y in range(20)]
@@ -220,7 +222,7 @@ async def test_dead_letters_come_in_tile_order_with_every_field(backend, make, m
     await reader.close()
 
 
-async def test_nothing_is_left_beside_a_closed_store(backend, make):
+async def test_nothing_is_left_beside_a_closed_store(backend: Any, make: Any) -> None:
     """No -wal, -shm, .lock: after finish, after close in the middle, after close twice."""
     store = backend.open()
     await store.begin(make.job())
@@ -239,7 +241,7 @@ async def test_nothing_is_left_beside_a_closed_store(backend, make):
     assert backend.leftovers() == set()
 
 
-async def test_writing_without_begin_is_refused(backend, make):
+async def test_writing_without_begin_is_refused(backend: Any, make: Any) -> None:
     """No lock, no record: no write."""
     store = backend.open()
     with pytest.raises(PlanError, match="begin"):
@@ -259,7 +261,7 @@ STEPS = st.lists(st.one_of(BATCH, st.sampled_from(["reopen", "finish"])), max_si
 
 @given(steps=STEPS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_history_equals_a_dictionary(kind, make, steps):
+def test_any_history_equals_a_dictionary(kind: Any, make: Any, steps: Any) -> None:
     """Random commits, finishes and reopenings leave exactly what two dictionaries say."""
     for backend in make.backend(kind):
         asyncio.run(_replay(backend, make, steps))

@@ -1,6 +1,7 @@
 """What every `TileArchive` promises, and `StoredSource` over it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ A, B = TileId(4, 8, 5), TileId(5, 17, 11)
 BOUNDS = (("bounds", "5,40,15,50"), ("minzoom", "3"), ("maxzoom", "5"))
 
 
-async def filled(backend, make, outcomes, **job):
+async def filled(backend: Any, make: Any, outcomes: Any, **job: Any) -> Any:
     store = backend.open()
     await store.begin(make.job(**job))
     await store.commit(outcomes)
@@ -25,7 +26,7 @@ async def filled(backend, make, outcomes, **job):
     return backend.open()
 
 
-async def test_get_answers_the_bytes_by_their_magic(backend, make):
+async def test_get_answers_the_bytes_by_their_magic(backend: Any, make: Any) -> None:
     """Mixed formats in one archive come out as what they are; rows are north first outside."""
     archive: TileArchive = await filled(backend, make, [make.png(A), make.jpeg(B)])
     assert await archive.get(A) == Tile(A, make.png(A).body, "image/png", "store")
@@ -36,14 +37,14 @@ async def test_get_answers_the_bytes_by_their_magic(backend, make):
 @pytest.mark.parametrize(
     "tile_id", [TileId(4, 8, 6), TileId(4, 99, 5), TileId(31, 1, 1), TileId(-1, 0, 0), TileId(4, -8, -5)]
 )
-async def test_get_of_what_is_not_there_is_no_tile(backend, make, tile_id):
+async def test_get_of_what_is_not_there_is_no_tile(backend: Any, make: Any, tile_id: Any) -> None:
     """Also for addresses outside the world: absence, not an error."""
     archive = await filled(backend, make, [make.png(A)])
     assert await archive.get(tile_id) == NoTile(tile_id, "not_stored", "store")
     await archive.close()
 
 
-async def test_walk_gives_every_id_once(backend, make, monkeypatch):
+async def test_walk_gives_every_id_once(backend: Any, make: Any, monkeypatch: Any) -> None:
     """Over many pages, while the archive is being read."""
     monkeypatch.setattr(threaded, "WALK_ITEMS", 50)
     monkeypatch.setattr(journal, "PAGE_ROWS", 40)
@@ -60,7 +61,7 @@ async def test_walk_gives_every_id_once(backend, make, monkeypatch):
     await archive.close()
 
 
-async def test_describe_counts_by_zoom(backend, make):
+async def test_describe_counts_by_zoom(backend: Any, make: Any) -> None:
     """Counts, size and state, and what the archive says of itself."""
     archive = await filled(
         backend, make, [make.png(A), make.png(B), make.png(TileId(5, 17, 12))], metadata=(("name", "Alps"),)
@@ -74,7 +75,7 @@ async def test_describe_counts_by_zoom(backend, make):
     await archive.close()
 
 
-async def test_source_info_comes_from_metadata(backend, make):
+async def test_source_info_comes_from_metadata(backend: Any, make: Any) -> None:
     """Name, zooms, bounds, attribution as given by the job."""
     metadata = (*BOUNDS, ("name", "Alps"), ("attribution", "(c) us"), ("format", "jpg"), ("description", "d"))
     archive = await filled(backend, make, [make.jpeg(A)], metadata=metadata)
@@ -86,7 +87,7 @@ async def test_source_info_comes_from_metadata(backend, make):
     await archive.close()
 
 
-async def test_source_info_comes_from_the_tiles_when_nobody_said(backend, make):
+async def test_source_info_comes_from_the_tiles_when_nobody_said(backend: Any, make: Any) -> None:
     """Zooms, media type and the box of the deepest zoom."""
     archive = await filled(
         backend, make, [make.jpeg(A), make.jpeg(TileId(2, 3, 0)), make.jpeg(TileId(2, 3, 1))]
@@ -100,7 +101,7 @@ async def test_source_info_comes_from_the_tiles_when_nobody_said(backend, make):
     await only.close()
 
 
-async def test_second_job_widens_what_the_archive_says(backend, make):
+async def test_second_job_widens_what_the_archive_says(backend: Any, make: Any) -> None:
     """Bounds and zooms grow, both attributions are told, the name stays."""
     first = (*BOUNDS, ("name", "Alps"), ("attribution", "(c) us"))
     archive = await filled(backend, make, [make.png(A)], metadata=first)
@@ -117,7 +118,7 @@ async def test_second_job_widens_what_the_archive_says(backend, make):
     await again.close()
 
 
-async def test_many_readers_at_once_each_get_their_own(backend, make):
+async def test_many_readers_at_once_each_get_their_own(backend: Any, make: Any) -> None:
     """A hundred concurrent reads during a commit do not mix answers."""
     ids = [TileId(9, x, 3) for x in range(100)]
     store = backend.open()
@@ -131,7 +132,7 @@ async def test_many_readers_at_once_each_get_their_own(backend, make):
     await store.close()
 
 
-async def test_store_that_does_not_exist_is_told_of(backend, make):
+async def test_store_that_does_not_exist_is_told_of(backend: Any, make: Any) -> None:
     """A wrong path is a PlanError that names it; an empty memory store is just empty."""
     if backend.kind == "memory":
         assert await backend.open().get(A) == NoTile(A, "not_stored", "store")
@@ -144,7 +145,7 @@ async def test_store_that_does_not_exist_is_told_of(backend, make):
     assert not list(backend.folder.iterdir())
 
 
-async def test_stored_source_is_a_source(backend, make):
+async def test_stored_source_is_a_source(backend: Any, make: Any) -> None:
     """`info` is known after `open`; place and cause say where the answer comes from."""
     archive = await filled(backend, make, [make.png(A)], metadata=(("name", "Alps"),))
     source: TileSource = await StoredSource.open(archive)

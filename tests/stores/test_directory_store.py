@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def names(root: Path) -> set[str]:
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Any) -> Any:
     return tmp_path / "tiles"
 
 
@@ -44,7 +45,7 @@ async def filled(root: Path, *outcomes: Tile | NoTile | DeadLetter, complete: bo
     await store.close()
 
 
-async def test_names_are_north_first_and_follow_the_bytes(root):
+async def test_names_are_north_first_and_follow_the_bytes(root: Any) -> None:
     """`{z}/{x}/{y}.{ext}`, nothing else in the folder; the journal lies beside it."""
     await filled(root, png(A), jpeg(B), NoTile(TileId(3, 5, 3)))
     assert names(root) == {"3/5/1.png", "3/5/2.jpg"}
@@ -53,7 +54,7 @@ async def test_names_are_north_first_and_follow_the_bytes(root):
 
 @pytest.mark.parametrize("reopen", [False, True])
 @pytest.mark.parametrize("complete", [False, True])
-async def test_two_extensions_of_one_tile_never_stay(root, reopen, complete):
+async def test_two_extensions_of_one_tile_never_stay(root: Any, reopen: Any, complete: Any) -> None:
     """An overwrite with another format removes the old file, also when the journal is gone."""
     store = DirectoryStore(root)
     await store.begin(JOB)
@@ -74,7 +75,7 @@ async def test_two_extensions_of_one_tile_never_stay(root, reopen, complete):
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"")])
-async def test_done_tile_whose_file_is_gone_or_empty_is_pending(root, damage):
+async def test_done_tile_whose_file_is_gone_or_empty_is_pending(root: Any, damage: Any) -> None:
     """The journal's word is not enough: the file must be there."""
     await filled(root, png(A), png(B), complete=False)
     damage(root / "3/5/1.png")
@@ -85,7 +86,7 @@ async def test_done_tile_whose_file_is_gone_or_empty_is_pending(root, damage):
     await store.close()
 
 
-async def test_file_without_journal_row_is_fetched_again(root):
+async def test_file_without_journal_row_is_fetched_again(root: Any) -> None:
     """A crash came between the file and the journal: whole, but not acknowledged."""
     await filled(root, png(A), complete=False)
     (root / "3/5/2.png").write_bytes(PNG)
@@ -111,7 +112,7 @@ async def crash(root: Path) -> None:
     (root / "3/5/notes.txt").write_text("not ours")
 
 
-async def test_next_writer_sweeps_after_a_crash(root):
+async def test_next_writer_sweeps_after_a_crash(root: Any) -> None:
     """Temporary files go, of two formats the journalled one stays; other people's files are left."""
     await crash(root)
     store = DirectoryStore(root)
@@ -121,7 +122,7 @@ async def test_next_writer_sweeps_after_a_crash(root):
     await store.close()
 
 
-async def test_clean_end_is_not_swept(root, monkeypatch):
+async def test_clean_end_is_not_swept(root: Any, monkeypatch: Any) -> None:
     """Walking millions of files is for crashes only."""
     await filled(root, png(A), complete=False)
     monkeypatch.setattr(directory_tree.DirectoryTree, "sweep", lambda _: pytest.fail("swept"))
@@ -133,7 +134,7 @@ async def test_clean_end_is_not_swept(root, monkeypatch):
     await again.close()
 
 
-async def test_foreign_directory_is_read_and_added_to_only_when_forced(root):
+async def test_foreign_directory_is_read_and_added_to_only_when_forced(root: Any) -> None:
     """Any known extension; leading zeros, empty files and strangers are no tiles."""
     for name in ("3/5/1.jpeg", "3/5/02.png", "3/5/4.txt", "3/x/1.png", "40/1/1.png", "readme.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ async def test_foreign_directory_is_read_and_added_to_only_when_forced(root):
     await store.close()
 
 
-async def test_tile_without_a_file_name_is_refused(root):
+async def test_tile_without_a_file_name_is_refused(root: Any) -> None:
     """An unknown kind of body is a DataError that keeps nothing of the batch."""
     store = DirectoryStore(root)
     await store.begin(JOB)
@@ -168,7 +169,7 @@ async def test_tile_without_a_file_name_is_refused(root):
     await store.close()
 
 
-async def test_address_must_be_numbers(root):
+async def test_address_must_be_numbers(root: Any) -> None:
     """No name leaves the folder, whatever an address is made of."""
     store = DirectoryStore(root)
     await store.begin(JOB)
@@ -178,7 +179,7 @@ async def test_address_must_be_numbers(root):
     assert {path.name for path in root.parent.iterdir()} == {"tiles", "tiles.journal"}
 
 
-async def test_root_that_is_a_file_is_refused(root):
+async def test_root_that_is_a_file_is_refused(root: Any) -> None:
     """Named, with the way out; nothing is made."""
     root.write_bytes(b"x")
     store = DirectoryStore(root)
@@ -188,7 +189,7 @@ async def test_root_that_is_a_file_is_refused(root):
     assert [path.name for path in root.parent.iterdir()] == ["tiles"]
 
 
-async def test_journal_of_others_is_refused(root):
+async def test_journal_of_others_is_refused(root: Any) -> None:
     """A file of that name that is not our journal is neither used nor changed."""
     beside = Path(f"{root}.journal")
     beside.write_bytes(b"my diary " * 200)
@@ -199,15 +200,13 @@ async def test_journal_of_others_is_refused(root):
     assert beside.read_bytes() == b"my diary " * 200
 
 
-async def test_failed_sync_ends_the_run(root, monkeypatch):
+async def test_failed_sync_ends_the_run(root: Any, monkeypatch: Any) -> None:
     """After a failed fsync nothing more is acknowledged in this run, not even a good commit."""
     store = DirectoryStore(root)
     await store.begin(JOB)
     await store.commit([png(A)])
     with monkeypatch.context() as patch:
-        patch.setattr(
-            atomic_file.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error"))
-        )
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(StorageError, match="Input/output error"):
             await store.commit([png(B)])
     with pytest.raises(StorageError, match="failed before"):
@@ -222,8 +221,8 @@ async def test_failed_sync_ends_the_run(root, monkeypatch):
 
 @pytest.mark.parametrize(("durability", "synced"), [("full", True), ("fast", False)])
 async def test_full_durability_syncs_files_before_names_and_folders_after(
-    root, monkeypatch, durability, synced
-):
+    root: Any, monkeypatch: Any, durability: Any, synced: Any
+) -> None:
     """Order of a commit: every body synced, then its name, then its folder once; journal last."""
     store = DirectoryStore(root, durability=durability)
     await store.begin(JOB)
@@ -238,8 +237,8 @@ async def test_full_durability_syncs_files_before_names_and_folders_after(
         steps.append("name")
         real_replace(old, new)
 
-    monkeypatch.setattr(atomic_file.os, "fsync", sync)
-    monkeypatch.setattr(atomic_file.os, "replace", replace)
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
     await store.commit([png(A), png(B)])
     names_only = ["name", "name"]
     # The column's folder, and the two above it that grew.
@@ -247,7 +246,7 @@ async def test_full_durability_syncs_files_before_names_and_folders_after(
     await store.close()
 
 
-async def test_many_tiles_need_few_open_files(root, monkeypatch):
+async def test_many_tiles_need_few_open_files(root: Any, monkeypatch: Any) -> None:
     """A batch is written in groups; a removed folder is made again."""
     monkeypatch.setattr(directory_tree, "FILES_OPEN_MAX", 3)
     monkeypatch.setattr(directory_tree, "FOLDERS_MAX", 2)

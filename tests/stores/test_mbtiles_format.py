@@ -1,6 +1,7 @@
 """An MBTiles file as others see it: written by the 1.3 specification, read from anybody."""
 
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -27,7 +28,7 @@ async def written(path: Path, *tiles: Tile, job: JobKey = JOB) -> MbtilesStore:
     return MbtilesStore(path)
 
 
-def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         return list(connection.execute(query).fetchall())
@@ -49,7 +50,7 @@ def foreign(path: Path, *statements: str) -> Path:
     return path
 
 
-async def test_file_follows_the_specification(tmp_path):
+async def test_file_follows_the_specification(tmp_path: Any) -> None:
     """Tables, index, application id, format name, TMS row, and no table of ours once complete."""
     path = tmp_path / "t.mbtiles"
     await written(path, Tile(A, JPEG, "image/jpeg"))
@@ -62,7 +63,7 @@ async def test_file_follows_the_specification(tmp_path):
     assert indexes == [("tile_index", 1)]
     columns = rows(path, "SELECT name FROM pragma_index_info('tile_index') ORDER BY seqno")
     assert columns == [("zoom_level",), ("tile_column",), ("tile_row",)]
-    metadata = dict(rows(path, "SELECT name, value FROM metadata"))
+    metadata = {row[0]: row[1] for row in rows(path, "SELECT name, value FROM metadata")}
     assert {name: value for name, value in metadata.items() if not str(name).startswith("tilehaul_")} == {
         "name": "Alps", "format": "jpg", "bounds": "5,40,15,50", "center": "10,45,2",
         "minzoom": "2", "maxzoom": "3", "type": "baselayer", "version": "1",
@@ -79,7 +80,7 @@ async def test_file_follows_the_specification(tmp_path):
         ("image/avif", "image/avif"),
     ],
 )
-async def test_format_is_named_at_the_first_tile(tmp_path, media_type, name):
+async def test_format_is_named_at_the_first_tile(tmp_path: Any, media_type: Any, name: Any) -> None:
     """Already while the job runs, so that a partial file can be looked at."""
     store = MbtilesStore(tmp_path / "t.mbtiles")
     await store.begin(JobKey("s", "S", "a", 4))
@@ -91,7 +92,7 @@ async def test_format_is_named_at_the_first_tile(tmp_path, media_type, name):
     await store.close()
 
 
-async def test_journal_stays_while_something_is_dead(tmp_path):
+async def test_journal_stays_while_something_is_dead(tmp_path: Any) -> None:
     """The tables go with the last dead letter, not before."""
     path = tmp_path / "t.mbtiles"
     store = MbtilesStore(path)
@@ -104,7 +105,7 @@ async def test_journal_stays_while_something_is_dead(tmp_path):
     assert not Path(f"{path}-wal").exists()
 
 
-async def test_foreign_file_is_read_without_index(tmp_path):
+async def test_foreign_file_is_read_without_index(tmp_path: Any) -> None:
     """`jpeg` is understood, a NULL metadata row is nothing, the state is foreign."""
     archive = MbtilesStore(foreign(tmp_path / "theirs.mbtiles"))
     assert await archive.get(A) == Tile(A, JPEG, "image/jpeg", "store")
@@ -130,7 +131,7 @@ DEDUPLICATED = (
 )
 
 
-async def test_deduplicated_view_is_read_and_not_added_to(tmp_path):
+async def test_deduplicated_view_is_read_and_not_added_to(tmp_path: Any) -> None:
     """map + images behind the view `tiles`."""
     path = foreign(tmp_path / "dedup.mbtiles", *DEDUPLICATED)
     archive = MbtilesStore(path)
@@ -141,7 +142,7 @@ async def test_deduplicated_view_is_read_and_not_added_to(tmp_path):
     await archive.close()
 
 
-async def test_foreign_file_is_added_to_only_when_forced(tmp_path):
+async def test_foreign_file_is_added_to_only_when_forced(tmp_path: Any) -> None:
     """What is there stays and counts as done; the file gets its unique index and our record."""
     path = foreign(tmp_path / "theirs.mbtiles")
     before = path.read_bytes()
@@ -162,7 +163,7 @@ async def test_foreign_file_is_added_to_only_when_forced(tmp_path):
     assert rows(path, "SELECT value FROM metadata WHERE name = 'bounds'") == [("5,40,90,79.1713346",)]
 
 
-async def test_file_with_two_tiles_at_one_address_is_refused(tmp_path):
+async def test_file_with_two_tiles_at_one_address_is_refused(tmp_path: Any) -> None:
     """Without uniqueness an overwrite would leave the old tile behind the new one."""
     path = foreign(tmp_path / "theirs.mbtiles")
     connection = apsw.Connection(str(path))
@@ -174,7 +175,7 @@ async def test_file_with_two_tiles_at_one_address_is_refused(tmp_path):
     await store.close()
 
 
-async def test_vector_tiles_are_not_mixed_with_pictures(tmp_path):
+async def test_vector_tiles_are_not_mixed_with_pictures(tmp_path: Any) -> None:
     """No force helps: no reader could make sense of the file."""
     path = tmp_path / "t.mbtiles"
     await written(path)
@@ -187,11 +188,12 @@ async def test_vector_tiles_are_not_mixed_with_pictures(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"PK\x03\x04 no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000]
 )
-async def test_file_that_is_no_database_is_corrupt(tmp_path, content):
+async def test_file_that_is_no_database_is_corrupt(tmp_path: Any, content: Any) -> None:
     """Both doors say so, say what to do, and leave the file as it was."""
     path = tmp_path / "t.mbtiles"
     path.write_bytes(content)
-    for call in (lambda s: s.begin(JOB), lambda s: s.get(A), lambda s: s.describe()):
+    calls: list[Any] = [lambda s: s.begin(JOB), lambda s: s.get(A), lambda s: s.describe()]
+    for call in calls:
         store = MbtilesStore(path)
         with pytest.raises(DataError, match=r"t\.mbtiles.*move it away") as refusal:
             await call(store)
@@ -201,7 +203,7 @@ async def test_file_that_is_no_database_is_corrupt(tmp_path, content):
     assert [path.name for path in tmp_path.iterdir()] == ["t.mbtiles"]
 
 
-async def test_truncated_file_is_corrupt(tmp_path):
+async def test_truncated_file_is_corrupt(tmp_path: Any) -> None:
     """The tail is missing: told at begin or at the first read, never an empty answer."""
     path = tmp_path / "t.mbtiles"
     await written(path, *(Tile(TileId(9, x, 7), PNG * 200, "image/png") for x in range(200)))
@@ -214,7 +216,7 @@ async def test_truncated_file_is_corrupt(tmp_path):
     await store.close()
 
 
-async def test_other_database_is_no_mbtiles(tmp_path):
+async def test_other_database_is_no_mbtiles(tmp_path: Any) -> None:
     """A GeoPackage, say: neither written nor read."""
     path = foreign(tmp_path / "t.mbtiles", "CREATE TABLE gpkg_contents (table_name TEXT)")
     store = MbtilesStore(path)
@@ -225,7 +227,7 @@ async def test_other_database_is_no_mbtiles(tmp_path):
     await store.close()
 
 
-async def test_damaged_record_is_told(tmp_path):
+async def test_damaged_record_is_told(tmp_path: Any) -> None:
     """A list of jobs that is none is not taken for an empty one."""
     path = tmp_path / "t.mbtiles"
     await written(path)
@@ -238,7 +240,7 @@ async def test_damaged_record_is_told(tmp_path):
     await store.close()
 
 
-async def test_little_free_space_stops_before_the_disk_is_full(tmp_path):
+async def test_little_free_space_stops_before_the_disk_is_full(tmp_path: Any) -> None:
     """Named with what is needed; nothing of the batch is kept."""
     store = MbtilesStore(tmp_path / "t.mbtiles", free_bytes_min=1 << 60)
     with pytest.raises(StorageError, match="MiB free"):
@@ -246,7 +248,7 @@ async def test_little_free_space_stops_before_the_disk_is_full(tmp_path):
     await store.close()
 
 
-def test_bounds_widen_and_cross_the_antimeridian():
+def test_bounds_widen_and_cross_the_antimeridian() -> None:
     """A box that crosses makes the whole width; an equal one stays."""
     assert widened((0, 0, 1, 1), (2, -3, 4, 0)) == (0, -3, 4, 1)
     assert widened((170, -20, -170, 0), (170, -20, -170, 0)) == (170, -20, -170, 0)
@@ -255,7 +257,7 @@ def test_bounds_widen_and_cross_the_antimeridian():
     assert center_text((170, -20, -170, 0), 4) == "180,-10,4"
 
 
-def test_merged_keeps_what_was_there_first():
+def test_merged_keeps_what_was_there_first() -> None:
     """Names and formats stay, nonsense in old bounds is replaced, an attribution is told once."""
     old = {"name": "A", "bounds": "what?", "format": "jpeg", "attribution": "(c) us and them", "minzoom": "x"}
     new = {"name": "B", "bounds": "0,0,1,1", "format": "png", "attribution": "us", "minzoom": "3"}

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -28,7 +29,7 @@ def tiles(count: int, *, z: int = 9) -> list[Tile]:
 
 
 @pytest.mark.parametrize("make", [lambda p: MbtilesStore(p / "s.mbtiles"), lambda p: DirectoryStore(p / "s")])
-async def test_second_writer_is_refused_until_the_first_closes(tmp_path, make):
+async def test_second_writer_is_refused_until_the_first_closes(tmp_path: Any, make: Any) -> None:
     """In one process or two: the lock is the file's. Reading is never locked out."""
     first, second = make(tmp_path), make(tmp_path)
     await first.begin(JOB)
@@ -46,7 +47,7 @@ async def test_second_writer_is_refused_until_the_first_closes(tmp_path, make):
     await third.close()
 
 
-async def test_stale_lock_file_holds_nobody_up(tmp_path):
+async def test_stale_lock_file_holds_nobody_up(tmp_path: Any) -> None:
     """A killed process leaves the file, not the lock."""
     Path(tmp_path / "s.mbtiles.lock").write_text("4711")
     store = MbtilesStore(tmp_path / "s.mbtiles")
@@ -55,7 +56,7 @@ async def test_stale_lock_file_holds_nobody_up(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["s.mbtiles"]
 
 
-async def test_refused_begin_lets_the_lock_go(tmp_path):
+async def test_refused_begin_lets_the_lock_go(tmp_path: Any) -> None:
     """A PlanError leaves nothing beside the store, and the right job may follow at once."""
     store = MbtilesStore(tmp_path / "s.mbtiles")
     await store.begin(JOB)
@@ -69,7 +70,7 @@ async def test_refused_begin_lets_the_lock_go(tmp_path):
 
 
 @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("fast", 1)])
-def test_durability_sets_what_a_commit_syncs(tmp_path, durability, level):
+def test_durability_sets_what_a_commit_syncs(tmp_path: Any, durability: Any, level: Any) -> None:
     """PRAGMA synchronous: 2 FULL, 1 NORMAL; always a write-ahead log, never a memory map."""
     file = WritableFile(tmp_path / "t.db", durability=durability)
     file.prepare()
@@ -83,7 +84,7 @@ def test_durability_sets_what_a_commit_syncs(tmp_path, durability, level):
     file.close()
 
 
-async def test_reader_of_another_program_does_not_break_the_end(tmp_path):
+async def test_reader_of_another_program_does_not_break_the_end(tmp_path: Any) -> None:
     """The file is whole and no error is raised; only the switch of mode is left to the next run."""
     path = tmp_path / "s.mbtiles"
     store = MbtilesStore(path)
@@ -100,7 +101,7 @@ async def test_reader_of_another_program_does_not_break_the_end(tmp_path):
     assert not Path(f"{path}-wal").exists()
 
 
-async def test_locked_database_is_a_storage_error(tmp_path, monkeypatch):
+async def test_locked_database_is_a_storage_error(tmp_path: Any, monkeypatch: Any) -> None:
     """Another program holds a write transaction: waited for, then told; nothing is acknowledged."""
     monkeypatch.setattr(sqlite_file, "BUSY_MS_MAX", 30)
     path = tmp_path / "s.mbtiles"
@@ -118,7 +119,7 @@ async def test_locked_database_is_a_storage_error(tmp_path, monkeypatch):
     await store.close()
 
 
-async def test_cancelled_commit_is_whole_or_nothing(tmp_path):
+async def test_cancelled_commit_is_whole_or_nothing(tmp_path: Any) -> None:
     """The task goes at once; the batch is either all there or not at all; the store stays usable."""
     store = MbtilesStore(tmp_path / "s.mbtiles")
     await store.begin(JOB)
@@ -137,7 +138,7 @@ async def test_cancelled_commit_is_whole_or_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["s.mbtiles"]
 
 
-async def test_cancelled_close_still_closes(tmp_path):
+async def test_cancelled_close_still_closes(tmp_path: Any) -> None:
     """Lock and log are gone although the closing task was cancelled."""
     store = MbtilesStore(tmp_path / "s.mbtiles")
     await store.begin(JOB)
@@ -151,7 +152,7 @@ async def test_cancelled_close_still_closes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["s.mbtiles"]
 
 
-async def test_get_does_not_wait_for_a_write(tmp_path):
+async def test_get_does_not_wait_for_a_write(tmp_path: Any) -> None:
     """A transaction is open on the writing side; a reader sees the last commit meanwhile."""
     path = tmp_path / "s.mbtiles"
     store = MbtilesStore(path)
@@ -166,7 +167,7 @@ async def test_get_does_not_wait_for_a_write(tmp_path):
     await store.close()
 
 
-async def test_memory_store_is_bounded(tmp_path):
+async def test_memory_store_is_bounded(tmp_path: Any) -> None:
     """A commit beyond the limit changes nothing; freed room can be used again."""
     body = PNG + bytes(992)
     store = MemoryStore(bytes_max=2 * (len(body) + TILE_OVERHEAD_BYTES))
@@ -180,7 +181,7 @@ async def test_memory_store_is_bounded(tmp_path):
     assert (await store.describe()).bytes == 2 * len(body)
 
 
-async def test_worker_thread_keeps_order_and_errors_apart():
+async def test_worker_thread_keeps_order_and_errors_apart() -> Any:
     """One thread, calls in the order they were made, each error to its own caller."""
     worker = WorkerThread("test")
     seen: list[int] = []
@@ -205,10 +206,11 @@ async def test_worker_thread_keeps_order_and_errors_apart():
     await worker.stop()
 
 
-async def test_worker_thread_skips_what_was_cancelled_before_it_began():
+async def test_worker_thread_skips_what_was_cancelled_before_it_began() -> None:
     """And carries on with the rest."""
     worker = WorkerThread("test")
-    gate, ran = threading.Event(), []
+    ran: list[int] = []
+    gate = threading.Event()
     first = worker.run(gate.wait)
     second, third = worker.run(ran.append, 2), worker.run(ran.append, 3)
     second.cancel()
@@ -219,11 +221,11 @@ async def test_worker_thread_skips_what_was_cancelled_before_it_began():
     await worker.stop()
 
 
-async def test_answer_does_not_wait_for_other_work():
+async def test_answer_does_not_wait_for_other_work() -> None:
     """A quick answer is told before slow work of another kind begins."""
     worker = WorkerThread("test")
     gate = threading.Event()
-    hold, quick, slow = threading.Event(), None, None
+    hold = threading.Event()
     first = worker.run(hold.wait)
     quick, slow = worker.run(int, "7"), worker.run(gate.wait)
     hold.set()
@@ -235,13 +237,17 @@ async def test_answer_does_not_wait_for_other_work():
     await worker.stop()
 
 
-def test_worker_thread_outlives_a_closed_loop():
+def test_worker_thread_outlives_a_closed_loop() -> Any:
     """A loop that ended while work was under way does not take the thread down."""
     worker = WorkerThread("test")
     gate, done = threading.Event(), threading.Event()
 
+    def wait_then_tell() -> None:
+        gate.wait()
+        done.set()
+
     async def leave() -> None:
-        worker.run(lambda: (gate.wait(), done.set()))
+        worker.run(wait_then_tell)
 
     asyncio.run(leave())
     gate.set()
