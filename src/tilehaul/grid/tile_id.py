@@ -70,6 +70,20 @@ class TileId:
         digits = int(format(self.x, "b")) + 2 * int(format(self.y, "b"))
         return f"{digits:0{self.z}d}"
 
+    @classmethod
+    def from_pmtiles_id(cls, number: int) -> "TileId":
+        """The tile of a PMTiles v3 id. Raises PlanError beyond zoom 30."""
+        from tilehaul.grid.hilbert import tile_of_hilbert_id  # noqa: PLC0415 - it imports this class
+
+        return tile_of_hilbert_id(number)
+
+    @property
+    def pmtiles_id(self) -> int:
+        """The PMTiles v3 id; see `grid/hilbert.py`. The tile must be within its zoom."""
+        from tilehaul.grid.hilbert import hilbert_id  # noqa: PLC0415 - it imports this class
+
+        return hilbert_id(self)
+
     @property
     def tms_y(self) -> int:
         """The row counted from the south, as TMS and MBTiles count."""

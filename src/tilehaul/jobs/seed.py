@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tilehaul.codec.safe_url import redact_text
 from tilehaul.errors import BusyError, DataError, DeniedError, FuseError, ThrottledError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.outbox import Outbox
@@ -240,7 +241,10 @@ class _Run:
 def _letter(tile_id: TileId, error: TransferError | DataError | BusyError) -> DeadLetter:
     if isinstance(error, BusyError):
         return DeadLetter(tile_id, cause="busy", attempts=1, message=str(error))
-    head = error.head if isinstance(error, DataError) else b""
+    head = b""
+    if isinstance(error, DataError):
+        # An error page may repeat the key that was sent with the request.
+        head = redact_text(error.head.decode("utf-8", "replace")).encode()[: DataError.HEAD_BYTES_MAX]
     return DeadLetter(
         tile_id,
         cause=error.cause,
