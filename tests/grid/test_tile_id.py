@@ -177,3 +177,11 @@ def test_hilbert_ids_beyond_the_zooms_are_refused():
     for wrong in (-1, end):
         with pytest.raises(PlanError, match="PMTiles id"):
             tile_of_hilbert_id(wrong)
+
+
+def test_tile_knows_its_pmtiles_id() -> None:
+    """The first ids are written out in the PMTiles v3 specification."""
+    known = {(0, 0, 0): 0, (1, 0, 0): 1, (1, 0, 1): 2, (1, 1, 1): 3, (1, 1, 0): 4, (2, 0, 0): 5}
+    for (z, x, y), number in known.items():
+        assert TileId(z, x, y).pmtiles_id == number
+        assert TileId.from_pmtiles_id(number) == TileId(z, x, y)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doubles.tiles import FakeSource, FakeStore, body_of, every_tile
-from tilehaul.errors import BrokenError, DeniedError, FuseError, StorageError, ThrottledError
+from tilehaul.errors import BrokenError, DataError, DeniedError, FuseError, StorageError, ThrottledError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs import seed as seed_module
 from tilehaul.jobs.seed import SeedPlan, seed
@@ -89,6 +89,18 @@ async def test_absent_is_settled_and_dead_is_not() -> None:
     report = await run(again, store, plan(planned))
     assert sorted(again.asked) == sorted(planned[1::10])
     assert (report.state, report.done, report.absent, report.skipped) == ("complete", 90, 10, 90)
+
+
+async def test_dead_letter_keeps_the_head_of_the_body_without_secrets() -> None:
+    """An error page that repeats our key does not carry it into the archive."""
+    page = b"<html>bad key=sesame123 for http://h/1.png?token=sesame123</html>"
+    store = FakeStore()
+    source = FakeSource(lambda _: DataError("html", cause="error_page", head=page))
+    await run(source, store, plan(tiles(1)))
+    [letter] = store.outcomes.values()
+    assert isinstance(letter, DeadLetter)
+    assert b"<html>bad" in letter.body_head
+    assert b"sesame123" not in letter.body_head
 
 
 async def test_fuse_stops_early_and_keeps_what_was_done() -> None:
