@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilehaul.errors import PlanError
-from tilehaul.grid.hilbert import hilbert_id, tile_of_hilbert_id
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 
 STEADY = settings(derandomize=True, deadline=None, database=None)
@@ -135,24 +134,24 @@ def plain_hilbert_id(z, x, y):
 @STEADY
 def test_hilbert_id_agrees_with_the_plain_loop_and_returns(tile):
     """Tables of five levels give what one level at a time gives, and lead back."""
-    number = hilbert_id(tile)
+    number = tile.pmtiles_id
     assert number == plain_hilbert_id(tile.z, tile.x, tile.y)
-    assert tile_of_hilbert_id(number) == tile
+    assert TileId.from_pmtiles_id(number) == tile
 
 
 def test_hilbert_ids_known_values():
     """The examples of the PMTiles specification."""
-    assert [hilbert_id(TileId(*t)) for t in [(0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0)]] == [
+    assert [TileId(*t).pmtiles_id for t in [(0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0)]] == [
         0, 1, 2, 3, 4,
     ]  # fmt: skip
-    assert hilbert_id(TileId(12, 3423, 1763)) == 19078479
+    assert TileId(12, 3423, 1763).pmtiles_id == 19078479
 
 
 @pytest.mark.parametrize("zoom", range(8))
 def test_hilbert_neighbours_are_adjacent(zoom):
     """Along the curve each tile shares an edge with the next, and every tile is met once."""
     first = (4**zoom - 1) // 3
-    tiles = [tile_of_hilbert_id(first + step) for step in range(4**zoom)]
+    tiles = [TileId.from_pmtiles_id(first + step) for step in range(4**zoom)]
     assert len(set(tiles)) == 4**zoom
     assert {tile.z for tile in tiles} == {zoom}
     for one, two in itertools.pairwise(tiles):
@@ -163,25 +162,17 @@ def test_hilbert_neighbours_are_adjacent(zoom):
 @STEADY
 def test_hilbert_children_follow_each_other(tile):
     """A tile's children are four neighbouring ids: what the walk of an area rests on."""
-    numbers = sorted(hilbert_id(child) for child in tile.children)
+    numbers = sorted(child.pmtiles_id for child in tile.children)
     offset = numbers[0] - (4 ** (tile.z + 1) - 1) // 3
     assert numbers == list(range(numbers[0], numbers[0] + 4))
-    assert offset == 4 * (hilbert_id(tile) - (4**tile.z - 1) // 3)
+    assert offset == 4 * (tile.pmtiles_id - (4**tile.z - 1) // 3)
 
 
 def test_hilbert_ids_beyond_the_zooms_are_refused():
     """Ids end with zoom 30."""
     end = (4**31 - 1) // 3
-    last = tile_of_hilbert_id(end - 1)
+    last = TileId.from_pmtiles_id(end - 1)
     assert last.z == 30
     for wrong in (-1, end):
         with pytest.raises(PlanError, match="PMTiles id"):
-            tile_of_hilbert_id(wrong)
-
-
-def test_tile_knows_its_pmtiles_id() -> None:
-    """The first ids are written out in the PMTiles v3 specification."""
-    known = {(0, 0, 0): 0, (1, 0, 0): 1, (1, 0, 1): 2, (1, 1, 1): 3, (1, 1, 0): 4, (2, 0, 0): 5}
-    for (z, x, y), number in known.items():
-        assert TileId(z, x, y).pmtiles_id == number
-        assert TileId.from_pmtiles_id(number) == TileId(z, x, y)
+            TileId.from_pmtiles_id(wrong)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tilehaul.errors import PlanError
 from tilehaul.grid.geojson import check_position, parse_region
-from tilehaul.grid.hilbert import CURVE_LEVELS, CURVES, QUARTERS, hilbert_id, tile_of_hilbert_id
+from tilehaul.grid.hilbert import CURVE_LEVELS, CURVES, QUARTERS
 from tilehaul.grid.mercator import LATTICE, LATTICE_BITS, clamp_latitude_deg, lattice_x, lattice_y
 from tilehaul.grid.shapes import Boxes, Part, Polygons, Quarters
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
@@ -94,10 +94,10 @@ class Area:
             PlanError: None given, or one beyond its zoom.
         """
         checked = (TileId.checked(tile_id.z, tile_id.x, tile_id.y) for tile_id in tile_ids)
-        numbers = tuple(sorted(set(map(hilbert_id, checked))))
+        numbers = tuple(sorted({tile_id.pmtiles_id for tile_id in checked}))
         if not numbers:
             raise PlanError("the list of tiles is empty")
-        tiles = [tile_of_hilbert_id(number) for number in numbers]
+        tiles = [TileId.from_pmtiles_id(number) for number in numbers]
         boxes = [tile.bounds_deg for tile in tiles]
         bounds = (
             min(box[0] for box in boxes),
@@ -131,7 +131,7 @@ class Area:
 
     def __iter__(self) -> Iterator[TileId]:
         if isinstance(self.shape, _Listed):
-            yield from map(tile_of_hilbert_id, self.shape.numbers)
+            yield from map(TileId.from_pmtiles_id, self.shape.numbers)
             return
         for zoom in self.zooms:
             yield from _walked(self.shape, zoom)
@@ -144,7 +144,7 @@ class Area:
             return False
         shape = self.shape
         if isinstance(shape, _Listed):
-            number = hilbert_id(tile_id)
+            number = tile_id.pmtiles_id
             at = bisect_left(shape.numbers, number)
             return at < len(shape.numbers) and shape.numbers[at] == number
         part = shape.world()

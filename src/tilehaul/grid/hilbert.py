@@ -9,7 +9,9 @@ Tables take five levels at once: three look-ups for zoom 14, six for zoom 30.
 """
 
 from tilehaul.errors import PlanError
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+
+# Beyond it an id would not fit into the 64 bits that PMTiles v3 gives it.
+ID_ZOOM_MAX = 30
 
 # The quarter visited at each of the four steps of an upright U, as (column, row).
 _UPRIGHT = ((0, 0), (0, 1), (1, 1), (1, 0))
@@ -81,20 +83,19 @@ _TO_STEPS, _TO_CELLS = _tables()
 # 31 = five bits of a column or row, 1023 = ten bits of steps or cell, 3072 = the orientation.
 
 # Tiles of all zooms before each one: (4^z - 1) / 3; one more for the end of the last.
-_FIRST = tuple(((1 << 2 * z) - 1) // 3 for z in range(ZOOM_MAX + 2))
+_FIRST = tuple(((1 << 2 * z) - 1) // 3 for z in range(ID_ZOOM_MAX + 2))
 
 # By zoom, the shift of the first table step, and the orientation it starts with. Zooms that are no
 # multiple of five get levels of zeros in front; each lies in the first quarter, which exchanges
 # columns and rows once, so an odd number of them starts exchanged.
 _START = tuple(
     (max(-(-z // _STEP_LEVELS) - 1, 0) * _STEP_LEVELS, _STEP_CELLS * (-z % _STEP_LEVELS & 1))
-    for z in range(ZOOM_MAX + 1)
+    for z in range(ID_ZOOM_MAX + 1)
 )
 
 
-def hilbert_id(tile_id: TileId) -> int:
+def hilbert_id(z: int, x: int, y: int) -> int:
     """The PMTiles id of a tile, 0..(4^31 - 1) / 3 - 1. The tile must be within its zoom."""
-    z, x, y = tile_id.z, tile_id.x, tile_id.y
     shift, orientation = _START[z]
     steps = 0
     table = _TO_STEPS
@@ -106,14 +107,14 @@ def hilbert_id(tile_id: TileId) -> int:
     return _FIRST[z] + steps
 
 
-def tile_of_hilbert_id(number: int) -> TileId:
-    """The tile of a PMTiles id.
+def place_of_hilbert_id(number: int) -> tuple[int, int, int]:
+    """The tile (z, x, y) of a PMTiles id.
 
     Raises:
         PlanError: The number is negative or beyond zoom 30.
     """
     if not 0 <= number < _FIRST[-1]:
-        raise PlanError(f"{number} is no PMTiles id of zoom 0..{ZOOM_MAX}")
+        raise PlanError(f"{number} is no PMTiles id of zoom 0..{ID_ZOOM_MAX}")
     # 3 n + 1 lies in [4^z, 4^(z+1)).
     z = (3 * number + 1).bit_length() - 1 >> 1
     steps = number - _FIRST[z]
@@ -126,4 +127,4 @@ def tile_of_hilbert_id(number: int) -> TileId:
         y = y << 5 | entry & 31
         orientation = entry & 3072
         shift -= 5
-    return TileId(z, x, y)
+    return z, x, y

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from tilehaul.errors import PlanError
+from tilehaul.grid.hilbert import ID_ZOOM_MAX, hilbert_id, place_of_hilbert_id
 from tilehaul.grid.mercator import HALF_WORLD_M, latitude_deg
 
-# PMTiles v3 stores ids in 64 bits and TileJSON 3.0 allows zooms 0 to 30.
-ZOOM_MAX = 30
+# TileJSON 3.0 allows zooms 0 to 30 as well.
+ZOOM_MAX = ID_ZOOM_MAX
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,16 +74,12 @@ class TileId:
     @classmethod
     def from_pmtiles_id(cls, number: int) -> "TileId":
         """The tile of a PMTiles v3 id. Raises PlanError beyond zoom 30."""
-        from tilehaul.grid.hilbert import tile_of_hilbert_id  # noqa: PLC0415 - it imports this class
-
-        return tile_of_hilbert_id(number)
+        return cls(*place_of_hilbert_id(number))
 
     @property
     def pmtiles_id(self) -> int:
         """The PMTiles v3 id; see `grid/hilbert.py`. The tile must be within its zoom."""
-        from tilehaul.grid.hilbert import hilbert_id  # noqa: PLC0415 - it imports this class
-
-        return hilbert_id(self)
+        return hilbert_id(self.z, self.x, self.y)
 
     @property
     def tms_y(self) -> int:
