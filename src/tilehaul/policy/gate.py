@@ -2,8 +2,11 @@
 
 One client that goes on while another sleeps is what makes a client rude: with a
 gate, the requests sent inside a Retry-After are only those already under way
-(`resilience`, finding 7).
+(`resilience`, finding 7). After it has opened, slots come back one by one: a whole
+lane that starts in the same instant is pushed back again.
 """
+
+from math import inf
 
 # Waits without a Retry-After grow from this, doubling, up to GATE_S_MAX_UNASKED.
 GATE_S_FIRST = 1.0
@@ -11,48 +14,113 @@ GATE_S_MAX_UNASKED = 60.0
 # A lane reopens spread over this share of the wait, at most this many seconds.
 SPREAD_SHARE = 0.1
 SPREAD_S_MAX = 1.0
+# After the gate has opened one more attempt may be under way every so many seconds (`resilience` 1.3).
+RAMP_S = 0.05
+# Who asks for less than one step of the ramp (`Retry-After: 0`) has named no wait.
+ASKED_S_MIN = RAMP_S
+# A longer wait than this is not slept off in silence (`resilience` 2, Retry-After).
+PARK_S = 900.0
+# Nothing but push-back for so long parks the lane too (`resilience` 3).
+PUSHED_BACK_S_MAX = 60.0
 
 
 class Gate:
     """Until when a lane is held. Time is an argument: seconds on one monotonic clock.
 
     `held_s` is the time the lane has been closed in all; overlapping holds count once.
+    `until_s` is when it opens, or opened last; 0.0 when it was never closed.
     """
 
-    __slots__ = ("_unasked", "held_s", "until_s")
+    __slots__ = ("_asked_s", "_pushed_back_s", "_starved", "_unasked", "held_s", "until_s")
 
     def __init__(self) -> None:
         self.until_s = 0.0
         self.held_s = 0.0
         self._unasked = 0
+        self._asked_s = 0.0
+        # The first push-back since the last success.
+        self._pushed_back_s = inf
+        self._starved = False
 
     def hold(self, now_s: float, retry_after_s: float | None, luck: float) -> float:
-        """Close the gate after a push-back.
+        """Close the gate after a push-back, or keep it closed for longer; it never opens earlier.
 
         Args:
             now_s: The present.
-            retry_after_s: Seconds asked for, >= 0, or None when the upstream named none: then the
-                hold doubles with each push-back that follows without a success.
+            retry_after_s: Seconds asked for, >= 0, or None when the upstream named none. Without one
+                (or with less than ASKED_S_MIN) the hold doubles with each push-back that follows
+                without a success, and the rest of a volley that finds the gate closed changes nothing.
             luck: A number in [0, 1): spreads the reopening, so that clients do not return as one.
 
         Returns:
-            Seconds from now until the gate opens, > 0.
+            Seconds from now until the gate opens, > 0. A lane that for PUSHED_BACK_S_MAX met nothing
+            but push-back is held at least GATE_S_MAX_UNASKED each time.
         """
-        if retry_after_s is None:
+        self._pushed_back_s = min(self._pushed_back_s, now_s)
+        self._starved = now_s - self._pushed_back_s >= PUSHED_BACK_S_MAX
+        if retry_after_s is not None and retry_after_s >= ASKED_S_MIN:
+            asked_s = retry_after_s
+        elif now_s < self.until_s:
+            return self.until_s - now_s
+        else:
             asked_s = min(GATE_S_FIRST * 2.0**self._unasked, GATE_S_MAX_UNASKED)
             self._unasked = min(self._unasked + 1, 16)
-        else:
-            asked_s = retry_after_s
+        if self._starved:
+            asked_s = max(asked_s, GATE_S_MAX_UNASKED)
         until_s = now_s + asked_s + luck * min(SPREAD_S_MAX, SPREAD_SHARE * asked_s)
         if until_s > self.until_s:
             self.held_s += until_s - max(self.until_s, now_s)
             self.until_s = until_s
+            self._asked_s = asked_s
         return self.until_s - now_s
 
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until the gate opens; 0.0 when it is open."""
-        return max(0.0, self.until_s - now_s)
+    def wait_s(self, now_s: float, in_flight: int = 0) -> float:
+        """Seconds until one more attempt may be sent beside `in_flight` others; 0.0: now.
 
-    def open_again(self) -> None:
-        """A success came: the next push-back without a Retry-After starts from the first wait."""
+        With `in_flight` 0 that is when the gate opens; each further slot follows RAMP_S later.
+        """
+        if self.until_s == 0.0:
+            return 0.0
+        return max(0.0, self.until_s + in_flight * RAMP_S - now_s)
+
+    def open_again(self, sent_s: float = inf) -> None:
+        """A success came: the next push-back without a Retry-After starts from the first wait.
+
+        `sent_s` is when that attempt was sent. One sent before the gate closed proves nothing about
+        now, and is not heeded.
+        """
+        if sent_s < self.until_s:
+            return
         self._unasked = 0
+        self._pushed_back_s = inf
+        self._starved = False
+
+    def parked(self, now_s: float) -> str | None:
+        """Why the lane is held so long that people must be told, or None. One clause, no name, no stop."""
+        if now_s >= self.until_s:
+            return None
+        if self._asked_s > PARK_S:
+            return (
+                f"asked to wait {_span(self._asked_s)}, more than {_span(PARK_S)}:"
+                f" parked, {_span(self.until_s - now_s)} to go"
+            )
+        if self._starved:
+            return (
+                f"nothing but push-back for over {_span(PUSHED_BACK_S_MAX)}:"
+                f" parked, tried again in {_span(self.until_s - now_s)}"
+            )
+        return None
+
+
+def _span(seconds: float) -> str:
+    """A span for people, rounded up: `45 s`, `15 min`, `2 h 5 min`, `11 days`."""
+    whole = int(-(-seconds // 1))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = -(-whole // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} days"
