@@ -13,7 +13,8 @@ from tilehaul.errors import PlanError
 from tilehaul.lab.peers_limits import AimdLimit, Gradient2Limit, VegasLimit
 from tilehaul.lab.upstreams import MODELS, Upstream, World
 from tilehaul.policy.gate import Gate
-from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit, LimitRule
+from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
+from tilehaul.policy.limit_rule import LimitRule
 from tilehaul.policy.tally import Histogram
 
 # The ceiling of every limit that finds itself, and the largest fixed one tried: class `cdn`'s.

@@ -5,21 +5,21 @@
 * **push-back** cuts it, at most once per reaction time of the upstream;
 * **time to first byte**: the median of a window against the median of an idle upstream (the base). Many
   servers queue instead of rejecting, and then time is the only sign there is;
-* **use**: it grows only while it is used, and never on account of errors, however fast they come.
+* **yield**: growth that makes the upstream slower and brings no more answers is taken back.
+
+It grows only while it is used, and never on account of errors, however fast they come.
 
 Nothing here knows the time or draws luck: both are arguments. Times are seconds on one monotonic clock.
 """
 
-from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Protocol
 
 from tilehaul.errors import ConfigError
+from tilehaul.policy.limit_rule import LIMIT_MAX, LimitRule
 
 # A window's median needs no more samples than this; beyond it every second one is dropped.
 SAMPLES_MAX = 2048
-# A hard ceiling for any lane: each attempt is an open connection, and 1,024 descriptors are a usual limit.
-LIMIT_MAX = 1000
 
 
 class Limit(Protocol):
@@ -38,81 +38,6 @@ class Limit(Protocol):
     def on_push_back(self, now_s: float) -> bool: ...
 
     def on_failure(self, now_s: float) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LimitRule:
-    """Settings of an adaptive limit; the defaults are those of class `tile` (`resilience` 1.3 and (a)).
-
-    Args:
-        start: The limit before anything is known, in [1, most].
-        most: Never above this, in [1, LIMIT_MAX]. The user's cap (`-c`) ends here.
-        window_s: A window lasts at least this long: shorter ones follow noise.
-        window_samples: ... and has at least min(this, twice the limit) successes.
-        tolerance: The median may be this many times the base before the limit shrinks. 1.5 lets half of
-            a service time be spent queueing, which keeps every server of the upstream busy.
-        cut: What push-back leaves of the limit (0.7 as CUBIC's beta, RFC 9438 4.6).
-        slow_start: Growth per window until the first sign of trouble.
-        probe_every_s: The base is measured anew this often, +-`probe_spread`.
-        probe_share: During such a measurement this share of the limit is used, so that the lane's own
-            queue at the upstream is empty.
-        failed_share: A window in which this share of the outcomes failed does not grow the limit.
-    """
-
-    start: int = 4
-    most: int = 32
-    window_s: float = 1.0
-    window_samples: int = 20
-    tolerance: float = 1.5
-    cut: float = 0.7
-    slow_start: float = 1.5
-    probe_every_s: float = 60.0
-    probe_spread: float = 0.15
-    probe_share: float = 0.25
-    failed_share: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.most <= LIMIT_MAX:
-            raise ConfigError(f"a lane's limit must be 1 to {LIMIT_MAX}, not {self.most}")
-        if not 1 <= self.start <= self.most:
-            raise ConfigError(f"a lane must start between 1 and its limit {self.most}, not at {self.start}")
-        if not (self.window_s > 0.0 and self.window_samples >= 1 and self.probe_every_s > 0.0):
-            raise ConfigError("window and probe interval of a limit must be above 0")
-        if not (self.tolerance >= 1.0 and self.slow_start >= 1.0):
-            raise ConfigError("tolerance and slow start of a limit must be 1 or more")
-        for share in (self.cut, self.probe_share, self.failed_share):
-            if not 0.0 < share <= 1.0:
-                raise ConfigError("cut, probe share and failed share of a limit must be above 0, at most 1")
-        if not 0.0 <= self.probe_spread < 1.0:
-            raise ConfigError("the spread of a limit's probes must be at least 0 and below 1")
-
-
-# (start, most) by lane class (`resilience` (a)): GeoServer works best at twice its cores; buckets answer
-# SlowDown to what ramps up fast; a CDN has no queue worth the name.
-CLASS_LIMITS: dict[str, tuple[int, int]] = {
-    "wms": (2, 8),
-    "tile": (4, 32),
-    "cdn": (8, 128),
-    "s3-read": (16, 128),
-    "s3-write": (8, 64),
-}
-
-
-def limit_rule(lane_class: str, *, cap: int | None = None) -> LimitRule:
-    """The rule for a lane class; an unknown class is treated as `tile`.
-
-    Args:
-        lane_class: A key of CLASS_LIMITS.
-        cap: The user's own maximum, which wins in both directions; None: the class's.
-
-    Raises:
-        ConfigError: `cap` is not in [1, LIMIT_MAX].
-    """
-    start, most = CLASS_LIMITS.get(lane_class, CLASS_LIMITS["tile"])
-    if cap is not None:
-        most = cap
-        start = max(1, min(start, cap))
-    return LimitRule(start=start, most=most)
 
 
 class FixedLimit:
@@ -150,6 +75,9 @@ class AdaptiveLimit:
     __slots__ = (
         "_cut_s",
         "_failed",
+        "_first_s",
+        "_grown",
+        "_hold",
         "_level",
         "_opened_s",
         "_peak",
@@ -161,6 +89,8 @@ class AdaptiveLimit:
         "_stride",
         "_threshold",
         "_ttfbs_s",
+        "_wary_from",
+        "_wary_until_s",
         "base_s",
         "limit",
     )
@@ -183,6 +113,13 @@ class AdaptiveLimit:
         self._failed = 0
         self._peak = 0
         self._pushed_back = False
+        self._first_s = -inf
+        # What the last growth has to beat (level, answers per second); windows to hold still; above which
+        # level, and until when, the lane grows in small steps.
+        self._grown: tuple[float, float] | None = None
+        self._hold = 0
+        self._wary_from = 0.0
+        self._wary_until_s = -inf
 
     @property
     def probing(self) -> bool:
@@ -205,6 +142,8 @@ class AdaptiveLimit:
         # upstream is judged by its old queue, and the limit swings.
         if sent_s < self._opened_s:
             return False
+        if self._samples == 0:
+            self._first_s = now_s
         self._samples += 1
         if self._samples % self._stride == 0:
             self._ttfbs_s.append(ttfb_s)
@@ -225,6 +164,8 @@ class AdaptiveLimit:
             return False
         self._cut_s = now_s
         before = self.limit
+        self._grown = None
+        self._be_wary(self._saved or self._level, now_s + self._rule.wary_pushed_s)
         if self._saved is not None:
             # The lane already goes slower than that; the cut is of the level it will return to.
             self._saved = self._threshold = max(1.0, self._saved * self._rule.cut)
@@ -253,10 +194,10 @@ class AdaptiveLimit:
         self._ttfbs_s.sort()
         p50_s = self._ttfbs_s[len(self._ttfbs_s) // 2]
         failed = self._failed >= rule.failed_share * (self._samples + self._failed)
-        peak, pushed_back = self._peak, self._pushed_back
+        peak, pushed_back, rate_per_s = self._peak, self._pushed_back, self._rate_per_s(now_s)
         self._begin_window(now_s)
         if self._saved is not None:
-            self._end_probe(now_s, p50_s, luck)
+            self._end_probe(now_s, p50_s, self._saved, luck)
             return
         if self.base_s is None:
             self.base_s = p50_s
@@ -266,27 +207,67 @@ class AdaptiveLimit:
             return
         if now_s >= self._probe_s:
             self._saved = self._level
+            self._grown = None
             self._set(self._level * rule.probe_share)
             return
         if peak < self.limit / 2:
+            self._grown = None
             return
-        self._follow(p50_s, self.base_s, may_grow=not failed)
+        gradient = min(1.0, rule.tolerance * self.base_s / p50_s) if p50_s > 0.0 else 1.0
+        # At most a quarter less a window: halfway to half.
+        lower = self._level * (0.5 + 0.5 * max(0.5, gradient))
+        back = self._judge_growth(rate_per_s, crowded=p50_s > rule.room * self.base_s)
+        if back is not None:
+            self._be_wary(self._level, max(self._wary_until_s, now_s + rule.wary_unpaid_s))
+            self._shrink(min(lower, back))
+            self._hold = rule.hold_windows
+        elif gradient < 1.0:
+            self._shrink(lower)
+        elif self._hold > 0:
+            self._hold -= 1
+        elif not failed:
+            self._grow(now_s, rate_per_s)
 
-    def _follow(self, p50_s: float, base_s: float, *, may_grow: bool) -> None:
-        """One step of the gradient."""
+    def _rate_per_s(self, now_s: float) -> float:
+        """Answers a second in this window, 0.0 when there are too few to tell."""
+        span_s = now_s - self._first_s
+        if self._samples < self._rule.window_samples or span_s <= 0.0:
+            return 0.0
+        return (self._samples - 1) / span_s
+
+    def _judge_growth(self, rate_per_s: float, *, crowded: bool) -> float | None:
+        """The level to return to when the last growth was in vain; None while there is nothing to say."""
+        if self._grown is None or int(self._grown[0]) == self.limit:
+            return None
+        (level, before_per_s), self._grown = self._grown, None
+        if not crowded or rate_per_s == 0.0:
+            return None
+        wanted_per_s = before_per_s * (1.0 + self._rule.pay_share * (self._level / level - 1.0))
+        return level if rate_per_s < wanted_per_s else None
+
+    def _shrink(self, level: float) -> None:
+        self._grown = None
+        self._set(level)
+        self._threshold = self._level
+
+    def _grow(self, now_s: float, rate_per_s: float) -> None:
         rule = self._rule
-        gradient = 1.0 if p50_s <= 0.0 else max(0.5, min(1.0, rule.tolerance * base_s / p50_s))
-        if gradient < 1.0:
-            self._set(self._level * (0.5 + 0.5 * gradient))
-            self._threshold = self._level
-        elif may_grow and self._level < self._threshold:
+        if self._grown is None and rule.pay_share > 0.0:
+            self._grown = (self._level, rate_per_s)
+        if self._level < self._threshold:
             self._set(self._level * rule.slow_start)
-        elif may_grow:
-            self._set(self._level + max(1.0, sqrt(self._level) / 2.0))
+            return
+        step = max(1.0, sqrt(self._level) / 2.0)
+        if now_s < self._wary_until_s and self._level > self._wary_from:
+            step *= rule.wary_share
+        self._set(self._level + step)
 
-    def _end_probe(self, now_s: float, p50_s: float, luck: float) -> None:
+    def _be_wary(self, level: float, until_s: float) -> None:
+        self._wary_from = self._rule.wary_near * level
+        self._wary_until_s = until_s
+
+    def _end_probe(self, now_s: float, p50_s: float, level: float, luck: float) -> None:
         self.base_s = p50_s
-        level = self._level if self._saved is None else self._saved
         self._saved = None
         self._set(level)
         self._plan_probe(now_s, luck)
