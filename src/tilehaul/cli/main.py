@@ -22,13 +22,14 @@ examples:
   tilehaul info alps.mbtiles                      what is in it, and is it whole
   tilehaul mock --tiles painted --errors 503:0.05 a tile server that misbehaves
   tilehaul bench 'http://127.0.0.1:8001/{z}/{x}/{y}.png'
+  tilehaul lab simulate --model queue             how flow control behaves, in virtual time
 
 `tilehaul COMMAND --help` says more, with examples.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
-    from tilehaul.cli import bench, demo, info, mock, seed, serve
+    from tilehaul.cli import bench, demo, info, lab, mock, seed, serve
 
     parser = argparse.ArgumentParser(
         prog="tilehaul",
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in (seed, serve, info, mock, bench, demo):
+    for command in (seed, serve, info, mock, bench, lab, demo):
         command.add_parser(subparsers)
     return parser
 

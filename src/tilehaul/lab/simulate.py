@@ -20,9 +20,7 @@ from tilehaul.policy.tally import Histogram
 # The ceiling of every limit that finds itself, and the largest fixed one tried: class `cdn`'s.
 MOST = 128
 # The fixed limits tried to find the best one, known only afterwards.
-HINDSIGHT = (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 32, 48, 64, 96, 128)
-# A fixed limit does not learn, so less time shows what it yields.
-HINDSIGHT_S_MAX = 60.0
+HINDSIGHT = (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 32, 64, 128)
 # The clock's rounding: a wake-up must not come a hair before its time, again and again.
 _ROUNDING_S = 1e-9
 
@@ -208,13 +206,12 @@ def _sum_up(clients: Sequence[_Client], upstream: Upstream, seconds: float, trac
 def best_fixed(model: str, *, seconds: float, seed: int = 1) -> tuple[int, float]:
     """The fixed limit with the highest goodput of HINDSIGHT, and that goodput per second.
 
-    At most HINDSIGHT_S_MAX are simulated. With several clients each has the limit. Waste and queue are not
+    With several clients each has the limit. Waste and queue are not
     looked at: this is the most the upstream can be brought to give.
     """
-    shorter_s = min(seconds, HINDSIGHT_S_MAX)
     best = (0, 0.0)
     for limit in HINDSIGHT:
-        run = simulate(model, lambda limit=limit: (FixedLimit(limit), None), seconds=shorter_s, seed=seed)  # type: ignore[misc]
+        run = simulate(model, lambda limit=limit: (FixedLimit(limit), None), seconds=seconds, seed=seed)  # type: ignore[misc]
         # A larger limit must earn its place: a thousandth more is luck.
         if run.goodput_per_s > best[1] * 1.001:
             best = (limit, run.goodput_per_s)
