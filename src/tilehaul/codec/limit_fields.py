@@ -5,11 +5,12 @@
 | IETF draft 10 | `RateLimit: "a";r=50;t=30`, `RateLimit-Policy: "a";q=100;w=60` | seconds to go |
 | its draft 07 | `RateLimit: limit=100, remaining=50, reset=30` | seconds to go |
 | its drafts up to 06 | `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset` | seconds to go |
-| common | `X-RateLimit-Limit`, `-Remaining`, `-Reset` | seconds to go, or a time: 1970 in s or ms, HTTP date |
+| common | `X-RateLimit-Limit`, `-Remaining`, `-Reset` | seconds to go, a time since 1970, or a date |
 | GeoServer control-flow | `X-Rate-Limit-Limit`, `-Remaining`, `-Reset` | a time since 1970 |
 
-The draft is draft-ietf-httpapi-ratelimit-headers. The first form present wins, in this order. As the draft asks: a malformed field is ignored (and counted), and
-what came out of a cache (`Age`) is not believed. Retry-After, where there is one, goes before all of this;
+The draft is draft-ietf-httpapi-ratelimit-headers. The first form present wins, in this order. As the draft
+asks, a malformed field is ignored (and counted), and what came out of a cache (`Age`) is not believed.
+Retry-After, where there is one, goes before all of this;
 that is the caller's affair, as is a reset of a year.
 """
 

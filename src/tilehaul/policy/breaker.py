@@ -204,7 +204,7 @@ class Breaker:
     def on_neutral(self, ticket: Ticket) -> None:
         """Cancelled by us, a local error, or push-back: says nothing, frees the probe's place."""
         if not self._is_stale(ticket) and ticket.probe:
-            self._lease_s = -inf
+            self._end_probe()
 
     def _is_stale(self, ticket: Ticket) -> bool:
         if ticket.generation == self._ticket.generation:
@@ -214,13 +214,16 @@ class Breaker:
 
     def _probe_was_good(self, now_s: float) -> None:
         self._good_probes += 1
-        self._lease_s = -inf
-        # Whatever this ticket may report a second time is no further proof.
-        self._ticket = Ticket(self._ticket.generation + 1, probe=False)
+        self._end_probe()
         if self._good_probes >= self._rule.successes_to_close:
             self._state = "closed"
             self._doublings = 0
             self._window.clear(now_s)
+
+    def _end_probe(self) -> None:
+        self._lease_s = -inf
+        # Whatever this ticket may report a second time is stale.
+        self._ticket = Ticket(self._ticket.generation + 1, probe=False)
 
     def _judge(self, now_s: float, luck: float) -> None:
         rule = self._rule

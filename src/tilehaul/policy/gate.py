@@ -20,8 +20,10 @@ RAMP_S = 0.05
 ASKED_S_MIN = RAMP_S
 # A longer wait than this is not slept off in silence (`resilience` 2, Retry-After).
 PARK_S = 900.0
-# Nothing but push-back for so long parks the lane too (`resilience` 3).
+# Nothing but push-back for so long parks the lane too (`resilience` 3), once it has been tried so often:
+# a single long Retry-After that is followed by a short one is no reason.
 PUSHED_BACK_S_MAX = 60.0
+PUSHED_BACK_TRIES_MIN = 5
 
 
 class Gate:
@@ -31,15 +33,16 @@ class Gate:
     `until_s` is when it opens, or opened last; 0.0 when it was never closed.
     """
 
-    __slots__ = ("_asked_s", "_pushed_back_s", "_starved", "_unasked", "held_s", "until_s")
+    __slots__ = ("_asked_s", "_pushed_back_s", "_starved", "_tries", "_unasked", "held_s", "until_s")
 
     def __init__(self) -> None:
         self.until_s = 0.0
         self.held_s = 0.0
         self._unasked = 0
         self._asked_s = 0.0
-        # The first push-back since the last success.
+        # Since the last success: the first push-back, and how often an open gate was closed.
         self._pushed_back_s = inf
+        self._tries = 0
         self._starved = False
 
     def hold(self, now_s: float, retry_after_s: float | None, luck: float) -> float:
@@ -54,10 +57,13 @@ class Gate:
 
         Returns:
             Seconds from now until the gate opens, > 0. A lane that for PUSHED_BACK_S_MAX met nothing
-            but push-back is held at least GATE_S_MAX_UNASKED each time.
+            but push-back, and was tried PUSHED_BACK_TRIES_MIN times, is held at least GATE_S_MAX_UNASKED each time.
         """
         self._pushed_back_s = min(self._pushed_back_s, now_s)
-        self._starved = now_s - self._pushed_back_s >= PUSHED_BACK_S_MAX
+        self._tries += now_s >= self.until_s
+        self._starved = (
+            now_s - self._pushed_back_s >= PUSHED_BACK_S_MAX and self._tries >= PUSHED_BACK_TRIES_MIN
+        )
         if retry_after_s is not None and retry_after_s >= ASKED_S_MIN:
             asked_s = retry_after_s
         elif now_s < self.until_s:
@@ -93,6 +99,7 @@ class Gate:
             return
         self._unasked = 0
         self._pushed_back_s = inf
+        self._tries = 0
         self._starved = False
 
     def parked(self, now_s: float) -> str | None:

@@ -1,0 +1,351 @@
+"""The adaptive limit: each rule alone, then random histories against what must always hold."""
+
+from math import sqrt
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tilehaul.errors import ConfigError
+from tilehaul.policy.limit import SAMPLES_MAX, AdaptiveLimit, FixedLimit
+from tilehaul.policy.limit_rule import CLASS_LIMITS, LIMIT_MAX, LimitRule, limit_rule
+
+MIDDLE = 0.5
+
+
+class Lane:
+    """Drives a limit: each window `count` answers a second, all with one time to first byte."""
+
+    def __init__(self, **settings_of_rule) -> None:
+        self.limit = AdaptiveLimit(LimitRule(**settings_of_rule))
+        self.now_s = 100.0
+
+    def window(self, ttfb_s=0.1, *, share=1.0, count=50, luck=MIDDLE) -> int:
+        """Until a window has closed, at most a little over a second later; `share` of the limit in use."""
+        for _ in range(count + 5):
+            # Answers to what was sent before the window opened are not counted: hence the longer time.
+            self.now_s += (1.0 + 2.0 * ttfb_s) / count
+            before_s = self.limit._opened_s
+            self.limit.on_success(self.now_s, ttfb_s, max(1, int(share * self.limit.limit)), luck)
+            if self.limit._opened_s != before_s and self.limit._samples == 0:
+                return self.limit.limit
+        raise AssertionError("no window closed")
+
+
+def test_first_window_sets_the_base_and_slow_start_grows_by_half() -> None:
+    lane = Lane(start=4, most=128)
+    assert lane.limit.base_s is None
+    assert [lane.window() for _ in range(4)] == [6, 9, 13, 20]
+    assert lane.limit.base_s == 0.1
+
+
+def test_limit_never_exceeds_its_most() -> None:
+    lane = Lane(start=4, most=10)
+    assert [lane.window() for _ in range(4)] == [6, 9, 10, 10]
+
+
+def test_unused_limit_does_not_grow() -> None:
+    """App-limited: nothing was learned about more."""
+    lane = Lane(start=8, most=128)
+    assert [lane.window(share=0.3) for _ in range(3)] == [8, 8, 8]
+    assert lane.window(share=0.5) == 12
+
+
+def test_slower_answers_shrink_by_the_gradient() -> None:
+    """p50 at twice the base: gradient 0.75, level times 0.875."""
+    lane = Lane(start=100, most=100, pay_share=0.0)
+    lane.window()
+    assert lane.window(0.2) == 87
+    assert lane.window(10.0) == int(87.5 * 0.75)
+
+
+def test_growth_after_trouble_is_a_root_at_most_one_a_window() -> None:
+    lane = Lane(start=100, most=1000, pay_share=0.0)
+    lane.window()
+    lane.limit._set(100.0)
+    lane.window(0.3)
+    level = lane.limit._level
+    lane.window(0.1)
+    assert lane.limit._level == pytest.approx(level + sqrt(level) / 2)
+
+
+def test_push_back_cuts_once_per_window_and_twice_the_base() -> None:
+    lane = Lane(start=100, most=100)
+    assert lane.limit.on_push_back(10.0)
+    assert lane.limit.limit == 70
+    assert not lane.limit.on_push_back(10.5)
+    assert not lane.limit.on_push_back(10.999)
+    assert lane.limit.on_push_back(11.0)
+    assert lane.limit.limit == 49
+    slow = Lane(start=100, most=100)
+    slow.window(3.0)
+    slow.limit.on_push_back(1000.0)
+    slow.limit.on_push_back(1005.9)
+    assert slow.limit.limit == 70
+    slow.limit.on_push_back(1006.0)
+    assert slow.limit.limit == 49
+
+
+def test_push_back_never_cuts_below_one() -> None:
+    limit = AdaptiveLimit(LimitRule(start=1, most=4))
+    assert not limit.on_push_back(5.0)
+    assert limit.limit == 1
+
+
+def test_window_with_push_back_does_not_grow() -> None:
+    lane = Lane(start=10, most=100)
+    lane.window()
+    lane.limit._cut_s = lane.now_s  # no second cut: only the window's mark
+    lane.limit.on_push_back(lane.now_s)
+    assert lane.window() == 15
+    assert lane.window() > 15
+
+
+def test_after_push_back_growth_is_small_near_the_old_level_for_a_minute() -> None:
+    """Small steps above three quarters of where it happened; whole ones below, and after a minute."""
+    lane = Lane(start=100, most=1000)
+    lane.window()
+    lane.limit._set(100.0)
+    lane.limit.on_push_back(lane.now_s)
+    lane.window()  # the window with the mark
+    steps = []
+    for _ in range(4):
+        before = lane.limit._level
+        lane.window()
+        steps.append(lane.limit._level - before)
+    whole = sqrt(70.0) / 2
+    assert steps[0] == pytest.approx(whole)
+    assert steps[1] == pytest.approx(sqrt(70.0 + whole) / 2)
+    assert steps[2] == pytest.approx(0.1 * sqrt(70.0 + steps[0] + steps[1]) / 2)
+    lane.now_s += 60.0
+    lane.limit._probe_s = float("inf")
+    before = lane.limit._level
+    lane.window()
+    assert lane.limit._level - before > 3.0
+
+
+def test_fast_failures_never_raise_the_limit() -> None:
+    limit = AdaptiveLimit(LimitRule(start=4, most=100))
+    for step in range(10_000):
+        assert not limit.on_failure(step / 1000)
+    assert limit.limit == 4
+
+
+def test_window_with_a_tenth_of_failures_does_not_grow() -> None:
+    lane = Lane(start=10, most=100)
+    lane.window()
+    for _ in range(20):
+        lane.limit.on_failure(lane.now_s)
+    assert lane.window() == 15
+    lane.limit.on_failure(lane.now_s)
+    assert lane.window() == 22
+
+
+def test_answers_sent_before_the_window_are_not_counted() -> None:
+    """They tell of the limit there was then."""
+    lane = Lane(start=10, most=100)
+    lane.window()
+    opened_s = lane.now_s
+    for step in range(200):
+        lane.limit.on_success(opened_s + 0.5 + step / 1000, 5.0, 10, MIDDLE)
+    assert lane.limit._samples == 0
+    assert lane.window() == 22
+
+
+def test_base_is_measured_anew_with_a_quarter_of_the_limit() -> None:
+    """A base that rose for good is believed after the probe."""
+    lane = Lane(start=40, most=40)
+    lane.window()
+    lane.now_s += 60.0
+    assert lane.window(0.14) == 10
+    assert lane.limit.probing
+    assert lane.window(0.14) == 40
+    assert not lane.limit.probing
+    assert lane.limit.base_s == pytest.approx(0.14)
+
+
+@pytest.mark.parametrize(("luck", "after_s"), [(0.0, 51.0), (0.5, 60.0), (1.0, 69.0)])
+def test_probes_are_spread_by_luck(luck: float, after_s: float) -> None:
+    lane = Lane(start=4, most=4)
+    lane.window(luck=luck)
+    assert lane.limit._probe_s - lane.limit._opened_s == pytest.approx(after_s)
+
+
+def test_push_back_during_a_probe_cuts_the_level_to_return_to() -> None:
+    lane = Lane(start=40, most=40)
+    lane.window()
+    lane.now_s += 70.0
+    lane.window()
+    assert (lane.limit.limit, lane.limit.probing) == (10, True)
+    assert not lane.limit.on_push_back(lane.now_s)
+    assert lane.limit.limit == 10
+    assert lane.window() == 28
+    for step in range(1, 12):
+        lane.limit._saved = 2.0
+        lane.limit.on_push_back(lane.now_s + 2.0 * step)
+    assert lane.limit._saved == pytest.approx(1.4)
+    assert lane.limit.limit == 1
+
+
+def vain_lane(**more) -> Lane:
+    """Grown from 10 to 15, crowded now (p50 at 1.3 times the base, within the tolerance)."""
+    lane = Lane(start=10, most=100, **more)
+    lane.window(count=100)
+    assert lane.limit.limit == 15
+    return lane
+
+
+def test_growth_that_brings_no_more_answers_is_taken_back_and_held() -> None:
+    lane = vain_lane()
+    assert lane.window(0.13, count=100) == 10
+    assert [lane.window(0.1, count=100) for _ in range(5)] == [10] * 5
+    assert lane.window(0.1, count=100) == 11
+
+
+def test_growth_that_pays_is_kept() -> None:
+    """Twice the answers a second."""
+    lane = vain_lane()
+    assert lane.window(0.13, count=250) == 22
+
+
+def test_growth_is_kept_while_nobody_waits() -> None:
+    """No more answers, yet no slower: something else than the upstream is the limit."""
+    lane = vain_lane()
+    assert lane.window(0.105, count=100) == 22
+
+
+def test_growth_is_not_judged_on_few_samples() -> None:
+    lane = vain_lane(window_samples=1000)
+    assert lane.limit._judge_growth(0.0, crowded=True) is None
+
+
+def test_growth_is_never_judged_when_told_so() -> None:
+    lane = vain_lane(pay_share=0.0)
+    assert lane.window(0.13, count=100) == 22
+
+
+def test_memory_of_a_window_is_bounded_and_the_median_stays() -> None:
+    limit = AdaptiveLimit(LimitRule(start=1, most=1, window_s=1e6))
+    for step in range(3 * SAMPLES_MAX):
+        limit.on_success(float(step), 0.1 if step % 3 else 0.3, 1, MIDDLE)
+        assert len(limit._ttfbs_s) < SAMPLES_MAX
+    assert sorted(limit._ttfbs_s)[len(limit._ttfbs_s) // 2] == 0.1
+    assert limit._stride == 4
+
+
+def test_zero_times_are_taken_as_they_are() -> None:
+    lane = Lane(start=4, most=8)
+    assert [lane.window(0.0) for _ in range(2)] == [6, 8]
+
+
+def test_fixed_limit_stays() -> None:
+    limit = FixedLimit(7)
+    answers = [limit.on_success(1.0, 0.1, 7, MIDDLE), limit.on_push_back(1.0), limit.on_failure(1.0)]
+    assert answers == [False] * 3
+    assert limit.limit == 7
+
+
+@pytest.mark.parametrize("limit", [0, -1, LIMIT_MAX + 1])
+def test_fixed_limit_out_of_range_is_refused(limit: int) -> None:
+    with pytest.raises(ConfigError, match=str(limit)):
+        FixedLimit(limit)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"most": 0}, {"most": LIMIT_MAX + 1}, {"start": 0}, {"start": 9, "most": 8}, {"window_s": 0.0},
+        {"window_samples": 0}, {"probe_every_s": 0.0}, {"tolerance": 0.9}, {"slow_start": 0.9}, {"room": 0.9},
+        {"cut": 0.0}, {"cut": 1.1}, {"probe_share": 0.0}, {"failed_share": 0.0}, {"wary_share": 0.0},
+        {"probe_spread": 1.0}, {"probe_spread": -0.1}, {"pay_share": -0.1}, {"pay_share": 1.1},
+        {"hold_windows": -1}, {"wary_near": -0.1}, {"wary_near": 1.1}, {"wary_pushed_s": -1.0},
+        {"wary_unpaid_s": -1.0}, {"window_s": float("nan")}, {"tolerance": float("nan")},
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        LimitRule(**wrong)
+
+
+def test_edges_of_settings_are_allowed() -> None:
+    LimitRule(
+        most=LIMIT_MAX, start=1, window_samples=1, tolerance=1.0, slow_start=1.0, room=1.0, cut=1.0,
+        probe_spread=0.0, pay_share=1.0, hold_windows=0, wary_near=0.0, wary_pushed_s=0.0, wary_unpaid_s=0.0,
+    )  # fmt: skip
+    LimitRule(wary_near=1.0, failed_share=1.0, probe_share=1.0, pay_share=0.0, most=1, start=1)
+
+
+def test_classes_and_the_cap_of_the_user() -> None:
+    for name, (start, most) in CLASS_LIMITS.items():
+        assert (limit_rule(name).start, limit_rule(name).most) == (start, most)
+    assert limit_rule("unheard-of") == limit_rule("tile") == LimitRule()
+    assert (limit_rule("tile", cap=100).start, limit_rule("tile", cap=100).most) == (4, 100)
+    assert (limit_rule("cdn", cap=3).start, limit_rule("cdn", cap=3).most) == (3, 3)
+    for cap in (0, -5):
+        with pytest.raises(ConfigError):
+            limit_rule("tile", cap=cap)
+
+
+class LimitMachine(RuleBasedStateMachine):
+    """Any history: the limit stays in range, only successes raise it, only once a window."""
+
+    @initialize(start=st.integers(1, 20), more=st.integers(0, 100))
+    def begin(self, start: int, more: int) -> None:
+        self.rule = LimitRule(start=start, most=start + more)
+        self.limit = AdaptiveLimit(self.rule)
+        self.now_s = 0.0
+        self.raised_s = float("-inf")
+        self.cut_s = float("-inf")
+
+    @rule(passed_s=st.floats(0.0, 30.0))
+    def wait(self, passed_s: float) -> None:
+        self.now_s += passed_s
+
+    @rule(
+        count=st.integers(1, 60),
+        ttfb_s=st.floats(0.0, 3.0),
+        step_s=st.floats(0.0, 0.2),
+        share=st.floats(0.0, 1.5),
+        luck=st.floats(0, 1, exclude_max=True),
+    )
+    def succeed(self, count: int, ttfb_s: float, step_s: float, share: float, luck: float) -> None:
+        for _ in range(count):
+            self.now_s += step_s
+            before, probing = self.limit.limit, self.limit.probing
+            in_flight = max(1, int(share * before))
+            changed = self.limit.on_success(self.now_s, ttfb_s, in_flight, luck)
+            assert changed == (self.limit.limit != before)
+            if self.limit.limit > before:
+                assert self.now_s - self.raised_s >= self.rule.window_s * 0.999
+                self.raised_s = self.now_s
+                if not probing:
+                    assert self.limit.limit <= max(before * 1.5 + 1.0, before + 1)
+
+    @rule(count=st.integers(1, 5))
+    def push_back(self, count: int) -> None:
+        for _ in range(count):
+            before = self.limit.limit
+            self.limit.on_push_back(self.now_s)
+            assert self.limit.limit <= before
+            if self.limit.limit < before:
+                assert self.now_s - self.cut_s >= self.rule.window_s
+                assert self.limit.limit >= int(before * self.rule.cut)
+                self.cut_s = self.now_s
+
+    @rule(count=st.integers(1, 100))
+    def fail(self, count: int) -> None:
+        before = self.limit.limit
+        for _ in range(count):
+            assert not self.limit.on_failure(self.now_s)
+        assert self.limit.limit == before
+
+    @invariant()
+    def in_range(self) -> None:
+        if hasattr(self, "limit"):
+            assert 1 <= self.limit.limit <= self.rule.most
+            assert self.limit.base_s is None or self.limit.base_s >= 0.0
+
+
+LimitMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestLimitMachine = LimitMachine.TestCase
