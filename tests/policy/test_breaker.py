@@ -262,8 +262,8 @@ def test_failures_need_their_number_too() -> None:
     "wrong",
     [
         {"window_s": 0.0}, {"probe_lease_s": 0.0}, {"slow_s_min": -1.0}, {"calls_min": 0},
-        {"failures_min": 0}, {"successes_to_close": 0}, {"failure_share": -0.1}, {"failure_share": 1.1}, {"slow_share": 0.0},
-        {"slow_share": 1.1}, {"jitter_share": -0.1}, {"jitter_share": 1.1}, {"open_s_first": 0.0},
+        {"failures_min": 0}, {"successes_to_close": 0}, {"failure_share": -0.1}, {"failure_share": 1.1},
+        {"slow_share": 0.0}, {"slow_share": 1.1}, {"jitter_share": -0.1}, {"jitter_share": 1.1}, {"open_s_first": 0.0},
         {"open_s_first": 6.0, "open_s_max": 5.0}, {"open_s_max": float("inf")}, {"slow_factor": 0.9},
         {"window_s": float("nan")},
     ],

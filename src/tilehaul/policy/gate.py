@@ -57,7 +57,8 @@ class Gate:
 
         Returns:
             Seconds from now until the gate opens, > 0. A lane that for PUSHED_BACK_S_MAX met nothing
-            but push-back, and was tried PUSHED_BACK_TRIES_MIN times, is held at least GATE_S_MAX_UNASKED each time.
+            but push-back, and was tried PUSHED_BACK_TRIES_MIN times, is held at least
+            GATE_S_MAX_UNASKED each time.
         """
         self._pushed_back_s = min(self._pushed_back_s, now_s)
         self._tries += now_s >= self.until_s
