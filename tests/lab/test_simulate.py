@@ -262,3 +262,10 @@ def test_command_refuses_nonsense(tmp_path, capsys) -> None:
     wrong = str(tmp_path / "no" / "where.svg")
     command = ["lab", "simulate", "--model", "queue", "--seconds", "1", "--seeds", "1", "--picture", wrong]
     assert main(command) == exit_codes.LOCAL_IO
+
+
+def test_refusals_without_retry_after_are_failures() -> None:
+    """More than the thrashing server takes: 503, and no word of when."""
+    run = simulate("thrash", fixed(70), seconds=3.0)
+    assert run.wasted_share > 0.5
+    assert (run.inside, run.in_flight_then) == (0, 0)

@@ -101,7 +101,7 @@ class BudgetMachine(RuleBasedStateMachine):
         assert self.budget.tokens == self.tokens
 
 
-BudgetMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+BudgetMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestBudgetMachine = BudgetMachine.TestCase
 
 

@@ -237,5 +237,5 @@ class GateMachine(RuleBasedStateMachine):
         assert waits[3] <= waits[0] + 3 * RAMP_S + 1e-9
 
 
-GateMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+GateMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestGateMachine = GateMachine.TestCase

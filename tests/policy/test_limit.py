@@ -347,5 +347,5 @@ class LimitMachine(RuleBasedStateMachine):
             assert self.limit.base_s is None or self.limit.base_s >= 0.0
 
 
-LimitMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+LimitMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestLimitMachine = LimitMachine.TestCase

@@ -80,5 +80,5 @@ class HeapMachine(RuleBasedStateMachine):
         assert self.heap.next_due_s() == (self.model[0][0] if self.model else None)
 
 
-HeapMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+HeapMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestHeapMachine = HeapMachine.TestCase
