@@ -274,8 +274,9 @@ class _Window:
     def _advance(self, now_s: float) -> int:
         """Forget what has become too old; the slot of the present."""
         newest = int(now_s / self._step_s)
-        for step in range(max(self._newest + 1, newest - WINDOW_STEPS + 1), newest + 1):
-            slot = step % WINDOW_STEPS
-            self._total[slot] = self._failures[slot] = self._slow[slot] = 0
-        self._newest = max(self._newest, newest)
+        if newest > self._newest:
+            for step in range(max(self._newest, newest - WINDOW_STEPS) + 1, newest + 1):
+                slot = step % WINDOW_STEPS
+                self._total[slot] = self._failures[slot] = self._slow[slot] = 0
+            self._newest = newest
         return self._newest % WINDOW_STEPS

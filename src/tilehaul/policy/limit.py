@@ -20,6 +20,8 @@ from tilehaul.policy.limit_rule import LIMIT_MAX, LimitRule
 
 # A window's median needs no more samples than this; beyond it every second one is dropped.
 SAMPLES_MAX = 2048
+# Less certain than this a median is not told to be: a lane with few and wild samples still reacts.
+ERROR_MAX = 0.25
 
 
 class Limit(Protocol):
@@ -191,18 +193,19 @@ class AdaptiveLimit:
 
     def _close_window(self, now_s: float, luck: float) -> None:
         rule = self._rule
-        self._ttfbs_s.sort()
-        p50_s = self._ttfbs_s[len(self._ttfbs_s) // 2]
+        p50_s, error = _median(self._ttfbs_s)
         failed = self._failed >= rule.failed_share * (self._samples + self._failed)
         peak, pushed_back, rate_per_s = self._peak, self._pushed_back, self._rate_per_s(now_s)
         self._begin_window(now_s)
         if self._saved is not None:
-            self._end_probe(now_s, p50_s, self._saved, luck)
+            self._end_probe(now_s, p50_s * (1.0 + error), self._saved, luck)
             return
+        # The doubt goes in favour of the upstream's health, both here and below: the least of many uncertain
+        # medians is too small, and a lane that took noise for a queue would never grow.
         if self.base_s is None:
-            self.base_s = p50_s
             self._plan_probe(now_s, luck)
-        self.base_s = min(self.base_s, p50_s)
+        self.base_s = min(inf if self.base_s is None else self.base_s, p50_s * (1.0 + error))
+        p50_s /= 1.0 + error
         if pushed_back:
             return
         if now_s >= self._probe_s:
@@ -216,7 +219,7 @@ class AdaptiveLimit:
         gradient = min(1.0, rule.tolerance * self.base_s / p50_s) if p50_s > 0.0 else 1.0
         # At most a quarter less a window: halfway to half.
         lower = self._level * (0.5 + 0.5 * max(0.5, gradient))
-        back = self._judge_growth(rate_per_s, crowded=p50_s > rule.room * self.base_s)
+        back = self._judge_growth(rate_per_s * (1.0 + error), crowded=p50_s > rule.room * self.base_s)
         if back is not None:
             self._be_wary(self._level, max(self._wary_until_s, now_s + rule.wary_unpaid_s))
             self._shrink(min(lower, back))
@@ -266,8 +269,8 @@ class AdaptiveLimit:
         self._wary_from = self._rule.wary_near * level
         self._wary_until_s = until_s
 
-    def _end_probe(self, now_s: float, p50_s: float, level: float, luck: float) -> None:
-        self.base_s = p50_s
+    def _end_probe(self, now_s: float, base_s: float, level: float, luck: float) -> None:
+        self.base_s = base_s
         self._saved = None
         self._set(level)
         self._plan_probe(now_s, luck)
@@ -279,3 +282,18 @@ class AdaptiveLimit:
     def _set(self, level: float) -> None:
         self._level = max(1.0, min(level, float(self._rule.most)))
         self.limit = int(self._level)
+
+
+def _median(values: list[float]) -> tuple[float, float]:
+    """The median of one value or more, and its standard error as a share of it, at most ERROR_MAX.
+
+    The error of a median is about 1.25 standard deviations by the root of the number; a standard deviation is
+    about the distance of the quartiles by 1.35 (both for normal values; the quartiles do not mind a tail).
+    """
+    values.sort()
+    count = len(values)
+    p50 = values[count // 2]
+    if p50 <= 0.0:
+        return p50, 0.0
+    spread = values[3 * count // 4] - values[count // 4]
+    return p50, min(ERROR_MAX, 1.25 * spread / (1.35 * p50 * sqrt(count)))
