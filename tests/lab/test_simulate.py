@@ -11,12 +11,13 @@ from tilehaul.errors import PlanError
 from tilehaul.lab.peers_limits import AimdLimit, Gradient2Limit, VegasLimit
 from tilehaul.lab.picture import Panel, draw
 from tilehaul.lab.simulate import HINDSIGHT, LIMITS, OURS, best_fixed, compare, simulate
+from tilehaul.lab.simulated_client import Parts
 from tilehaul.lab.upstreams import MODELS, Cdn, Servers, Thrashing, TokenBucket, World
 from tilehaul.policy.limit import FixedLimit
 
 
 def fixed(limit: int):
-    return lambda: (FixedLimit(limit), None)
+    return lambda: Parts(FixedLimit(limit))
 
 
 def test_same_seed_same_run() -> None:
@@ -123,8 +124,19 @@ def test_ours_uses_what_a_cdn_gives() -> None:
 def test_gate_is_what_keeps_requests_out_of_a_retry_after() -> None:
     """The same limit without its gate is rude."""
     polite = simulate("bucket", LIMITS[OURS], seconds=60.0)
-    rude = simulate("bucket", lambda: (LIMITS[OURS]()[0], None), seconds=60.0)
+    rude = simulate("bucket", lambda: Parts(LIMITS[OURS]().limit), seconds=60.0)
     assert rude.inside > 20 * max(1, polite.inside)
+
+
+def test_strict_bucket_is_paced() -> None:
+    """No burst at all: without the pace a tenth of the rate, and the more the longer it is learned."""
+    paced = simulate("strict", LIMITS[OURS], seconds=200.0)
+    parts = LIMITS[OURS]
+    plain = simulate("strict", lambda: Parts(parts().limit, parts().gate), seconds=200.0)
+    assert plain.goodput_per_s < 15.0
+    assert sum(paced.trace.goods[150:]) > 50 * 65.0
+    assert paced.wasted_share < 0.01
+    assert paced.inside <= paced.in_flight_then
 
 
 def test_two_clients_share() -> None:

@@ -2,7 +2,7 @@
 
 Demand has no end: every client sends as much as its limit lets it, which is what a seed does. Peers have no
 gate and send again at once, as a semaphore with a retry would. `ours` is `policy.limit.AdaptiveLimit` with
-`policy.gate.Gate`, the parts that `net/laned.py` drives.
+`policy.gate.Gate` and `policy.pace.Pace`, the parts that `net/laned.py` drives.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,26 +11,25 @@ from statistics import fmean
 
 from tilehaul.errors import PlanError
 from tilehaul.lab.peers_limits import AimdLimit, Gradient2Limit, VegasLimit
+from tilehaul.lab.simulated_client import Client, Parts
 from tilehaul.lab.upstreams import MODELS, Upstream, World
 from tilehaul.policy.gate import Gate
-from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
+from tilehaul.policy.limit import AdaptiveLimit, FixedLimit
 from tilehaul.policy.limit_rule import LimitRule
-from tilehaul.policy.tally import Histogram
+from tilehaul.policy.pace import Pace
 
 # The ceiling of every limit that finds itself, and the largest fixed one tried: class `cdn`'s.
 MOST = 128
 # The fixed limits tried to find the best one, known only afterwards.
 HINDSIGHT = (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 32, 64, 128)
-# The clock's rounding: a wake-up must not come a hair before its time, again and again.
-_ROUNDING_S = 1e-9
 
-LIMITS: dict[str, Callable[[], tuple[Limit, Gate | None]]] = {
-    "fixed 8": lambda: (FixedLimit(8), None),
-    "fixed 64": lambda: (FixedLimit(64), None),
-    "AIMD": lambda: (AimdLimit(most=MOST), None),
-    "Vegas": lambda: (VegasLimit(most=MOST), None),
-    "Gradient2": lambda: (Gradient2Limit(most=MOST), None),
-    "ours": lambda: (AdaptiveLimit(LimitRule(start=4, most=MOST)), Gate()),
+LIMITS: dict[str, Callable[[], Parts]] = {
+    "fixed 8": lambda: Parts(FixedLimit(8)),
+    "fixed 64": lambda: Parts(FixedLimit(64)),
+    "AIMD": lambda: Parts(AimdLimit(most=MOST)),
+    "Vegas": lambda: Parts(VegasLimit(most=MOST)),
+    "Gradient2": lambda: Parts(Gradient2Limit(most=MOST)),
+    "ours": lambda: Parts(AdaptiveLimit(LimitRule(start=4, most=MOST)), Gate(), Pace()),
 }
 OURS = "ours"
 
@@ -66,87 +65,7 @@ class Run:
     trace: Trace
 
 
-class _Client:
-    """One program with one lane and work without end."""
-
-    def __init__(self, world: World, upstream: Upstream, limit: Limit, gate: Gate | None) -> None:
-        self._world = world
-        self._upstream = upstream
-        self.limit = limit
-        self._gate = gate
-        self._in_flight = 0
-        self._wakes_s = -1.0
-        self._held_until_s = -1.0
-        self.sent = self.good = self.wasted = self.in_flight_then = 0
-        self.times = Histogram()
-        self.second_good = 0
-        self.second_sum_s = 0.0
-
-    def fill(self) -> None:
-        """Send as much as limit and gate allow now."""
-        now_s = self._world.now_s
-        while self._in_flight < self.limit.limit:
-            if self._gate is not None:
-                wait_s = self._gate.wait_s(now_s, self._in_flight)
-                if wait_s > 0.0:
-                    self._wake_in(wait_s)
-                    return
-            self._in_flight += 1
-            self.sent += 1
-            self._upstream.arrive(_Reply(self, now_s))
-
-    def _wake_in(self, wait_s: float) -> None:
-        when_s = self._world.now_s + wait_s + _ROUNDING_S
-        if self._wakes_s <= self._world.now_s or when_s < self._wakes_s:
-            self._wakes_s = when_s
-            self._world.at(when_s, self.fill)
-
-    def answered(self, sent_s: float, status: int, retry_after_s: float | None) -> None:
-        now_s = self._world.now_s
-        luck = self._world.luck.random
-        if status == 200:
-            time_s = now_s - sent_s
-            self.good += 1
-            self.times.add(time_s)
-            self.second_good += 1
-            self.second_sum_s += time_s
-            self.limit.on_success(now_s, time_s, self._in_flight, luck())
-            if self._gate is not None:
-                self._gate.open_again(sent_s)
-        else:
-            self.wasted += 1
-            if retry_after_s is None:
-                self.limit.on_failure(now_s)
-            else:
-                self._told_to_wait(now_s, retry_after_s, luck())
-        self._in_flight -= 1
-        self.fill()
-
-    def _told_to_wait(self, now_s: float, retry_after_s: float, luck: float) -> None:
-        if now_s >= self._held_until_s:
-            self.in_flight_then += self._in_flight
-        self._held_until_s = max(self._held_until_s, now_s + retry_after_s)
-        self.limit.on_push_back(now_s)
-        if self._gate is not None:
-            self._gate.hold(now_s, retry_after_s, luck)
-
-
-class _Reply:
-    """The way back of one request."""
-
-    __slots__ = ("_client", "_sent_s")
-
-    def __init__(self, client: _Client, sent_s: float) -> None:
-        self._client = client
-        self._sent_s = sent_s
-
-    def __call__(self, status: int, retry_after_s: float | None) -> None:
-        self._client.answered(self._sent_s, status, retry_after_s)
-
-
-def simulate(
-    model: str, make: Callable[[], tuple[Limit, Gate | None]], *, seconds: float, seed: int = 1
-) -> Run:
+def simulate(model: str, make: Callable[[], Parts], *, seconds: float, seed: int = 1) -> Run:
     """Let clients with limits from `make` work on an upstream for `seconds` of virtual time.
 
     Of several clients each later one begins a tenth of the time after the one before.
@@ -163,7 +82,7 @@ def simulate(
     upstream = build(world, seconds)
     clients = []
     for number in range(count):
-        client = _Client(world, upstream, *make())
+        client = Client(world, upstream, make())
         clients.append(client)
         world.at(number * seconds / 10.0, client.fill)
     trace = Trace()
@@ -174,7 +93,7 @@ def simulate(
     return _sum_up(clients, upstream, seconds, trace)
 
 
-def _take_down(clients: Sequence[_Client], trace: Trace) -> None:
+def _take_down(clients: Sequence[Client], trace: Trace) -> None:
     good = sum(client.second_good for client in clients)
     sum_s = sum(client.second_sum_s for client in clients)
     trace.limits.append(float(sum(client.limit.limit for client in clients if client.sent)))
@@ -185,7 +104,7 @@ def _take_down(clients: Sequence[_Client], trace: Trace) -> None:
         client.second_sum_s = 0.0
 
 
-def _sum_up(clients: Sequence[_Client], upstream: Upstream, seconds: float, trace: Trace) -> Run:
+def _sum_up(clients: Sequence[Client], upstream: Upstream, seconds: float, trace: Trace) -> Run:
     sent = sum(client.sent for client in clients)
     times = [client.times for client in clients]
     weight = sum(time.count for time in times) or 1
@@ -211,7 +130,7 @@ def best_fixed(model: str, *, seconds: float, seed: int = 1) -> tuple[int, float
     """
     best = (0, 0.0)
     for limit in HINDSIGHT:
-        run = simulate(model, lambda limit=limit: (FixedLimit(limit), None), seconds=seconds, seed=seed)  # type: ignore[misc]
+        run = simulate(model, lambda limit=limit: Parts(FixedLimit(limit)), seconds=seconds, seed=seed)  # type: ignore[misc]
         # A larger limit must earn its place: a thousandth more is luck.
         if run.goodput_per_s > best[1] * 1.001:
             best = (limit, run.goodput_per_s)

@@ -207,6 +207,11 @@ def _eight_servers(world: World, seconds: float) -> Upstream:  # noqa: ARG001
 Maker = Callable[[World, float], Upstream]
 MODELS: dict[str, tuple[str, int, Maker]] = {
     "bucket": ("100 requests/s, then 429 + Retry-After: 1", 1, lambda world, _: TokenBucket(world)),
+    "strict": (
+        "the same without any burst: evenly, or 429",
+        1,
+        lambda world, _: TokenBucket(world, burst=1.0),
+    ),
     "queue": ("8 servers of 100 ms, endless queue", 1, _eight_servers),
     "thrash": ("slows down above 16 at once, 503 above 64", 1, lambda world, _: Thrashing(world)),
     "cdn": ("50 ms, no limit", 1, lambda world, _: Cdn(world)),
