@@ -383,3 +383,13 @@ class BreakerMachine(RuleBasedStateMachine):
 
 BreakerMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
 TestBreakerMachine = BreakerMachine.TestCase
+
+
+def test_window_moves_step_by_step() -> None:
+    """One call a second for two minutes: never more than 30 in the window, and after a gap only the new ones."""
+    breaker = Breaker(BreakerRule(calls_min=1000))
+    for second in range(120):
+        outcomes(breaker, "x", now_s=float(second))
+        assert breaker._window.counts(float(second))[0] == min(30, second + 1)
+    for gap_s, left in ((10, 20), (29, 1), (30, 0)):
+        assert breaker._window.counts(119.0 + gap_s)[1] == left

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tilehaul.errors import ConfigError
-from tilehaul.policy.limit import SAMPLES_MAX, AdaptiveLimit, FixedLimit
+from tilehaul.policy.limit import ERROR_MAX, SAMPLES_MAX, AdaptiveLimit, FixedLimit, _median
 from tilehaul.policy.limit_rule import CLASS_LIMITS, LIMIT_MAX, LimitRule, limit_rule
 
 MIDDLE = 0.5
@@ -232,6 +232,118 @@ def test_memory_of_a_window_is_bounded_and_the_median_stays() -> None:
         assert len(limit._ttfbs_s) < SAMPLES_MAX
     assert sorted(limit._ttfbs_s)[len(limit._ttfbs_s) // 2] == 0.1
     assert limit._stride == 4
+
+
+def test_window_closes_with_the_wanted_answer_and_not_before_its_time() -> None:
+    """Twice the limit, 20 at most; a second at least."""
+    limit = AdaptiveLimit(LimitRule(start=4, most=100))
+    limit.on_success(10.0, 0.0, 4, MIDDLE)
+    for number in range(2, 8):
+        assert not limit.on_success(20.0 + number, 0.0, 4, MIDDLE)
+    assert limit.on_success(30.0, 0.0, 4, MIDDLE)
+    limit = AdaptiveLimit(LimitRule(start=40, most=100))
+    for number in range(1, 20):
+        assert not limit.on_success(10.0 + number, 0.0, 40, MIDDLE)
+    assert limit.on_success(40.0, 0.0, 40, MIDDLE)
+    limit = AdaptiveLimit(LimitRule(start=4, most=100))
+    limit.on_success(10.0, 0.0, 4, MIDDLE)
+    for _ in range(100):
+        assert not limit.on_success(10.999, 0.0, 4, MIDDLE)
+    assert limit.on_success(11.0, 0.0, 4, MIDDLE)
+
+
+def test_use_of_an_earlier_window_does_not_count() -> None:
+    lane = Lane(start=10, most=100)
+    assert lane.window() == 15
+    assert lane.window(share=0.3) == 15
+
+
+def test_failures_and_push_back_of_an_earlier_window_do_not_count() -> None:
+    lane = Lane(start=10, most=10)
+    for _ in range(50):
+        lane.limit.on_failure(lane.now_s)
+    lane.limit.on_push_back(lane.now_s)
+    assert lane.window() == 7
+    assert lane.window() > 7
+
+
+def test_median_is_known_to_within_its_error_only() -> None:
+    """Quartiles 0.08 and 0.12, 100 samples: 1.25 * 0.04 / 1.35 / 10, of a median of 0.1."""
+    values = [0.08, 0.08, 0.1, 0.12, 0.12] * 20
+    p50_s, error = _median(values)
+    assert p50_s == 0.1
+    assert error == pytest.approx(1.25 * 0.04 / (1.35 * 0.1 * 10.0))
+    assert _median([0.0, 0.0, 5.0]) == (0.0, 0.0)
+    assert _median([0.5, 2.0, 900.0]) == (2.0, ERROR_MAX)
+
+
+def noisy_window(lane: Lane, around_s: float) -> int:
+    """Times spread by +-20 % around one."""
+    for number in range(400):
+        lane.now_s += 0.01
+        before_s = lane.limit._opened_s
+        ttfb_s = around_s * (0.8, 0.8, 1.0, 1.2, 1.2)[number % 5]
+        lane.limit.on_success(lane.now_s, ttfb_s, lane.limit.limit, MIDDLE)
+        if lane.limit._opened_s != before_s and lane.limit._samples == 0:
+            return lane.limit.limit
+    raise AssertionError("no window closed")
+
+
+def test_doubt_is_in_favour_of_the_upstream() -> None:
+    """The base takes the upper end, and 1.55 times the median is no queue when the error says so."""
+    lane = Lane(start=10, most=10)
+    noisy_window(lane, 0.1)
+    base_s = lane.limit.base_s
+    assert base_s is not None
+    assert 0.1 < base_s < 0.108
+    assert noisy_window(lane, 0.155) == 10
+    assert noisy_window(lane, 0.17) < 10
+
+
+def test_least_median_stays_the_base() -> None:
+    lane = Lane(start=10, most=10)
+    for ttfb_s in (0.12, 0.1, 0.13):
+        lane.window(ttfb_s)
+    assert lane.limit.base_s == pytest.approx(0.1)
+
+
+def test_growth_is_judged_from_twenty_samples_on() -> None:
+    lane = Lane(start=10, most=100)
+    limit = lane.limit
+    limit._first_s = 0.0
+    limit._samples = 19
+    assert limit._rate_per_s(1.0) == 0.0
+    limit._samples = 20
+    assert limit._rate_per_s(2.0) == 9.5
+    assert limit._rate_per_s(0.0) == 0.0
+
+
+def test_wariness_ends_after_its_time() -> None:
+    """Vain growth: small steps for 15 s above three quarters of the level, then whole ones."""
+    lane = vain_lane(hold_windows=0)
+    lane.window(0.13, count=100)
+    assert lane.limit._wary_from == pytest.approx(0.75 * 15.0)
+    until_s = lane.limit._wary_until_s
+    assert until_s - lane.now_s == pytest.approx(15.0)
+    lane.limit._set(12.0)
+    lane.limit._threshold = 12.0
+    lane.limit._grow(until_s - 0.1, 0.0)
+    assert lane.limit._level == pytest.approx(12.0 + 0.1 * sqrt(12.0) / 2)
+    lane.limit._set(12.0)
+    lane.limit._grow(until_s, 0.0)
+    assert lane.limit._level == pytest.approx(12.0 + sqrt(12.0) / 2)
+    lane.limit._set(11.25)
+    lane.limit._threshold = 0.0
+    lane.limit._grow(until_s - 0.1, 0.0)
+    assert lane.limit._level == pytest.approx(11.25 + sqrt(11.25) / 2)
+
+
+def test_vain_growth_after_push_back_does_not_shorten_the_wariness() -> None:
+    lane = vain_lane()
+    lane.limit._wary_until_s = lane.now_s + 50.0
+    until_s = lane.limit._wary_until_s
+    assert lane.window(0.13, count=100) == 10
+    assert lane.limit._wary_until_s == until_s
 
 
 def test_zero_times_are_taken_as_they_are() -> None:

@@ -55,7 +55,7 @@ PACE_DEFAULT = PaceRule()
 
 
 class Pace:
-    """`per_s` is the rate, infinite until push-back has asked for one. Time is an argument, monotonic seconds."""
+    """`per_s` is the rate, infinite until push-back has asked for one. Time is an argument (monotonic, s)."""
 
     __slots__ = (
         "_begun_s",
