@@ -386,7 +386,7 @@ TestBreakerMachine = BreakerMachine.TestCase
 
 
 def test_window_moves_step_by_step() -> None:
-    """One call a second for two minutes: never more than 30 in the window, and after a gap only the new ones."""
+    """One call a second for two minutes: never more than 30 in the window."""
     breaker = Breaker(BreakerRule(calls_min=1000))
     for second in range(120):
         outcomes(breaker, "x", now_s=float(second))

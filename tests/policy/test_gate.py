@@ -129,13 +129,15 @@ def test_spans_are_for_people(asked_s: float, words: str) -> None:
 def test_nothing_but_push_back_for_a_minute_parks() -> None:
     """`Retry-After: 1` again and again and never a success: tried once a minute from then on."""
     gate = Gate()
-    now_s = 0.0
-    while now_s < PUSHED_BACK_S_MAX:
+    now_s = begun_s = 1000.0
+    while now_s < begun_s + PUSHED_BACK_S_MAX:
         assert gate.hold(now_s, 1.0, luck=0.0) == 1.0
         assert gate.parked(now_s) is None
         now_s += 1.0
     assert gate.hold(now_s, 1.0, luck=0.0) == GATE_S_MAX_UNASKED
     assert gate.parked(now_s) == "nothing but push-back for over 60 s: parked, tried again in 60 s"
+    gate.open_again()
+    assert gate.parked(now_s) is None
     gate.open_again(sent_s=now_s + 60.0)
     assert gate.hold(now_s + 61.0, 1.0, luck=0.0) == 1.0
     assert gate.parked(now_s + 61.0) is None

@@ -319,12 +319,12 @@ def test_growth_is_judged_from_twenty_samples_on() -> None:
 
 
 def test_wariness_ends_after_its_time() -> None:
-    """Vain growth: small steps for 15 s above three quarters of the level, then whole ones."""
+    """Vain growth: small steps for 12 s above three quarters of the level, then whole ones."""
     lane = vain_lane(hold_windows=0)
     lane.window(0.13, count=100)
     assert lane.limit._wary_from == pytest.approx(0.75 * 15.0)
     until_s = lane.limit._wary_until_s
-    assert until_s - lane.now_s == pytest.approx(15.0)
+    assert until_s - lane.now_s == pytest.approx(12.0)
     lane.limit._set(12.0)
     lane.limit._threshold = 12.0
     lane.limit._grow(until_s - 0.1, 0.0)

@@ -46,13 +46,13 @@ class LimitRule:
     probe_spread: float = 0.15
     probe_share: float = 0.25
     failed_share: float = 0.1
-    pay_share: float = 0.5
+    pay_share: float = 0.6
     room: float = 1.1
     hold_windows: int = 5
     wary_share: float = 0.1
     wary_near: float = 0.75
     wary_pushed_s: float = 60.0
-    wary_unpaid_s: float = 15.0
+    wary_unpaid_s: float = 12.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.most <= LIMIT_MAX:
