@@ -319,16 +319,16 @@ def test_growth_is_judged_from_twenty_samples_on() -> None:
 
 
 def test_wariness_ends_after_its_time() -> None:
-    """Vain growth: small steps for 12 s above three quarters of the level, then whole ones."""
+    """Vain growth: small steps for 15 s above three quarters of the level, then whole ones."""
     lane = vain_lane(hold_windows=0)
     lane.window(0.13, count=100)
     assert lane.limit._wary_from == pytest.approx(0.75 * 15.0)
     until_s = lane.limit._wary_until_s
-    assert until_s - lane.now_s == pytest.approx(12.0)
+    assert until_s - lane.now_s == pytest.approx(15.0)
     lane.limit._set(12.0)
     lane.limit._threshold = 12.0
     lane.limit._grow(until_s - 0.1, 0.0)
-    assert lane.limit._level == pytest.approx(12.0 + 0.1 * sqrt(12.0) / 2)
+    assert lane.limit._level == pytest.approx(12.0 + 0.25 * sqrt(12.0) / 2)
     lane.limit._set(12.0)
     lane.limit._grow(until_s, 0.0)
     assert lane.limit._level == pytest.approx(12.0 + sqrt(12.0) / 2)
@@ -370,6 +370,7 @@ def test_fixed_limit_out_of_range_is_refused(limit: int) -> None:
         {"most": 0}, {"most": LIMIT_MAX + 1}, {"start": 0}, {"start": 9, "most": 8}, {"window_s": 0.0},
         {"window_samples": 0}, {"probe_every_s": 0.0}, {"tolerance": 0.9}, {"slow_start": 0.9}, {"room": 0.9},
         {"cut": 0.0}, {"cut": 1.1}, {"probe_share": 0.0}, {"failed_share": 0.0}, {"wary_share": 0.0},
+        {"wary_vain_share": 0.0},
         {"probe_spread": 1.0}, {"probe_spread": -0.1}, {"pay_share": -0.1}, {"pay_share": 1.1},
         {"hold_windows": -1}, {"wary_near": -0.1}, {"wary_near": 1.1}, {"wary_pushed_s": -1.0},
         {"wary_unpaid_s": -1.0}, {"window_s": float("nan")}, {"tolerance": float("nan")},

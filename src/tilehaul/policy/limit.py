@@ -262,7 +262,7 @@ class AdaptiveLimit:
             return
         step = max(1.0, sqrt(self._level) / 2.0)
         if now_s < self._wary_until_s and self._level > self._wary_from:
-            step *= rule.wary_share
+            step *= rule.wary_share if now_s < self._cut_s + rule.wary_pushed_s else rule.wary_vain_share
         self._set(self._level + step)
 
     def _be_wary(self, level: float, until_s: float) -> None:

@@ -28,9 +28,9 @@ class LimitRule:
         pay_share: Growth by a factor 1 + g must bring 1 + this * g times as many answers a second, if time
             to first byte is above `room` times the base; else it is taken back, and nothing is tried for
             `hold_windows` windows. Judged only on windows of `window_samples` successes. 0: never.
-        wary_share: What remains of a step of growth while the lane is wary: after push-back for
-            `wary_pushed_s`, after growth that did not pay for `wary_unpaid_s`, and only above `wary_near`
-            times the level at which that happened.
+        wary_share, wary_vain_share: What remains of a step of growth while the lane is wary: the first for
+            `wary_pushed_s` after push-back, the second for `wary_unpaid_s` after growth in vain; both only
+            above `wary_near` times the level at which it happened.
 
     The rows from `pay_share` on are not in `resilience`: decision 0004 says why, with figures.
     """
@@ -50,9 +50,10 @@ class LimitRule:
     room: float = 1.1
     hold_windows: int = 5
     wary_share: float = 0.1
+    wary_vain_share: float = 0.25
     wary_near: float = 0.75
     wary_pushed_s: float = 60.0
-    wary_unpaid_s: float = 12.0
+    wary_unpaid_s: float = 15.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.most <= LIMIT_MAX:
@@ -63,7 +64,7 @@ class LimitRule:
             raise ConfigError("window and probe interval of a limit must be above 0")
         if not (self.tolerance >= 1.0 and self.slow_start >= 1.0 and self.room >= 1.0):
             raise ConfigError("tolerance, slow start and room of a limit must be 1 or more")
-        for share in (self.cut, self.probe_share, self.failed_share, self.wary_share):
+        for share in (self.cut, self.probe_share, self.failed_share, self.wary_share, self.wary_vain_share):
             if not 0.0 < share <= 1.0:
                 raise ConfigError("cut and shares of a limit must be above 0 and at most 1")
         if not (0.0 <= self.probe_spread < 1.0 and 0.0 <= self.pay_share <= 1.0 and self.hold_windows >= 0):
