@@ -225,7 +225,7 @@ def test_picture_is_an_svg_with_every_curve() -> None:
     root = ET.fromstring(draw("<title>", panels))
     lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert len(lines) == 2
-    assert 200 < len(lines[0].attrib["points"].split()) <= 300
+    assert 100 < len(lines[0].attrib["points"].split()) <= 150
     heights = [float(point.split(",")[1]) for line in lines for point in line.attrib["points"].split()]
     assert all(0.0 <= height <= 150.0 for height in heights)
 

@@ -9,7 +9,7 @@ from math import floor, log10
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00")
 _PANEL_W, _PANEL_H, _GAP, _TOP, _LEFT = 420, 150, 70, 70, 60
 # A curve has no more corners than the panel has room for.
-_POINTS_MAX = 300
+_POINTS_MAX = 150
 
 
 @dataclass(frozen=True, slots=True)
