@@ -14,6 +14,7 @@ from tilehaul.errors import DataError
 Size = tuple[int, int]
 
 _CHUNK = struct.Struct(">I4s")
+_CHECKSUM = struct.Struct(">I")
 _PNG_HEADER = struct.Struct(">IIBBBBB")
 # PNG 3rd edition, table 12: bit depths by colour type.
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -36,7 +37,7 @@ def check_png(body: bytes) -> Size:
         raise _corrupt("PNG", "its header makes no sense")
     at, end = len(PNG_MAGIC), len(body)
     view = memoryview(body)
-    unpack = _CHUNK.unpack_from
+    unpack, checksum = _CHUNK.unpack_from, _CHECKSUM.unpack_from
     has_data = False
     while True:
         if at + 12 > end:
@@ -45,7 +46,7 @@ def check_png(body: bytes) -> Size:
         stop = at + 8 + length
         if stop + 4 > end:
             raise _corrupt("PNG", "its chunks do not add up to its length")
-        if crc32(view[at + 4 : stop]) != int.from_bytes(view[stop : stop + 4], "big"):
+        if crc32(view[at + 4 : stop]) != checksum(body, stop)[0]:
             raise _corrupt("PNG", f"the checksum of a {name!r} chunk is wrong")
         at = stop + 4
         if name == b"IDAT":
