@@ -148,7 +148,7 @@ def _measure_http(home: Path, million: int, rows: list[tuple[str, int, Cost]]) -
             for count in counts:
                 cost = _told(_seed(server, path, count, str(ZOOM)))
                 name = f"over HTTP, {size // 1000} kB tiles"
-                rows.append((name, area_of(count).count(), cost))
+                rows.append((name, count, cost))
                 if (size, count) == (SMALL_BYTES, million):
                     both = area_of(count, zooms=(ZOOM - 1, ZOOM)).count()
                     cost = _told(_seed(server, path, count, f"{ZOOM - 1}-{ZOOM}"))
