@@ -1,8 +1,6 @@
 """The one file that names concrete classes: locations and settings become sources, stores and layers."""
 
-import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -22,16 +20,16 @@ from tilehaul.jobs.seed import SeedPlan
 from tilehaul.jobs.seed import seed as run_seed
 from tilehaul.jobs.stop import Stop
 from tilehaul.jobs.tile_stats import TileStats
-from tilehaul.net.addresses import AddressGuard, host_port_of, is_public, parse_host_port
+from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.laned import LanedSender, LaneSettings
+from tilehaul.net.manners import check_manners
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
 from tilehaul.net.wire import Wire
 from tilehaul.policy.freshness import FreshnessRule
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
-from tilehaul.policy.providers import bulk_refusal
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import Event, LaneHeld, SeedReport, Watch
@@ -190,7 +188,7 @@ async def seed(
         StorageError: The disk refused.
     """
     options = options or SeedOptions()
-    await check_manners(source, options.sending)
+    await check_location(source, options.sending)
     tally = Tally()
     told = watch or _untold
     keeper = _store(parse_location(store), durability=options.durability)
@@ -245,31 +243,11 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
     )
 
 
-async def check_manners(location: str, sending: Sending) -> None:
-    """Refuse bulk download where it is forbidden, or without saying who we are. Raises PlanError."""
+async def check_location(location: str, sending: Sending) -> None:
+    """Refuse a tile service that must not be loaded with a job. Raises PlanError, ConfigError."""
     place = parse_location(location)
-    if place.kind != "xyz":
-        return
-    for url in parse_template(place.text).samples:
-        if (reason := bulk_refusal(url)) is not None:
-            raise PlanError(reason)
-        if not sending.contact and await _is_public_host(url):
-            raise PlanError(
-                "seeding a public server needs a contact, so that its operators can reach you before they"
-                " block you: --contact you@example.com, or set TILEHAUL_CONTACT"
-            )
-
-
-async def _is_public_host(url: str) -> bool:
-    host, _, port = host_port_of(url).rpartition(":")
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )
-    except OSError:
-        # A name that does not resolve is not ours to judge; the first request will say so.
-        return True
-    return any(is_public(str(entry[4][0])) for entry in found)
+    if place.kind == "xyz":
+        await check_manners(parse_template(place.text).samples, contact=sending.contact)
 
 
 # The service

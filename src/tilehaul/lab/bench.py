@@ -18,7 +18,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import Tile
-from tilehaul.wiring import check_manners, open_source
+from tilehaul.wiring import check_location, open_source
 
 LEVELS = (1, 5, 10, 20, 50)
 TILE_COUNT_DEFAULT = 200
@@ -93,7 +93,7 @@ async def bench(
     Raises:
         PlanError: A location that is none, or a host that forbids such use.
     """
-    await check_manners(location, sending)
+    await check_location(location, sending)
     tiles = tuple(_tiles(plan.zoom, plan.tile_count))
     results: list[Level] = []
     for concurrency in plan.levels:
