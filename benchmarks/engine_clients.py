@@ -116,11 +116,7 @@ async def _pull(items: list[Any], fetch: Callable[[Any], Coroutine[Any, Any, int
     waiting = iter(items)
 
     async def work() -> int:
-        got = 0
-        for item in waiting:
-            size = await fetch(item)
-            got += size
-        return got
+        return sum([await fetch(item) for item in waiting])
 
     return sum(await asyncio.gather(*(work() for _ in range(IN_FLIGHT))))
 
