@@ -103,7 +103,7 @@ def main() -> None:
     blocks: dict[str, Callable[[], str]] = {
         "machine": machine,
         "engine": lambda: engine.measure_cpu(rounds=rounds, tiles=tiles),
-        "latency": lambda: engine.measure_latency(rounds=max(1, rounds // 2), tiles=tiles),
+        "latency": lambda: engine.measure_latency(rounds=rounds // 2 + 1, tiles=tiles),
         "serving": lambda: serving.measure(rounds=rounds, seconds=1 if asked.quick else 3),
         "memory": lambda: memory.measure(million=million, folder=None),
         "help": memory.measure_help,
