@@ -105,7 +105,7 @@ def main() -> None:
         "engine": lambda: engine.measure_cpu(rounds=rounds, tiles=tiles),
         "latency": lambda: engine.measure_latency(rounds=rounds // 2 + 1, tiles=tiles),
         "serving": lambda: serving.measure(rounds=rounds, seconds=1 if asked.quick else 3),
-        "memory": lambda: memory.measure(million=million, folder=None),
+        "memory": lambda: memory.measure(million=million, folder=Path.cwd()),
         "help": memory.measure_help,
     }
     if asked.all:
