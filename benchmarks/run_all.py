@@ -116,7 +116,12 @@ def main() -> None:
         raise SystemExit(f"no such block: {', '.join(sorted(unknown))} (there are {', '.join(blocks)})")
     for name in names:
         print(f"{name}:", file=sys.stderr, flush=True)
+        before = os.getloadavg()[0]
         text = blocks[name]()
+        if name != "machine":
+            today = f"{dt.datetime.now(tz=dt.UTC):%d %B %Y, %H:%M} UTC"
+            load = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after"
+            text = f"{text.strip()}\n\n*{today}; {load}.*"
         print(f"\n### {name}\n\n{text}\n", flush=True)
         if not (asked.quick or asked.no_write):
             # Written one by one: a failure later does not lose what took minutes.
