@@ -188,6 +188,7 @@ async def seed(
         StorageError: The disk refused.
     """
     options = options or SeedOptions()
+    _check_apart(source, store)
     await check_location(source, options.sending)
     tally = Tally()
     told = watch or _untold
@@ -205,6 +206,13 @@ async def seed(
             )
     finally:
         await keeper.close()
+
+
+def _check_apart(source: str, store: str) -> None:
+    """Refuse to copy a place onto itself. Raises PlanError."""
+    here, there = parse_location(source), parse_location(store)
+    if here.kind == there.kind != "xyz" and here.path.resolve() == there.path.resolve():
+        raise PlanError(f"{store} is the source as well as the store: name another store")
 
 
 def _untold(_event: Event) -> None:

@@ -211,6 +211,19 @@ async def test_disk_that_refuses_ends_the_job_with_its_own_error() -> None:
     assert reports[-1].done == sum(store.commits) == len(store.outcomes)
 
 
+async def test_store_that_cannot_finish_still_gets_its_report_told() -> None:
+    """The last event is the report, whatever happens."""
+
+    class Unfinished(FakeStore):
+        async def finish(self, *, complete: bool) -> None:
+            raise StorageError("cannot sync")
+
+    reports: list = []
+    with pytest.raises(StorageError):
+        await run(FakeSource(), Unfinished(), plan(tiles(10)), watch=reports.append)
+    assert (reports[-1].state, reports[-1].done) == ("stopped", 10)
+
+
 async def test_bug_in_a_source_is_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
         await run(FakeSource(lambda _: ZeroDivisionError()), FakeStore(), plan(tiles(10)))

@@ -205,12 +205,15 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
     finally:
         watcher.close()
     if watcher.report is not None:
-        await say_end(watcher.report, quiet=options.quiet)
+        await say_end(watcher.report, area, quiet=options.quiet)
     return code
 
 
-async def say_end(report: "SeedReport", *, quiet: bool) -> None:
-    """What every job says last, on standard error, also without a terminal."""
+async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
+    """What every job says last, on standard error, also without a terminal.
+
+    Dead tiles of the job's own area only: the store may hold those of others.
+    """
     from tilehaul.cli.watching import summary_line
     from tilehaul.wiring import open_archive
 
@@ -221,6 +224,8 @@ async def say_end(report: "SeedReport", *, quiet: bool) -> None:
         shown = 0
         try:
             async for letter in archive.dead_letters():
+                if letter.tile_id not in area:
+                    continue
                 if shown < DEAD_SHOWN:
                     print(f"dead {letter.tile_id} {letter.cause}", file=sys.stderr)
                 shown += 1

@@ -96,11 +96,11 @@ async def seed(
         return run.report("complete")
     try:
         await run.move()
+        complete = run.score.pending == 0 and run.score.dead == 0
+        await store.finish(complete=complete)
     except BaseException as error:
         run.report("stopped", message=str(error) or type(error).__name__)
         raise
-    complete = run.score.pending == 0 and run.score.dead == 0
-    await store.finish(complete=complete)
     if run.blown is not None:
         run.report("stopped", message=run.blown)
         raise FuseError(run.blown, counts=run.score.counts())
