@@ -6,7 +6,7 @@ import gzip
 import pytest
 
 from tilehaul.errors import BrokenError
-from tilehaul.server import early_hits, routes
+from tilehaul.server import protocol, routes
 from tilehaul.server.app import Server
 
 AT = "/api/tiles/osm/3/1/2.png"
@@ -269,7 +269,7 @@ async def test_silent_connections_are_closed(service, listen, monkeypatch):
     _, connect, line = await warm(service, listen)
     half = await connect()
     assert (await half.ask(AT)).status == 200
-    monkeypatch.setattr(early_hits, "SILENCE_S", 0.002)
+    monkeypatch.setattr(protocol, "SILENCE_S", 0.002)
     silent = await connect()
     half.writer.write(f"GET {AT} HTT".encode())
     assert await asyncio.wait_for(silent.closed(), 1)
@@ -294,7 +294,5 @@ async def test_slow_miss_after_an_early_answer_is_not_cut(service, listen):
     assert (await line.read()).body == BODY
     await source.reached.wait()
     await asyncio.sleep(0.005)
-    (protocol,) = connect.server._uvicorn.server_state.connections
-    assert protocol.timeout_keep_alive_task is None
     source.hold.set()
     assert (await line.read()).body == b"\x89PNG slow"

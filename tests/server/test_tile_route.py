@@ -52,6 +52,7 @@ async def test_tile_comes_with_all_its_headers(service):
         "x-tile-format": "png",
         "access-control-allow-origin": "*",
         "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
     }
 
 

@@ -20,9 +20,11 @@ from starlette.types import Receive, Scope, Send
 from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
 from tilehaul.ports.clock import Clock
-from tilehaul.server.early_hits import EarlyHits, HotCache, early_protocol
+from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
+from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import read_page_files
+from tilehaul.server.protocol import bound_protocol
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import TILES_WAITING_MAX, Routes
 
@@ -32,7 +34,6 @@ PORT_DEFAULT = 8080
 KEEP_ALIVE_S = 30
 # Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
 DRAIN_S = 10.0
-BACKLOG = 2_048
 TICK_S = 1.0
 
 
@@ -45,6 +46,7 @@ class Service:
 
     def __init__(self, routes: Routes, early_hits: EarlyHits | None) -> None:
         self.early_hits = early_hits
+        self.new_request_id = routes.new_request_id
         self._routes = routes
 
         async def refused(request: Request, error: Exception) -> Response:
@@ -151,6 +153,11 @@ class Server:
         port: 0 takes a free one.
         keep_alive_s: An idle connection is closed after this.
         drain_s: `stop` gives requests on their way this long.
+        connections_max: Open at once, >= 1; see `OpenConnections`. None: as many as `CONNECTIONS_MAX`
+            and the limit on this process's open files allow.
+
+    Raises:
+        ConfigError: `connections_max` is below 1.
     """
 
     def __init__(
@@ -161,7 +168,13 @@ class Server:
         port: int = PORT_DEFAULT,
         keep_alive_s: int = KEEP_ALIVE_S,
         drain_s: float = DRAIN_S,
+        connections_max: int | None = None,
     ) -> None:
+        if connections_max is not None and connections_max < 1:
+            raise ConfigError(f"connections_max: {connections_max} is below 1")
+        files = files_max()
+        doors = OpenConnections(connections_max or connections_max_of(files))
+        self._backlog = backlog_of(doors.connections_max, files)
         self._app = app
         self._host = host
         self._port = port
@@ -169,7 +182,7 @@ class Server:
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=early_protocol(app.early_hits),
+                http=bound_protocol(app.early_hits, doors=doors, new_request_id=app.new_request_id),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -177,7 +190,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 headers=[("server", "tilehaul")],
-                backlog=BACKLOG,
+                backlog=self._backlog,
                 timeout_keep_alive=keep_alive_s,
                 timeout_graceful_shutdown=ceil(drain_s),
             )
@@ -199,7 +212,7 @@ class Server:
         Raises:
             ConfigError: The port is in use or not allowed, or the host is not of this machine.
         """
-        listener = _listen(self._host, self._port)
+        listener = _listen(self._host, self._port, self._backlog)
         self._address = listener.getsockname()[:2]
         self._running = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
         up = asyncio.create_task(self._uvicorn.up.wait())
@@ -234,7 +247,7 @@ class Server:
         await self.stop()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -242,7 +255,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         # Here and not later, so that a port that is taken is found out now: with SO_REUSEADDR two
         # programs may bind, but only one may listen.
-        listener.listen(BACKLOG)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise ConfigError(_why_not(host, port, error)) from error
