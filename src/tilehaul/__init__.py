@@ -3,7 +3,8 @@
     async with tilehaul.open("https://host/{z}/{x}/{y}.png") as source:
         tile = await source.get(tilehaul.TileId(3, 4, 2))
 
-    report = await tilehaul.seed(source, "alps.mbtiles", tilehaul.Area.from_bbox(5, 44, 17, 48, range(11)))
+    area = tilehaul.Area.from_bbox(5, 44, 17, 48, range(11))
+    report = await tilehaul.seed("https://host/{z}/{x}/{y}.png", "alps.mbtiles", area)
 
 `tilehaul.blocking` has the same for synchronous callers. Public names are loaded when they are first
 used, so that `import tilehaul` costs next to nothing.

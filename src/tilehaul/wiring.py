@@ -1,6 +1,7 @@
 """The one file that names concrete classes: locations and settings become sources, stores and layers."""
 
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from tilehaul.config.load import parse_size
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, WORKERS_PER_PERMIT, Sending
 from tilehaul.config.settings import LayerSettings, Settings
-from tilehaul.errors import PlanError
+from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.seed import SeedPlan
@@ -23,7 +24,7 @@ from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.laned import LanedSender, LaneSettings
-from tilehaul.net.manners import check_manners
+from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
@@ -65,6 +66,8 @@ async def open_sender(
 
     `typed_urls` are the addresses the operator typed: their hosts may be private.
     """
+    if sending.tls_roots is not None:
+        _check_roots(sending.tls_roots)
     allowed = {host_port_of(url) for url in typed_urls}
     allowed |= {parse_host_port(text) for text in sending.allow_private}
     clock = SystemClock()
@@ -79,7 +82,7 @@ async def open_sender(
         verified = VerifiedSender(RedirectedSender(wire), clock, tally)
         laned = LanedSender(
             verified,
-            LaneSettings(sending.concurrency),
+            LaneSettings(sending.concurrency, wait_s_max=sending.max_wait_s),
             clock=clock,
             luck=random.random,
             tally=tally,
@@ -87,6 +90,14 @@ async def open_sender(
         )
         rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
         yield RetriedSender(laned, rule, clock, random.random, tally)
+
+
+def _check_roots(path: str) -> None:
+    """Raise ConfigError now for what would otherwise fail at every tile."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--tls-roots {path}: {error.strerror or 'no PEM certificates in it'}") from error
 
 
 # Sources and stores
@@ -188,7 +199,7 @@ async def seed(
         StorageError: The disk refused.
     """
     options = options or SeedOptions()
-    _check_apart(source, store)
+    check_places(source, store)
     await check_location(source, options.sending)
     tally = Tally()
     told = watch or _untold
@@ -206,13 +217,6 @@ async def seed(
             )
     finally:
         await keeper.close()
-
-
-def _check_apart(source: str, store: str) -> None:
-    """Refuse to copy a place onto itself. Raises PlanError."""
-    here, there = parse_location(source), parse_location(store)
-    if here.kind == there.kind != "xyz" and here.path.resolve() == there.path.resolve():
-        raise PlanError(f"{store} is the source as well as the store: name another store")
 
 
 def _untold(_event: Event) -> None:
@@ -251,11 +255,29 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
     )
 
 
+def check_places(source: str, store: str) -> None:
+    """Refuse what no seed could begin with, without looking at disk or network.
+
+    Raises:
+        PlanError: A location is none, both are the same place, the store cannot keep tiles, or the
+            provider forbids bulk download.
+        ConfigError: The URL template is wrong.
+    """
+    here, there = parse_location(source), parse_location(store)
+    _store(there)
+    if here.kind == there.kind and here.path.resolve() == there.path.resolve():
+        raise PlanError(f"{store} is the source as well as the store: name another store")
+    if here.kind == "xyz":
+        check_bulk(parse_template(here.text).samples)
+
+
 async def check_location(location: str, sending: Sending) -> None:
     """Refuse a tile service that must not be loaded with a job. Raises PlanError, ConfigError."""
     place = parse_location(location)
     if place.kind == "xyz":
-        await check_manners(parse_template(place.text).samples, contact=sending.contact)
+        samples = parse_template(place.text).samples
+        check_bulk(samples)
+        await check_contact(samples, contact=sending.contact)
 
 
 # The service

@@ -52,6 +52,14 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         (["http://93.184.216.34/{z}/{x}/{y}.png", "S"], ["--contact"]),
         ([GOOD, "S", "-H", "nonsense"], ["--header"]),
         ([GOOD, "S", "--contact", "a(b)"], ["--contact"]),
+        (["http://93.184.216.34/{z}/{x}/{y}.png", "S", "--contact", " "], ["--contact"]),
+        ([GOOD, "S", "-H", "User-Agent: Mozilla/5.0"], ["User-Agent", "--contact"]),
+        ([GOOD, "S", "--tls-roots", "nowhere.pem"], ["--tls-roots", "nowhere.pem"]),
+        (["http://[::1/{z}/{x}/{y}.png", "S"], ["host"]),
+        (["http://h:port/{z}/{x}/{y}.png", "S"], ["host"]),
+        (["http:///{z}/{x}/{y}.png", "S"], ["host"]),
+        (["https://tile.openstreetmap.org/{z}/{x}/{y}.png", "S", "--dry-run"], ["prohibits"]),
+        ([GOOD, "out.pmtiles", "--dry-run"], ["PMTiles"]),
         ([GOOD, "S", "--allow-private", "nonsense"], ["host:port"]),
         ([GOOD, "S", "-c", "0"], ["less than 1"]),
         ([GOOD, "S", "--max-failures", "many"], ["1%"]),
@@ -71,6 +79,15 @@ def test_seed_that_makes_no_sense_is_refused_before_anything_is_sent(
         assert word in last
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_may_be_a_key_is_not_repeated(capsys, tmp_path: Path) -> None:
+    """A header without its colon, a password with a hash in it."""
+    store = str(tmp_path / "s.mbtiles")
+    for arguments in ([GOOD, store, "-H", "X-Api-Key CANARY1"], ["http://u:CANARY2#x@h/tiles", store]):
+        code, errors = outcome(capsys, "seed", *arguments)
+        assert code == 2
+        assert "CANARY" not in errors
 
 
 def test_file_that_is_no_mbtiles(capsys, tmp_path: Path) -> None:

@@ -18,6 +18,28 @@ def test_retry_after_is_obeyed_and_spread() -> None:
     assert Gate().hold(100.0, 30.0, luck=0.999) < 31.0
 
 
+def test_answers_that_were_under_way_do_not_double_the_hold() -> None:
+    """A burst of thirty-two 429 at once is one push-back."""
+    gate = Gate()
+    for _ in range(32):
+        assert gate.hold(100.0, None, luck=0.0) == 1.0
+    assert gate.hold(101.5, None, luck=0.0) == 2.0
+
+
+def test_retry_after_below_a_second_is_treated_as_none() -> None:
+    gate = Gate()
+    waits = [gate.hold(1000.0 * n, 0.0, luck=0.0) for n in range(4)]
+    assert waits == [1, 2, 4, 8]
+
+
+def test_longer_wait_extends_a_closed_gate_and_a_shorter_one_does_not() -> None:
+    gate = Gate()
+    gate.hold(100.0, 30.0, luck=0.0)
+    assert gate.hold(110.0, 5.0, luck=0.0) == 20.0
+    assert gate.hold(110.0, 40.0, luck=0.0) == 40.0
+    assert gate.held_s == 50.0
+
+
 def test_holds_without_retry_after_double_until_a_success() -> None:
     gate = Gate()
     now_s = 0.0
@@ -48,7 +70,8 @@ def test_gate_never_opens_early_and_counts_closed_time_once(steps) -> None:
         now_s += passed_s
         wait_s = gate.hold(now_s, retry_after_s, luck)
         least_s = retry_after_s if retry_after_s is not None else 0.0
-        most_s = (retry_after_s if retry_after_s is not None else GATE_S_MAX_UNASKED) + SPREAD_S_MAX
+        named = retry_after_s is not None and retry_after_s >= 1.0
+        most_s = (retry_after_s if named else GATE_S_MAX_UNASKED) + SPREAD_S_MAX
         assert wait_s >= least_s - 1e-6
         assert now_s + wait_s <= max(until_s, now_s + most_s) + 1e-6
         new_until_s = now_s + wait_s

@@ -45,12 +45,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; argparse's own usage errors raise SystemExit(2)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return exit_codes.USAGE
     try:
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_help()
+            return exit_codes.USAGE
         code = options.run(options)
     except TilehaulError as error:
         print(f"tilehaul: {error}", file=sys.stderr)

@@ -103,6 +103,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(options: argparse.Namespace) -> int:
     area = area_of(options)
     if options.dry_run:
+        from tilehaul.wiring import check_places
+
+        check_places(options.source, options.store)
         return _estimate(area, as_json=options.json)
     from tilehaul.cli.watching import Watcher
 
@@ -235,7 +238,7 @@ async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
             print(f"and {plural(shown - DEAD_SHOWN, 'dead tile')} more", file=sys.stderr)
     if report.state != "complete" and not quiet:
         verb = "try the dead ones again" if report.state == "dead_letters" else "go on"
-        print(f"run the same command again to {verb}: what is done is not fetched again", file=sys.stderr)
+        print(f"run the same command again (without --overwrite) to {verb}", file=sys.stderr)
 
 
 def listen(stop: "Stop", watcher: "Watcher") -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
 Kind = Literal["xyz", "mbtiles", "directory"]
@@ -45,11 +46,12 @@ def parse_location(text: str) -> Location:
     if not stripped:
         raise PlanError("an empty location: name a URL template, an .mbtiles file or a directory")
     if _SCHEME.match(stripped):
+        _check_authority(stripped)
         scheme = stripped.partition("://")[0].lower()
         if scheme in ("http", "https"):
             if "{" not in stripped and "%(" not in stripped:
                 raise PlanError(
-                    f"{_bare(stripped)} has no {{z}}/{{x}}/{{y}} in it: write where the numbers go,"
+                    f"{redact(stripped)} has no {{z}}/{{x}}/{{y}} in it: write where the numbers go,"
                     " e.g. https://host/tiles/{z}/{x}/{y}.png"
                 )
             return Location("xyz", stripped)
@@ -66,7 +68,13 @@ def parse_location(text: str) -> Location:
     return Location("directory", stripped)
 
 
-def _bare(url: str) -> str:
-    """The address without user, query or fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _check_authority(url: str) -> None:
+    """Raise PlanError for a host or port that no URL can have."""
+    try:
+        # `{s}` and `{switch:a,b}` stand where a host's letters will be.
+        parts = urlsplit(re.sub(r"\{[^}]*\}", "0", url))
+        port = parts.port
+    except ValueError as error:
+        raise PlanError(f"{redact(url)} has no valid host and port") from error
+    if not parts.hostname or port == 0:
+        raise PlanError(f"{redact(url)} names no host")

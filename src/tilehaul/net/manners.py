@@ -9,20 +9,17 @@ from tilehaul.net.addresses import host_port_of, is_public
 from tilehaul.policy.providers import bulk_refusal
 
 
-async def check_manners(urls: Iterable[str], *, contact: str) -> None:
-    """Refuse bulk download where it is forbidden, and from public hosts without a contact.
-
-    Args:
-        urls: One address for each host that would be asked.
-        contact: Mail or page that goes into the User-Agent; empty when not given.
-
-    Raises:
-        PlanError: With the reason; nothing was sent.
-    """
+def check_bulk(urls: Iterable[str]) -> None:
+    """Raise PlanError, with the reason, when a host of these addresses forbids bulk download."""
     for url in urls:
         if (reason := bulk_refusal(url)) is not None:
             raise PlanError(reason)
-        if not contact and await _is_public_host(url):
+
+
+async def check_contact(urls: Iterable[str], *, contact: str) -> None:
+    """Raise PlanError when a host of these addresses is public and nobody to write to is named."""
+    for url in urls:
+        if not contact.strip() and await _is_public_host(url):
             raise PlanError(
                 "seeding a public server needs a contact, so that its operators can reach you before they"
                 " block you: --contact you@example.com, or set TILEHAUL_CONTACT"

@@ -31,18 +31,19 @@ class Gate:
 
         Args:
             now_s: The present.
-            retry_after_s: Seconds asked for, >= 0, or None when the upstream named none: then the
-                hold doubles with each push-back that follows without a success.
+            retry_after_s: Seconds asked for, >= 0, or None when the upstream named none. Without one, or
+                with less than GATE_S_FIRST, the hold doubles with each push-back that follows without a
+                success: "come back at once" from one who pushes back is no answer to obey.
             luck: A number in [0, 1): spreads the reopening, so that clients do not return as one.
 
         Returns:
             Seconds from now until the gate opens, > 0.
         """
-        if retry_after_s is None:
+        asked_s = retry_after_s or 0.0
+        # Answers that were under way when the gate closed say nothing new, so they do not double it.
+        if asked_s < GATE_S_FIRST and now_s >= self.until_s:
             asked_s = min(GATE_S_FIRST * 2.0**self._unasked, GATE_S_MAX_UNASKED)
             self._unasked = min(self._unasked + 1, 16)
-        else:
-            asked_s = retry_after_s
         until_s = now_s + asked_s + luck * min(SPREAD_S_MAX, SPREAD_SHARE * asked_s)
         if until_s > self.until_s:
             self.held_s += until_s - max(self.until_s, now_s)
