@@ -11,8 +11,7 @@ except ImportError:  # Windows has no such limit to read
 
 log = logging.getLogger(__name__)
 
-# A browser opens six, so this serves well over a thousand people at once; an idle one costs
-# about 10 kB (measured: docs of this figure in tests/server/test_connections.py).
+# A browser opens six, so this serves well over a thousand people at once.
 CONNECTIONS_MAX = 8_192
 # Waiting in the kernel to be accepted.
 BACKLOG_MAX = 2_048

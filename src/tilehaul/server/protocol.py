@@ -86,7 +86,8 @@ class TileProtocol(HttpToolsProtocol):
         self._deaf = False
         self._began = False
         self._chunk_bytes = 0
-        # Of the open request, without the piece it began in.
+        # Of the open request: the piece it began in, and all after that.
+        self._first_bytes = 0
         self._later_bytes = 0
 
     @property
@@ -134,6 +135,7 @@ class TileProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._stage = _HEAD
         self._began = True
+        self._first_bytes = self._chunk_bytes
         self._later_bytes = 0
         self._expect_by(self.loop.time() + SILENCE_S)
         super().on_message_begin()
@@ -147,7 +149,9 @@ class TileProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._later_bytes + self._chunk_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
+        # The quick sum counts too much when other requests share a piece; then the head is counted itself.
+        seen_bytes = self._first_bytes + self._later_bytes + self._chunk_bytes
+        if seen_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
             raise _head_too_large()
         if self.url.startswith(PREFIX) and self._answer_early():
             self._stage = _ANSWERED
