@@ -28,7 +28,8 @@ from tilehaul.ports.store import JobKey, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.ports.wire import Request
 from tilehaul.stores.memory import MemoryStore
-from tilehaul.wiring import SeedOptions, open_source, seed
+from tilehaul.wiring.places import open_source
+from tilehaul.wiring.seeding import SeedOptions, seed
 
 IN_FLIGHT = 50
 MEMORY_BYTES_MAX = 1 << 30

@@ -24,8 +24,9 @@ from tilehaul.net.loops import new_loop
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.wiring import SeedOptions, open_source
-from tilehaul.wiring import seed as seed_async
+from tilehaul.wiring.places import open_source
+from tilehaul.wiring.seeding import SeedOptions
+from tilehaul.wiring.seeding import seed as seed_async
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import tilehaul
-from tilehaul import wiring
 from tilehaul.lab.faults import Faults, Latency, RateLimit, RetryAfter
 from tilehaul.lab.mock import MockServer
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.wiring import places
 
 AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
 TRANSIENT = [
@@ -49,8 +49,8 @@ async def content(path: Path) -> dict[tilehaul.TileId, bytes]:
 @pytest.fixture
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries at once: these tests are about what is kept, not about when."""
-    rule = wiring.RetryRule
-    monkeypatch.setattr(wiring, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
+    rule = places.RetryRule
+    monkeypatch.setattr(places, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
 
 
 @pytest.mark.usefixtures("quick_backoff")

@@ -43,8 +43,8 @@ def add_area_flags(parser: argparse.ArgumentParser) -> None:
     )
     area.add_argument("--region", metavar="FILE", help="GeoJSON polygon instead of a box")
     area.add_argument("--tiles", metavar="FILE", help='a list instead: one "z/x/y" a line, "-" reads stdin')
-    area.add_argument("-z", "--zooms", metavar="ZOOMS", help="e.g. 0-5 or 0-12,14")
-    area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart")
+    area.add_argument("-z", "--zooms", metavar="ZOOMS", help="e.g. 0-5 or 0-12,14 (default: 0-5)")
+    area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart: both")
     area.add_argument("--max-zoom", type=int, metavar="Z")
 
 

@@ -5,10 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tilehaul import __version__
 from tilehaul.cli import exit_codes
 from tilehaul.errors import TilehaulError
+
+if TYPE_CHECKING:
+    from tilehaul.cli.parsing import Parser
 
 _DESCRIPTION = """\
 Move map imagery from where it lives to where it is needed: as fast as the
@@ -27,10 +31,11 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> "Parser":
     from tilehaul.cli import bench, demo, info, mock, seed, serve
+    from tilehaul.cli.parsing import Parser
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tilehaul",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; argparse's own usage errors raise SystemExit(2)."""
     try:
         parser = _parser()
-        options = parser.parse_args(arguments)
+        options = parser.parse_strictly(arguments)
         if options.command is None:
             parser.print_help()
             return exit_codes.USAGE

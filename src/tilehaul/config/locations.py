@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ _LATER = {
     "s3": "S3 buckets",
     "r2": "R2 buckets",
 }
+_SUFFIXES = (".mbtiles", ".pmtiles", ".gpkg")
 _LATER_SUFFIX = {".pmtiles": "PMTiles", ".gpkg": "GeoPackage"}
 
 
@@ -65,6 +67,8 @@ def parse_location(text: str) -> Location:
         raise PlanError(f"{_LATER_SUFFIX[suffix]} cannot be opened by this version yet: {stripped}")
     if suffix and Path(stripped).is_file():
         raise PlanError(f"{stripped} is a file of an unknown kind: .mbtiles files and directories are known")
+    if suffix and not Path(stripped).exists() and get_close_matches(suffix, _SUFFIXES, n=1):
+        raise PlanError(f'"{suffix}" is no kind of archive: did you mean .mbtiles? A directory may end in /')
     return Location("directory", stripped)
 
 
