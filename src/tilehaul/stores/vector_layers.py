@@ -21,13 +21,14 @@ def json_row_of(vector_layers: str) -> str:
 
 
 def merged_json_row(old: str, new: str) -> str:
-    """The old row with the layers added that only the new one names; of one `id` the old stays."""
-    kept, document = _layers(_parsed(old)), _parsed(old)
+    """The old row with what only the new one has: layers by `id`, and members beside the layers."""
+    before, after = _parsed(old), _parsed(new)
+    kept = _layers(before)
     known = {layer["id"] for layer in kept}
-    added = [layer for layer in _layers(_parsed(new)) if layer["id"] not in known]
+    added = [layer for layer in _layers(after) if layer["id"] not in known]
     if not added:
         return old or new
-    return _text({**document, "vector_layers": [*kept, *added]}) or old
+    return _text({**after, **before, "vector_layers": [*kept, *added]}) or old
 
 
 def _layers(document: dict[str, Any]) -> list[dict[str, Any]]:
