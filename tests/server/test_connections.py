@@ -163,6 +163,22 @@ def test_silent_flood_does_not_keep_others_out_on_uvloop(service):
     check_flood(uvloop.run(flood(service)))
 
 
+async def test_who_has_left_takes_no_place(service, listen):
+    """Many clients one after another push nobody out."""
+    service.layer()
+    connect = await listen(service, connections_max=2)
+    stays = await connect()
+    assert (await stays.ask("/health/live")).status == 200
+    state = connect.server._uvicorn.server_state
+    for _ in range(5):
+        line = await connect()
+        assert (await line.ask("/health/live")).status == 200
+        line.writer.close()
+        while len(state.connections) > 1:
+            await asyncio.sleep(0.001)
+    assert (await stays.ask("/health/live")).status == 200
+
+
 async def test_waiting_request_is_not_cut_for_a_newcomer(service, listen):
     """With every place taken by a request on its way, the newcomer is closed and the requests end well."""
     source = service.layer()

@@ -16,6 +16,20 @@ HEAD = f"GET {AT} HTTP/1.1\r\nHost: localhost\r\n".encode()
 PIECE = 16_384
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Nothing here ends because the time after a refusal is over."""
+    monkeypatch.setattr(protocol, "LINGER_S", 30.0)
+
+
+async def ended(line):
+    """The connection is over; that it was cut while we were sending is no difference."""
+    try:
+        return await line.closed()
+    except ConnectionError:
+        return True
+
+
 async def warm(service, listen, **options):
     """A service whose tile 3/1/2 is in memory, and a function that connects to it."""
     service.layer().put("3/1/2", BODY)
@@ -125,7 +139,7 @@ async def test_endless_rest_of_a_request_ends_the_connection(service, listen, st
     line.writer.write(HEAD + start)
     assert (await line.read()).body == BODY
     await pour(line, piece * (2 * protocol.REQUEST_BYTES_MAX // len(piece)))
-    assert await asyncio.wait_for(line.reader.read(), 2) == b""
+    assert await asyncio.wait_for(ended(line), 2)
 
 
 async def test_trailers_are_not_taken_for_the_heads_fields(service, listen):
@@ -143,7 +157,7 @@ async def test_one_deadline_holds_for_the_whole_head(service, listen, monkeypatc
     monkeypatch.setattr(protocol, "SILENCE_S", 0.05)
     line = await connect()
     line.writer.write(HEAD)
-    reading = asyncio.create_task(line.closed())
+    reading = asyncio.create_task(ended(line))
     begun_s = asyncio.get_running_loop().time()
     while not reading.done() and asyncio.get_running_loop().time() - begun_s < 2:
         line.writer.write(b"X: y\r\n")
@@ -165,6 +179,42 @@ async def test_deadline_holds_behind_an_answer_of_the_application(service, liste
     again.writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT")
     assert (await again.read()).status == 200
     assert await asyncio.wait_for(again.closed(), 1)
+
+
+async def test_waiting_request_outlives_the_patience_with_an_idle_one(service, listen):
+    """The time an idle connection has does not run on while the next request waits."""
+    source = service.layer()
+    source.put("3/1/2", BODY)
+    source.hold = asyncio.Event()
+    connect = await listen(service)
+    line = await connect()
+    await asyncio.sleep(0.001)
+    (end,) = connect.server._uvicorn.server_state.connections
+    end.timeout_keep_alive = 0.03
+    line.send("/health/live")
+    assert (await line.read()).status == 200
+    line.send(AT)
+    await source.reached.wait()
+    await asyncio.sleep(0.05)
+    source.hold.set()
+    assert (await line.read()).body == BODY
+    assert await asyncio.wait_for(line.closed(), 2)
+
+
+async def test_refused_client_that_stays_is_closed(service, listen, monkeypatch):
+    """After a refusal the rest is dropped for a while, not for ever."""
+    monkeypatch.setattr(protocol, "LINGER_S", 0.02)
+    connect = await warm(service, listen)
+    line = await connect()
+    line.writer.write(b"nonsense\r\n\r\n")
+    await line.read()
+    state = connect.server._uvicorn.server_state
+    for _ in range(400):
+        if not state.connections:
+            break
+        line.writer.write(b"more")
+        await asyncio.sleep(0.002)
+    assert not state.connections
 
 
 @pytest.mark.parametrize(
