@@ -67,7 +67,10 @@ def demo_faults() -> "Faults":
 async def _demo(options: argparse.Namespace) -> int:
     from tilehaul.lab.mock import MockServer
     from tilehaul.lab.mock_settings import MockSettings
+    from tilehaul.server.listener import listen
 
+    # Now, and not after the seed: a port in use would throw the seeded tiles away.
+    listen("127.0.0.1", options.port, backlog=1).close()
     mock = MockSettings(tiles="imagery", port=options.mock_port, seed=options.seed, faults=demo_faults())
     with _store_file(options.store) as store:
         async with MockServer(mock) as origin:
