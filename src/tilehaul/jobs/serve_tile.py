@@ -210,7 +210,8 @@ def missing_reply(answer: NoTile, layer: Layer, status: str, *, if_none_match: s
             return Reply(304, shared)
         return Reply(200, (("content-type", "image/png"), *shared), TRANSPARENT_PNG)
     body = error_body("there is no such tile", answer.cause, request_id)
-    return Reply(404, (("content-type", "application/json"), *shared), body)
+    named = ("x-request-id", request_id)
+    return Reply(404, (("content-type", "application/json"), named, *shared), body)
 
 
 def etag_of(body: bytes) -> str:
