@@ -5,7 +5,7 @@ other: retried by the retrying sender and seen by the lane.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from tilehaul.codec.coding import decode
@@ -69,7 +69,7 @@ class VerifiedSender:
         meaning = judge_status(status, retry_after=retry_after_s is not None, rule=self.rule)
         if meaning == "absent":
             self.tally.fetches.add(response.total_s)
-            return replace(response, body=b"")
+            return response._replace(body=b"")
         if meaning == "done":
             answer = response if status == 304 else _verified(request, response)
             if status == 304 and not _is_conditional(request):
@@ -136,7 +136,6 @@ def _verified(request: Request, response: Response) -> Response:
     except RefusedError as error:
         url = redact(request.url)
         raise RefusedError(f"{url}: {error}", url=url, cause=error.cause) from error
-    # Spelled out, because dataclasses.replace() costs twice as much, and every tile passes here.
     return Response(
         response.url, response.status, headers, body, response.ttfb_s, response.total_s, media_type
     )
