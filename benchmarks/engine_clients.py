@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import select
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from tilehaul.net.addresses import AddressGuard
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.wire import Wire
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.store import JobKey, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.ports.wire import Request
 from tilehaul.stores.memory import MemoryStore
-from tilehaul.wiring import SeedOptions, open_source, seed
+from tilehaul.wiring.places import open_source
+from tilehaul.wiring.seeding import SeedOptions, seed
 
 IN_FLIGHT = 50
 MEMORY_BYTES_MAX = 1 << 30
@@ -43,8 +44,24 @@ def urls_of(base: str, count: int) -> list[str]:
 # --- tilehaul -------------------------------------------------------------------------------------
 
 
+class ForgetfulStore(MemoryStore):
+    """Takes outcomes and drops them: what the job itself costs, without memory that grows."""
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> None:
+        del outcomes
+
+
+async def seed_into_nothing(base: str, count: int) -> int:
+    """The seed job without a store."""
+    return await _seed_job(base, count, ForgetfulStore())
+
+
 async def seed_into_memory(base: str, count: int) -> int:
-    """The whole engine: what `tilehaul seed` does for each tile, with a store that costs next to nothing."""
+    """The whole engine: what `tilehaul seed` does for each tile, kept in memory."""
+    return await _seed_job(base, count, MemoryStore(bytes_max=MEMORY_BYTES_MAX))
+
+
+async def _seed_job(base: str, count: int, store: MemoryStore) -> int:
     tiles = tile_ids(count)
     tally = Tally()
     async with open_source(f"{base}/{{z}}/{{x}}/{{y}}.png", sending=_SENDING, tally=tally) as source:
@@ -54,7 +71,6 @@ async def seed_into_memory(base: str, count: int) -> int:
             key=JobKey(source.info.identity, source.info.name, "area", count),
             workers=WORKERS_PER_PERMIT * IN_FLIGHT,
         )
-        store = MemoryStore(bytes_max=MEMORY_BYTES_MAX)
         report = await run_seed(source, store, plan, tally=tally, clock=SystemClock())
     if report.state != "complete":
         raise SystemExit(f"the seed ended {report.state}: {tally.causes}")
@@ -101,11 +117,7 @@ async def _pull(items: list[Any], fetch: Callable[[Any], Coroutine[Any, Any, int
     waiting = iter(items)
 
     async def work() -> int:
-        got = 0
-        for item in waiting:
-            size = await fetch(item)
-            got += size
-        return got
+        return sum([await fetch(item) for item in waiting])
 
     return sum(await asyncio.gather(*(work() for _ in range(IN_FLIGHT))))
 
@@ -275,6 +287,7 @@ CLIENTS: dict[str, tuple[Client, str, float]] = {
     "pycurl on the event loop (bare)": (bare_on_the_loop, "pycurl", 1.0),
     "tilehaul: wire": (wire_alone, "pycurl", 1.0),
     "tilehaul: source (retried, laned, verified)": (source_alone, "pycurl", 1.0),
+    "tilehaul: seed, nothing kept": (seed_into_nothing, "pycurl", 1.0),
     "tilehaul: seed into memory (whole engine)": (seed_into_memory, "pycurl", 1.0),
     "tilehaul: seed into MBTiles, durability full": (seed_into_mbtiles, "apsw", 1.0),
     "httpx, semaphore and gather": (httpx_gather, "httpx", 0.1),

@@ -173,11 +173,14 @@ def tilehaul(*words: str) -> Iterator[tuple[Running, dict[str, str]]]:
         process.communicate()
 
 
-def slow_mock(latency_ms: int) -> contextlib.AbstractContextManager[tuple[Running, dict[str, str]]]:
-    """`tilehaul mock` with the same delay before every answer, plain tiles of TILE_BYTES_MEAN."""
+def slow_mock(
+    latency_ms: int, jitter_ms: int = 0
+) -> contextlib.AbstractContextManager[tuple[Running, dict[str, str]]]:
+    """`tilehaul mock` that answers after `latency_ms`, evenly spread over +-`jitter_ms`; plain tiles."""
+    spread = ("--latency-distribution", "uniform", "--jitter-ms", str(jitter_ms))
     return tilehaul(
         *("mock", "--port", "0", "--tile-bytes", str(TILE_BYTES_MEAN), "--latency-ms", str(latency_ms)),
-        *("--latency-distribution", "fixed"),
+        *(spread if jitter_ms else ("--latency-distribution", "fixed")),
     )
 
 

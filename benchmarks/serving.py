@@ -58,7 +58,7 @@ def write_archive(path: Path) -> None:
 def warm(base: str, paths: list[str]) -> list[tuple[str, str]]:
     """Ask for every tile twice; answer paths and ETags. A tile that is not whole ends the benchmark."""
     connection = http.client.HTTPConnection(base.removeprefix("http://"), timeout=10)
-    found = []
+    found: list[tuple[str, str]] = []
     for _ in range(2):
         found.clear()
         for path, size in zip(paths, tile_sizes(), strict=True):

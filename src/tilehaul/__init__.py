@@ -3,7 +3,8 @@
     async with tilehaul.open("https://host/{z}/{x}/{y}.png") as source:
         tile = await source.get(tilehaul.TileId(3, 4, 2))
 
-    report = await tilehaul.seed(source, "alps.mbtiles", tilehaul.Area.from_bbox(5, 44, 17, 48, range(11)))
+    area = tilehaul.Area.from_bbox(5, 44, 17, 48, range(11))
+    report = await tilehaul.seed("https://host/{z}/{x}/{y}.png", "alps.mbtiles", area)
 
 `tilehaul.blocking` has the same for synchronous callers. Public names are loaded when they are first
 used, so that `import tilehaul` costs next to nothing.
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from tilehaul.policy.fuse import FailureLimit
     from tilehaul.ports.events import SeedReport
     from tilehaul.ports.tile import NoTile, Tile
-    from tilehaul.wiring import SeedOptions, seed
-    from tilehaul.wiring import open_source as open  # noqa: A004
+    from tilehaul.wiring.places import open_source as open  # noqa: A004
+    from tilehaul.wiring.seeding import SeedOptions, seed
 
 _HOMES = {
     "Area": "tilehaul.grid.area",
@@ -53,7 +54,7 @@ _HOMES = {
     "NoTile": "tilehaul.ports.tile",
     "PlanError": "tilehaul.errors",
     "RefusedError": "tilehaul.errors",
-    "SeedOptions": "tilehaul.wiring",
+    "SeedOptions": "tilehaul.wiring.seeding",
     "SeedReport": "tilehaul.ports.events",
     "Sending": "tilehaul.config.sending",
     "Stop": "tilehaul.jobs.stop",
@@ -66,8 +67,8 @@ _HOMES = {
     "TransferError": "tilehaul.errors",
     "UnreachableError": "tilehaul.errors",
     "blocking": "tilehaul.blocking",
-    "open": "tilehaul.wiring",
-    "seed": "tilehaul.wiring",
+    "open": "tilehaul.wiring.places",
+    "seed": "tilehaul.wiring.seeding",
 }
 __all__ = [
     "Area",
@@ -97,6 +98,10 @@ __all__ = [
     "open",
     "seed",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,50 +12,63 @@ work inside a program whose own loop runs (a notebook), and from several threads
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
-from tilehaul.errors import TimedOutError
+from tilehaul.errors import PlanError, TimedOutError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.stop import Stop
+from tilehaul.net.loops import new_loop
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.wiring import SeedOptions, open_source
-from tilehaul.wiring import seed as seed_async
+from tilehaul.wiring.places import open_source
+from tilehaul.wiring.seeding import SeedOptions
+from tilehaul.wiring.seeding import seed as seed_async
 
 T = TypeVar("T")
 
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
+# An interrupted call has this long to commit what it has fetched.
+END_S = 30.0
 
 
 class _LoopThread:
     """A thread with a loop, and the means to run coroutines on it from outside."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
+        self._closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="tilehaul-loop", daemon=True)
         self._thread.start()
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result or error. A KeyboardInterrupt cancels it before it passes on."""
-        future = self.start(coroutine)
+        """The coroutine's result or error.
+
+        A KeyboardInterrupt cancels it, waits until it has put away what it holds, then passes on.
+
+        Raises:
+            PlanError: The thread has been closed.
+        """
+        if self._closed:
+            coroutine.close()
+            raise PlanError("this source is closed: use it within its `with` block")
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_announced(coroutine, ended), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
+            ended.wait(END_S)
             raise
 
     def close(self) -> None:
         """Cancel what still runs, wait for it, end the thread."""
-        self.start(self._cancel_all()).result()
+        self.run(self._cancel_all())
+        self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -67,6 +80,13 @@ class _LoopThread:
         await asyncio.gather(*others, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_asyncgens()
         await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def _announced(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
 
 
 class BlockingSource:

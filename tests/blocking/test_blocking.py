@@ -95,3 +95,10 @@ def test_error_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(tilehaul.PlanError), blocking.open(str(tmp_path / "none.mbtiles")):
         pass
     assert threads_of_ours() == []
+
+
+def test_source_that_is_closed_says_so() -> None:
+    with MockThread() as server, blocking.open(server.template) as source:
+        pass
+    with pytest.raises(tilehaul.PlanError, match="closed"):
+        source.get(tilehaul.TileId(0, 0, 0))

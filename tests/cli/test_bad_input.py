@@ -52,6 +52,21 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         (["http://93.184.216.34/{z}/{x}/{y}.png", "S"], ["--contact"]),
         ([GOOD, "S", "-H", "nonsense"], ["--header"]),
         ([GOOD, "S", "--contact", "a(b)"], ["--contact"]),
+        (["http://93.184.216.34/{z}/{x}/{y}.png", "S", "--contact", " "], ["--contact"]),
+        ([GOOD, "S", "-H", "User-Agent: Mozilla/5.0"], ["User-Agent", "--contact"]),
+        ([GOOD, "S", "--tls-roots", "nowhere.pem"], ["--tls-roots", "nowhere.pem"]),
+        (["http://[::1/{z}/{x}/{y}.png", "S"], ["host"]),
+        ([GOOD, "alps.mbtile"], [".mbtiles"]),
+        ([GOOD, "S", "--concurency", "5"], ["--concurency", "--concurrency"]),
+        ([GOOD, "S", "more"], ["more"]),
+        ([GOOD, "S", "--bbox=5,44,17,91"], ["latitude 91 is beyond 90"]),
+        ([GOOD, "S", "--bbox=44,150,48,170"], ["150,44,170,48"]),
+        ([GOOD, "S", "--tiles", "x.txt", "-z", "3"], ["--tiles"]),
+        ([GOOD, "S", "--min-zoom", "3"], ["--max-zoom"]),
+        (["http://h:port/{z}/{x}/{y}.png", "S"], ["host"]),
+        (["http:///{z}/{x}/{y}.png", "S"], ["host"]),
+        (["https://tile.openstreetmap.org/{z}/{x}/{y}.png", "S", "--dry-run"], ["prohibits"]),
+        ([GOOD, "out.pmtiles", "--dry-run"], ["PMTiles"]),
         ([GOOD, "S", "--allow-private", "nonsense"], ["host:port"]),
         ([GOOD, "S", "-c", "0"], ["less than 1"]),
         ([GOOD, "S", "--max-failures", "many"], ["1%"]),
@@ -71,6 +86,38 @@ def test_seed_that_makes_no_sense_is_refused_before_anything_is_sent(
         assert word in last
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_misspelt_command_is_answered_with_the_nearest(capsys) -> None:
+    code, errors = outcome(capsys, "sed", "x")
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert "'seed'" in errors
+
+
+def test_box_may_begin_with_a_minus(capsys) -> None:
+    """As people write it: argparse alone would take the numbers for an option."""
+    arguments = ["seed", GOOD, "s.mbtiles", "--bbox", "-5,44,17,48", "-z", "0-3", "--dry-run", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["planned"] == 7
+
+
+def test_origin_that_was_never_reached_is_said_to_be(capsys, tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{z}}/{{x}}/{{y}}.png"
+        code, errors = outcome(capsys, "seed", url, str(tmp_path / "a.mbtiles"), "-z", "0", "--retries", "0")
+    assert code == 3
+    assert "never reached" in errors
+
+
+def test_what_may_be_a_key_is_not_repeated(capsys, tmp_path: Path) -> None:
+    """A header without its colon, a password with a hash in it."""
+    store = str(tmp_path / "s.mbtiles")
+    for arguments in ([GOOD, store, "-H", "X-Api-Key CANARY1"], ["http://u:CANARY2#x@h/tiles", store]):
+        code, errors = outcome(capsys, "seed", *arguments)
+        assert code == 2
+        assert "CANARY" not in errors
 
 
 def test_file_that_is_no_mbtiles(capsys, tmp_path: Path) -> None:

@@ -129,6 +129,24 @@ def test_dead_tiles_are_tried_again_by_the_same_command(capsys, tmp_path: Path) 
         assert server.stats().requests - before == dead
 
 
+def test_dead_tiles_of_another_job_are_not_listed(capsys, tmp_path: Path) -> None:
+    """The end names the job's own failures only."""
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread(MockSettings(faults=Faults(errors={400: 1.0}))) as server:
+        assert main(["seed", server.template, store, "-z", "0-1"]) == 3
+        assert capsys.readouterr().err.count("\ndead ") == 5
+        assert main(["seed", server.template, store, "-z", "2", "--bbox=1,1,2,2"]) == 3
+        assert capsys.readouterr().err.count("http_400") == 1
+
+
+def test_archive_is_not_copied_onto_itself(capsys, tmp_path: Path) -> None:
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread() as server:
+        assert main(["seed", server.template, store, "-z", "0-1", "--quiet"]) == 0
+    assert main(["seed", store, str(tmp_path / "." / "a.mbtiles"), "--force-source", "--overwrite"]) == 2
+    assert "another store" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_drains_and_the_job_can_go_on(tmp_path: Path, number: int) -> None:
     """Exit 130, a line that says how to resume; the second run fetches only the rest."""

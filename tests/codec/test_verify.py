@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import struct
 import zlib
 
@@ -94,21 +95,104 @@ def test_every_bit_flip_in_png_is_found():
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp, lossy", "gif", "avif", "vector, zipped", "vector"])
-@pytest.mark.parametrize("tail", [b"x", b"<html>", b"\n"])
+@pytest.mark.parametrize("tail", [b"x", b"<html>", b"\0\n x", b" "])
 def test_trailing_bytes_are_found(name, tail):
-    """A second answer glued to the first, or a script's last new line."""
+    """A second answer glued to the first, also behind padding."""
     body, media_type = WHOLE[name]
     with pytest.raises(DataError):
         verify_tile(body + tail, media_type)
 
 
-def test_jpeg_may_be_padded_with_zeros_behind_its_end():
-    """Decided so: the end marker is there, zeros hide nothing. Before the end they do not help."""
-    body = WHOLE["jpeg"][0]
-    assert verify_tile(body + bytes(64), "image/jpeg") == "image/jpeg"
+@pytest.mark.parametrize("name", [name for name in WHOLE if not name.startswith("vector")])
+@pytest.mark.parametrize("padding", [b"\n", b"\r\n", b"\0", bytes(64), bytes(9) + b"\r\n\0"])
+def test_whole_picture_may_be_padded_with_zeros_and_line_ends(name, padding):
+    """Decided so, for every format alike: the end is there, and these hide nothing."""
+    body, media_type = WHOLE[name]
+    assert verify_tile(body + padding, media_type) == media_type
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "gif"])
+@pytest.mark.parametrize("padding", [b"\n", b"\r\n", bytes(64)])
+def test_padding_does_not_stand_for_the_end(name, padding):
+    """A picture cut just before its last byte does not pass for being padded."""
+    body, media_type = WHOLE[name]
     with pytest.raises(DataError) as caught:
-        verify_tile(body[:-2] + bytes(64), "image/jpeg")
-    assert caught.value.cause == "truncated"
+        verify_tile(body[:-1] + padding, media_type)
+    assert caught.value.cause in ("truncated", "corrupt")
+
+
+@pytest.mark.parametrize("name", ["vector", "vector, zipped"])
+@pytest.mark.parametrize("tail", [b"\n", bytes(64)])
+def test_vector_tile_is_not_padded(name, tail):
+    """Only pictures have an end of their own; behind layers a zero byte is a field that makes no sense."""
+    with pytest.raises(DataError):
+        verify_tile(WHOLE[name][0] + tail, VECTOR)
+
+
+NOISE = Image.frombytes("RGB", (256, 256), random.Random(7).randbytes(256 * 256 * 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "found_to"),
+    [
+        ("WEBP", {"quality": 70}, 0.8),
+        ("WEBP", {"quality": 70, "exif": b"Exif\0\0abc"}, 0.8),
+        ("WEBP", {"lossless": True}, 0.7),
+        ("AVIF", {}, 0.97),
+    ],
+)
+def test_picture_filled_with_zeros_from_somewhere_on_is_found(kind, options, found_to):
+    """The frame is right and the length full, as when a copy into a preallocated file stopped."""
+    file = io.BytesIO()
+    NOISE.save(file, kind, **options)
+    body = file.getvalue()
+    assert verify_tile(body)
+    for percent in range(5, int(found_to * 100), 5):
+        stop = len(body) * percent // 100
+        with pytest.raises(DataError):
+            verify_tile(body[:stop] + bytes(len(body) - stop))
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (170, 211, 223)])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("WEBP", {}),
+        ("WEBP", {"method": 0}),
+        ("WEBP", {"method": 0, "quality": 30}),
+        ("WEBP", {"lossless": True, "method": 0, "quality": 0}),
+        ("AVIF", {"speed": 9}),
+    ],
+)
+def test_picture_that_ends_in_one_colour_passes(kind, options, colour):
+    """Plain rows code as zeros: the most that the writers at hand make are still a whole picture."""
+    for share in (0, 20, 50):
+        image = Image.new("RGB", (256, 256), colour)
+        image.paste(NOISE.crop((0, 0, 256, 256 * share // 100)), (0, 0))
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        assert verify_tile(file.getvalue()) == f"image/{kind.lower()}"
+
+
+@pytest.mark.parametrize("side", [1, 16, 32, 64])
+def test_smallest_webp_passes(side):
+    """Lossless and clear at full effort, Pillow writes 28 bytes: shorter than a lossy one's header."""
+    file = io.BytesIO()
+    Image.new("RGBA", (side, side)).save(file, "WEBP", lossless=True, quality=100, method=6)
+    body = file.getvalue()
+    assert len(body) == 28
+    assert verify_tile(body) == "image/webp"
+    for stop in range(len(body)):
+        with pytest.raises(DataError):
+            verify_tile(body[:stop])
+
+
+@pytest.mark.parametrize("chunk_name", [b"VP8X", b"VP8 ", b"VP8L"])
+def test_webp_chunk_shorter_than_its_header_is_corrupt(chunk_name):
+    """Lengths add up, but the size would be read behind the end."""
+    content = b"WEBP" + chunk_name + bytes(4)
+    with pytest.raises(DataError, match="damaged"):
+        verify_tile(b"RIFF" + struct.pack("<I", len(content)) + content)
 
 
 def test_jpeg_thumbnail_does_not_stand_for_the_end():

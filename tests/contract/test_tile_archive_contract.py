@@ -1,16 +1,19 @@
 """What every `TileArchive` promises, and `StoredSource` over it."""
 
 import asyncio
+import gzip
+import json
 from typing import Any
 
 import pytest
 
-from tilehaul.errors import PlanError
+from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.source import TileSource
+from tilehaul.lab.plain_png import plain_png
+from tilehaul.ports.source import WORLD_DEG, TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.sources.stored import StoredSource
+from tilehaul.sources.stored import BYTES_MAX_IN_LOOP, StoredSource
 from tilehaul.stores import journal, threaded
 
 A, B = TileId(4, 8, 5), TileId(5, 17, 11)
@@ -147,9 +150,126 @@ async def test_store_that_does_not_exist_is_told_of(backend: Any, make: Any) -> 
 
 async def test_stored_source_is_a_source(backend: Any, make: Any) -> None:
     """`info` is known after `open`; place and cause say where the answer comes from."""
-    archive = await filled(backend, make, [make.png(A)], metadata=(("name", "Alps"),))
+    whole = plain_png(A)
+    archive = await filled(backend, make, [Tile(A, whole, "image/png")], metadata=(("name", "Alps"),))
     source: TileSource = await StoredSource.open(archive)
     assert (source.info.name, source.info.media_type) == ("Alps", "image/png")
-    assert await source.get(A) == Tile(A, make.png(A).body, "image/png", "store")
+    assert await source.get(A) == Tile(A, whole, "image/png", "store")
     assert await source.get(B) == NoTile(B, "not_stored", "store")
+    await archive.close()
+
+
+BROKEN = {
+    "truncated": plain_png(A)[:-4],
+    "error_page": b"<html><script>alert(1)</script></html>",
+    "mistyped": b"\x00\x01 who knows",
+}
+
+
+@pytest.mark.parametrize("cause", BROKEN)
+async def test_stored_source_verifies_every_body(backend: Any, make: Any, cause: Any) -> None:
+    """Half a picture or a page in an archive is told of, with the place; it is neither a tile nor absent."""
+    archive = await filled(backend, make, [Tile(A, BROKEN[cause], "image/png")], metadata=(("name", "Alps"),))
+    source = await StoredSource.open(archive, location="/maps/alps")
+    with pytest.raises(DataError, match=r"^/maps/alps#4/8/5: ") as caught:
+        await source.get(A)
+    assert (caught.value.cause, caught.value.url) == (cause, "/maps/alps#4/8/5")
+    assert caught.value.head == BROKEN[cause][:200]
+    assert (await StoredSource.open(archive)).location == "Alps"
+    await archive.close()
+
+
+async def test_stored_source_answers_what_the_bytes_are(backend: Any, make: Any) -> None:
+    """Not what the store, its `format` or a file's name says; large bodies as well, off the loop."""
+    large = plain_png(A) + bytes(BYTES_MAX_IN_LOOP)
+    tiles = [Tile(A, plain_png(A), "image/jpeg"), Tile(B, large, "image/webp")]
+    archive = await filled(backend, make, tiles, metadata=(("format", "webp"),))
+    source = await StoredSource.open(archive)
+    for tile in tiles:
+        assert await source.get(tile.tile_id) == Tile(tile.tile_id, tile.body, "image/png", "store")
+    await archive.close()
+
+
+async def test_stored_source_refuses_a_bomb(backend: Any, make: Any) -> None:
+    """A zipped vector tile that unpacks without end: refused, with the place."""
+    bomb = gzip.compress(bytes(8 * 1024 * 1024))
+    archive = await filled(backend, make, [Tile(A, bomb, "application/vnd.mapbox-vector-tile")])
+    source = await StoredSource.open(archive, location="/maps/alps")
+    with pytest.raises(RefusedError) as caught:
+        await source.get(A)
+    assert (caught.value.cause, caught.value.url) == ("too_large", "/maps/alps#4/8/5")
+    await archive.close()
+
+
+LAYERS = '[{"id": "roads", "fields": {"kind": "String"}}]'
+
+
+async def test_vector_layers_are_read_and_joined(backend: Any, make: Any) -> None:
+    """What the `json` row names comes out; a second job's own layers are added, none is lost."""
+    tile = Tile(A, gzip.compress(b""), "application/vnd.mapbox-vector-tile")
+    row = f'{{"vector_layers": {LAYERS}, "tilestats": 1}}'
+    archive = await filled(backend, make, [tile], metadata=(("format", "pbf"), ("json", row)))
+    assert json.loads((await archive.source_info()).vector_layers) == json.loads(LAYERS)
+    await archive.close()
+    other = '{"vector_layers": [{"id": "roads"}, {"id": "water"}]}'
+    again = await filled(backend, make, [tile], area="two", metadata=(("format", "pbf"), ("json", other)))
+    layers = json.loads((await again.source_info()).vector_layers)
+    assert layers == [*json.loads(LAYERS), {"id": "water", "fields": {}}]
+    assert json.loads((await again.describe()).metadata["json"])["tilestats"] == 1
+    await again.close()
+
+
+async def test_vector_layers_replace_the_empty_list_of_an_earlier_job(backend: Any, make: Any) -> None:
+    """The empty list that we write where nobody named layers stands in nobody's way."""
+    tile = Tile(A, gzip.compress(b""), "application/vnd.mapbox-vector-tile")
+    archive = await filled(backend, make, [tile])
+    assert (await archive.source_info()).vector_layers == ""
+    assert json.loads((await archive.describe()).metadata["json"]) == {"vector_layers": []}
+    await archive.close()
+    row = f'{{"vector_layers": {LAYERS}}}'
+    again = await filled(backend, make, [tile], area="two", metadata=(("json", row),))
+    assert json.loads((await again.source_info()).vector_layers) == json.loads(LAYERS)
+    await again.close()
+
+
+async def test_picture_archive_names_no_vector_layers(backend: Any, make: Any) -> None:
+    """A `json` row beside pictures would make a map program look for vectors."""
+    row = f'{{"vector_layers": {LAYERS}}}'
+    archive = await filled(backend, make, [make.png(A)], metadata=(("json", row),))
+    assert (await archive.source_info()).vector_layers == ""
+    await archive.close()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "zooms", "bounds"),
+    [
+        ({"minzoom": "9", "maxzoom": "3"}, (4, 4), (0.0, 40.9798981, 22.5, 55.7765730)),
+        ({"minzoom": "9"}, (4, 4), None),
+        ({"bounds": "-1e9,-1e9,1e9,1e9"}, (4, 4), WORLD_DEG),
+        ({"bounds": "-180,-90,180,90"}, (4, 4), WORLD_DEG),
+        ({"bounds": "200,0,300,1"}, (4, 4), (0.0, 40.9798981, 22.5, 55.7765730)),
+        ({"bounds": "nan,0,1,1"}, (4, 4), (0.0, 40.9798981, 22.5, 55.7765730)),
+    ],
+)
+async def test_nonsense_in_the_metadata_gives_way_to_the_tiles(
+    backend: Any, make: Any, metadata: Any, zooms: Any, bounds: Any
+) -> None:
+    """Bounds end at the world, zooms the wrong way round hide no tile."""
+    store = backend.open()
+    await store.begin(make.job(metadata=tuple(metadata.items())))
+    await store.commit([make.png(A)])
+    # Not finished: `finish` would mend the zooms, and an archive of others never was.
+    info = await store.source_info()
+    assert (info.zoom_min, info.zoom_max) == zooms
+    if bounds is not None:
+        assert info.bounds_deg == pytest.approx(bounds, abs=1e-6)
+    await store.close()
+
+
+async def test_name_of_a_source_is_one_line_without_controls(backend: Any, make: Any) -> None:
+    """It is shown on terminals: no escape sequence of an archive gets there."""
+    archive = await filled(backend, make, [make.png(A)], metadata=(("name", "Al\x1b[31mps\n!" + "x" * 999),))
+    name = (await archive.source_info()).name
+    assert name.startswith("Al [31mps !xxx")
+    assert len(name) == 200
     await archive.close()

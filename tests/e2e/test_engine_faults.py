@@ -3,16 +3,17 @@
 Nothing lost, nothing corrupt kept, and no more requests than the fault explains.
 """
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 import tilehaul
-from tilehaul import wiring
 from tilehaul.lab.faults import Faults, Latency, RateLimit, RetryAfter
 from tilehaul.lab.mock import MockServer
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.wiring import places
 
 AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
 TRANSIENT = [
@@ -28,7 +29,7 @@ SILENT_ON_REUSE = {"reset_before", "close_before"}
 def options(**sending: object) -> tilehaul.SeedOptions:
     return tilehaul.SeedOptions(
         sending=tilehaul.Sending(**{"concurrency": 8, "retries": 12, **sending}),  # type: ignore[arg-type]
-        max_failures=tilehaul.FailureLimit(count=1000, share=None),
+        max_failures=tilehaul.FailureLimit(count=1000),
     )
 
 
@@ -48,8 +49,8 @@ async def content(path: Path) -> dict[tilehaul.TileId, bytes]:
 @pytest.fixture
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries at once: these tests are about what is kept, not about when."""
-    rule = wiring.RetryRule
-    monkeypatch.setattr(wiring, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
+    rule = places.RetryRule
+    monkeypatch.setattr(places, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
 
 
 @pytest.mark.usefixtures("quick_backoff")
@@ -94,7 +95,7 @@ async def test_error_page_at_200_gets_two_attempts_then_a_dead_letter(tmp_path: 
 
 async def test_rate_limit_with_retry_after_loses_nothing_and_holds_the_lane(tmp_path: Path) -> None:
     """Push-back costs no attempt: with none to spare every tile still comes."""
-    faults = Faults(rate_limit=RateLimit(per_s=400.0, burst=10), retry_after=RetryAfter(delay_s=0))
+    faults = Faults(rate_limit=RateLimit(per_s=60.0, burst=50), retry_after=RetryAfter(delay_s=1))
     async with MockServer(MockSettings(faults=faults)) as server:
         report = await tilehaul.seed(
             server.template, str(tmp_path / "out.mbtiles"), AREA, options=options(retries=0, concurrency=4)
@@ -143,3 +144,44 @@ async def test_user_agent_names_us_and_the_contact(tmp_path: Path) -> None:
         agent = server.stats().last_user_agent
     assert agent.startswith(f"tilehaul/{tilehaul.__version__} (+")
     assert agent.endswith("; maps@example.com)")
+
+
+async def test_settings_reach_the_wire(tmp_path: Path) -> None:
+    """Headers go to the origin; a service that waits five seconds is not held by an hour's Retry-After."""
+    heads: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(
+            b"HTTP/1.1 429 Busy\r\nRetry-After: 3600\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sending = tilehaul.Sending(headers=(("X-Api-Key", "k1"),), max_wait_s=5.0, retries=0)
+    template = f"http://127.0.0.1:{port}/{{z}}/{{x}}/{{y}}.png"
+    async with server, tilehaul.open(template, sending=sending) as source:
+        for _ in range(3):
+            async with asyncio.timeout(2):
+                with pytest.raises(tilehaul.ThrottledError) as caught:
+                    await source.get(tilehaul.TileId(0, 0, 0))
+    assert caught.value.retry_after_s == pytest.approx(3600, abs=400)
+    assert len(heads) == 1
+    assert "X-Api-Key: k1" in heads[0]
+
+
+async def test_long_retry_after_ends_a_seed_and_leaves_every_tile_pending(tmp_path: Path) -> None:
+    """Exit 4, resumable: the figures say what was, not what was asked for."""
+    faults = Faults(errors={503: 1.0}, retry_after=RetryAfter(delay_s=86_400))
+    events: list[object] = []
+    async with MockServer(MockSettings(faults=faults)) as server:
+        with pytest.raises(tilehaul.FuseError, match="--max-wait"):
+            await tilehaul.seed(
+                server.template, str(tmp_path / "a.mbtiles"), AREA, options=options(), watch=events.append
+            )
+    report = events[-1]
+    assert isinstance(report, tilehaul.SeedReport)
+    assert (report.pending, report.dead) == (85, 0)
+    assert report.push_back_s <= report.elapsed_s

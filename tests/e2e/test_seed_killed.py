@@ -16,7 +16,7 @@ from tilehaul.lab.faults import Faults, Latency
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 
-KILLS = 22
+KILLS = 21
 BBOX = "-20,-30,40,45"
 ZOOMS = "0-7"
 
@@ -59,8 +59,8 @@ def test_seed_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path: Path
             before = server.stats().requests
             child = subprocess.Popen(command(server.template, disturbed), stderr=subprocess.PIPE)
             while server.stats().requests == before and child.poll() is None:
-                time.sleep(0.002)
-            time.sleep(luck.uniform(0.0, 0.4))
+                time.sleep(0.005)
+            time.sleep(luck.uniform(0.0, 0.3))
             child.send_signal(signal.SIGKILL)
             _, errors = child.communicate(timeout=20)
             if child.returncode != -signal.SIGKILL:

@@ -277,7 +277,7 @@ def test_membership_of_foreign_values():
     ("bounds", "said"),
     [
         ((0, 10, 5, 5), "south 10 lies north of north 5"),
-        ((0, 91, 5, 95), "exchanged, write 91,0"),
+        ((0, 91, 5, 95), "write 91,0,95,5"),
         ((0, 0, 190, 5), "longitude 190 is beyond 180: write -170"),
         ((1e6, 6e6, 2e6, 7e6), "metres"),
         ((math.nan, 0, 1, 1), "finite"),

@@ -118,3 +118,17 @@ def test_async_functions_stay_out_of_the_pure_rooms() -> None:
         if room_of(path) in PURE:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             assert not any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree)), path
+
+
+# Longer ones need a reason that a reader would accept; these are the ends of patience.
+FILE_LINES_MAX = 320
+FUNCTION_LINES_MAX = 80
+
+
+def test_files_and_functions_can_be_seen_whole() -> None:
+    for path in modules():
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= FILE_LINES_MAX, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES_MAX, (path, node.name)

@@ -121,7 +121,7 @@ async def test_fuse_stops_early_and_keeps_what_was_done() -> None:
 async def test_fifty_failures_in_a_row_stop_a_small_job() -> None:
     source = FakeSource(lambda _: BrokenError("away"))
     with pytest.raises(FuseError, match="in a row"):
-        await run(source, FakeStore(), plan(tiles(400), max_failures=FailureLimit(count=999, share=None)))
+        await run(source, FakeStore(), plan(tiles(400), max_failures=FailureLimit(count=999)))
     assert len(source.asked) <= 50 + 8
 
 
@@ -133,11 +133,74 @@ async def test_denials_name_the_key() -> None:
 async def test_endless_push_back_stops_the_job_and_leaves_the_tile_pending() -> None:
     """Push-back is no failure of a tile: nothing is written off."""
     store, reports = FakeStore(), []
-    source = FakeSource(lambda _: ThrottledError("slow down"))
+    source = FakeSource(lambda _: ThrottledError("slow down", retry_after_s=86_400.0))
     with pytest.raises(FuseError, match="--max-wait"):
         await run(source, store, plan(tiles(100)), watch=reports.append)
     assert reports[-1].pending == 100
     assert store.outcomes == {}
+
+
+async def test_one_tile_pushed_back_for_ever_does_not_end_a_job_that_succeeds() -> None:
+    """Its patience is over, the lane is well: a dead letter with the cause."""
+
+    def answer(tile_id: TileId):
+        return ThrottledError("slow down", cause="http_429") if tile_id.x == 7 else every_tile(tile_id)
+
+    store = FakeStore()
+    report = await run(FakeSource(answer), store, plan(tiles(100)))
+    assert (report.state, report.done, report.dead) == ("dead_letters", 99, 1)
+
+
+async def test_watcher_that_fails_ends_the_job() -> None:
+    """A progress callback that raises must not leave a job that nobody can stop."""
+
+    class Hanging(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    def watch(event: object) -> None:
+        if isinstance(event, Progress):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await asyncio.wait_for(run(Hanging(), FakeStore(), plan(tiles(9), max_wait_s=0.2), watch=watch), 5)
+
+
+async def test_blown_fuse_does_not_wait_for_what_hangs() -> None:
+    """Fifty dead in a row, a hundred tiles that never come: the job ends now, not after the drain."""
+
+    class Half(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            if tile_id.x % 2:
+                await asyncio.sleep(3600)
+            raise BrokenError("away")
+
+    free = FailureLimit(count=999)
+    with pytest.raises(FuseError, match="in a row"):
+        await asyncio.wait_for(run(Half(), FakeStore(), plan(tiles(400), workers=200, max_failures=free)), 5)
+
+
+async def test_time_asleep_is_not_time_waited() -> None:
+    """After Ctrl-Z and fg the clock has leapt, but nobody has waited for the origin."""
+
+    class Leaping(SystemClock):
+        leap_s = 0.0
+
+        def now_s(self) -> float:
+            return super().now_s() + self.leap_s
+
+    clock = Leaping()
+
+    class Slow(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            clock.leap_s = 5000.0
+            await asyncio.sleep(0.5)
+            return await super().get(tile_id)
+
+    job = plan(tiles(3), max_wait_s=1.2, workers=3)
+    report = await seed(Slow(), FakeStore(), job, tally=Tally(), clock=clock)
+    assert report.state == "complete"
 
 
 async def test_silence_beyond_max_wait_stops_the_job() -> None:
@@ -211,6 +274,19 @@ async def test_disk_that_refuses_ends_the_job_with_its_own_error() -> None:
     assert reports[-1].done == sum(store.commits) == len(store.outcomes)
 
 
+async def test_store_that_cannot_finish_still_gets_its_report_told() -> None:
+    """The last event is the report, whatever happens."""
+
+    class Unfinished(FakeStore):
+        async def finish(self, *, complete: bool) -> None:
+            raise StorageError("cannot sync")
+
+    reports: list = []
+    with pytest.raises(StorageError):
+        await run(FakeSource(), Unfinished(), plan(tiles(10)), watch=reports.append)
+    assert (reports[-1].state, reports[-1].done) == ("stopped", 10)
+
+
 async def test_bug_in_a_source_is_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
         await run(FakeSource(lambda _: ZeroDivisionError()), FakeStore(), plan(tiles(10)))
@@ -278,7 +354,7 @@ def test_any_chain_of_interrupted_runs_ends_as_one_run_would(kinds, drains, work
                     return BrokenError("x")
                 return every_tile(tile_id) if kind == "tile" else NoTile(tile_id)
 
-            free = FailureLimit(count=10_000, share=None)
+            free = FailureLimit(count=10_000)
             try:
                 job = plan(planned, workers=workers, max_failures=free)
                 report = await run(FakeSource(answer), store, job, stop=stop)

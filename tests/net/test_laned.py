@@ -84,6 +84,31 @@ async def test_other_lanes_go_on_while_one_is_held() -> None:
     assert clock.slept == []
 
 
+async def test_lane_held_for_longer_than_anyone_waits_answers_at_once() -> None:
+    """One Retry-After of an hour must not hang a service that waits five seconds for a tile."""
+    clock = VirtualClock()
+    wire = ScriptedWire(steps=[ThrottledError("x", retry_after_s=3600.0)])
+    sender = LanedSender(wire, LaneSettings(4, wait_s_max=5.0), clock=clock, luck=lambda: 0.0, tally=Tally())
+    for _ in range(3):
+        with pytest.raises(ThrottledError) as caught:
+            await sender.send(A)
+    assert caught.value.retry_after_s == pytest.approx(3600.0)
+    assert len(wire.requests) == 1
+    assert clock.slept == []
+    clock.advance(3600.0)
+    await sender.send(A)
+
+
+@pytest.mark.parametrize("rest", ["/1/2/3.png", "?z=1&x=2&y=3", "?u=http://b.test/1", "#x", "", "/?a=1"])
+async def test_lane_is_the_origin_whatever_follows_it(rest: str) -> None:
+    """A query straight behind the host makes no lane of its own, and names none."""
+    clock = VirtualClock()
+    sender = laned(ScriptedWire(), clock)
+    await sender.send(Request(f"http://a.test:8001{rest}"))
+    assert list(sender._lanes) == [("http://a.test:8001", "tile")]
+    assert sender._lanes["http://a.test:8001", "tile"].name == "a.test:8001 (tile)"
+
+
 async def test_hold_that_grows_while_waiting_is_waited_for() -> None:
     """Those who wait look again when they wake."""
     clock = VirtualClock()

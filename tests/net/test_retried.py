@@ -46,6 +46,28 @@ async def test_permanent_failure_is_sent_once() -> None:
     assert clock.slept == []
 
 
+async def test_one_wrong_type_among_other_failures_does_not_end_it() -> None:
+    """500, an error page, 500, then the tile: only a second error page would have been the end."""
+    clock = VirtualClock()
+    page = DataError("html", cause="error_page")
+    wire = ScriptedWire(steps=[BrokenError("x"), page, BrokenError("x")])
+    await in_virtual_time(clock, retried(wire, clock).send(A))
+    assert len(wire.requests) == 4
+    wire = ScriptedWire(steps=[page, BrokenError("x"), page])
+    with pytest.raises(DataError):
+        await in_virtual_time(clock, retried(wire, clock).send(A))
+    assert len(wire.requests) == 3
+
+
+async def test_retry_after_of_zero_is_no_invitation_to_hammer() -> None:
+    """ "Come back at once" from one who pushes back: the waits grow as if nothing had been asked."""
+    clock = VirtualClock()
+    wire = ScriptedWire(then=lambda _request: ThrottledError("x", retry_after_s=0.0))
+    with pytest.raises(ThrottledError):
+        await in_virtual_time(clock, retried(wire, clock, wait_s_max=600.0).send(A))
+    assert len(wire.requests) < 20
+
+
 async def test_push_back_costs_no_attempt() -> None:
     """Twenty push-backs, then a tile, with one attempt allowed."""
     clock = VirtualClock()

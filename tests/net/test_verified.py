@@ -125,3 +125,44 @@ async def test_tally_counts_attempts_and_causes() -> None:
     assert tally.requests == 4
     assert tally.causes == {"http_500": 1, "reset": 1}
     assert tally.fetches.count == 2
+
+
+async def test_206_of_everything_is_the_tile() -> None:
+    """Contract: 206 that verifies is done; a server may say so although no range was asked for."""
+    size = len(PNG)
+    whole = answer(206, PNG, content_type="image/png", content_range=f"bytes 0-{size - 1}/{size}")
+    assert (await sent(whole)).body == PNG
+
+
+@pytest.mark.parametrize(
+    "content_range", ["", f"bytes 0-{len(PNG) - 1}/{len(PNG) + 9}", "bytes 5-9/10", "all"]
+)
+async def test_206_of_a_part_is_truncated(content_range: str) -> None:
+    """Even when the part looks like a whole tile."""
+    with pytest.raises(DataError) as caught:
+        await sent(answer(206, PNG, content_type="image/png", content_range=content_range))
+    assert caught.value.cause == "truncated"
+
+
+async def test_206_is_verified_as_any_body() -> None:
+    half = PNG[:40]
+    with pytest.raises(DataError):
+        await sent(answer(206, half, content_type="image/png", content_range="bytes 0-39/40"))
+
+
+async def test_304_without_a_condition_is_a_failure_and_with_one_an_answer() -> None:
+    with pytest.raises(BrokenError):
+        await sent(answer(304))
+    asked = Request(A.url, headers=(("If-None-Match", '"x"'),))
+    assert (await sent(answer(304), asked)).status == 304
+
+
+async def test_error_page_that_quotes_our_key_does_not_carry_it_on() -> None:
+    """Neither the query's value nor a header's, in message or head."""
+    request = Request("http://a.test/1.png?apikey=CANquery1", headers=(("X-Api-Key", "CANheader2"),))
+    page = b"<html>The key CANquery1 and the agent CANheader2 are not valid</html>"
+    with pytest.raises(DataError) as caught:
+        await sent(answer(body=page, content_type="text/html"), request)
+    seen = str(caught.value) + caught.value.url + caught.value.head.decode()
+    assert "CAN" not in seen
+    assert "are not valid" in caught.value.head.decode()

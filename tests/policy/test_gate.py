@@ -32,6 +32,28 @@ def test_retry_after_is_obeyed_and_spread() -> None:
     assert Gate().hold(100.0, 800.0, luck=0.5) == pytest.approx(800.5)
 
 
+def test_answers_that_were_under_way_do_not_double_the_hold() -> None:
+    """A burst of thirty-two 429 at once is one push-back."""
+    gate = Gate()
+    for _ in range(32):
+        assert gate.hold(100.0, None, luck=0.0) == 1.0
+    assert gate.hold(101.5, None, luck=0.0) == 2.0
+
+
+def test_retry_after_below_a_second_is_treated_as_none() -> None:
+    gate = Gate()
+    waits = [gate.hold(1000.0 * n, 0.0, luck=0.0) for n in range(4)]
+    assert waits == [1, 2, 4, 8]
+
+
+def test_longer_wait_extends_a_closed_gate_and_a_shorter_one_does_not() -> None:
+    gate = Gate()
+    gate.hold(100.0, 30.0, luck=0.0)
+    assert gate.hold(110.0, 5.0, luck=0.0) == 20.0
+    assert gate.hold(110.0, 40.0, luck=0.0) == 40.0
+    assert gate.held_s == 50.0
+
+
 def test_holds_without_retry_after_double_until_a_success() -> None:
     gate = Gate()
     now_s = 0.0

@@ -12,6 +12,8 @@ from tilehaul.policy.providers import bulk_refusal
         "https://a.tile.openstreetmap.org/{z}/{x}/{y}.png",
         "HTTPS://{s}.TILE.OPENSTREETMAP.ORG:443/{z}/{x}/{y}.png",
         "http://user:word@tile.openstreetmap.org./{z}/{x}/{y}.png",
+        "https://tile.openstreetmap%2Eorg/{z}/{x}/{y}.png",
+        "https://tile\u3002openstreetmap\uff0eorg/{z}/{x}/{y}.png",
     ],
 )
 def test_openstreetmap_is_refused_with_the_reason(url: str) -> None:

@@ -13,7 +13,7 @@ from tilehaul.errors import (
     TimedOutError,
     UnreachableError,
 )
-from tilehaul.policy.retry import RetryRule, is_transient
+from tilehaul.policy.retry import RetryRule, is_mistyped, is_transient
 
 RULE = RetryRule(attempts_max=4, delay_s_first=0.5, delay_s_max=3.0)
 
@@ -62,5 +62,12 @@ def test_delay_is_within_its_jitter(attempt: int, luck: float) -> None:
 def test_error_page_gets_one_more_attempt_only() -> None:
     """A whole body of the wrong kind seldom mends."""
     error = DataError("html", cause="error_page")
-    assert RULE.delay_s(error, 1, 0.5) is not None
-    assert RULE.delay_s(error, 2, 0.5) is None
+    assert is_mistyped(error)
+    assert RULE.delay_s(error, 1, 0.5, mistyped=1) is not None
+    assert RULE.delay_s(error, 2, 0.5, mistyped=2) is None
+
+
+def test_damage_is_not_a_wrong_type() -> None:
+    for cause in ("truncated", "bad_coding", "corrupt", "empty"):
+        assert not is_mistyped(DataError("x", cause=cause))
+    assert not is_mistyped(BrokenError("x"))

@@ -6,7 +6,7 @@ import gzip
 import pytest
 
 from tilehaul.errors import BrokenError
-from tilehaul.server import early_hits, routes
+from tilehaul.server import protocol, routes
 from tilehaul.server.app import Server
 
 AT = "/api/tiles/osm/3/1/2.png"
@@ -75,6 +75,54 @@ async def test_early_and_routed_answers_are_the_same(service, listen, routed, me
     for answer in (early, long):
         answer.headers.pop("date")
     assert early == long
+
+
+TAG = '"TAG"'
+REPEATED = [
+    [("Accept-Encoding", "gzip"), ("Accept-Encoding", "gzip;q=0")],
+    [("Accept-Encoding", "gzip;q=0"), ("Accept-Encoding", "*")],
+    [("Accept-Encoding", "br"), ("Accept-Encoding", "gzip")],
+    [("Accept-Encoding", "gzip"), ("Accept-Encoding", "br")],
+    [("Accept-Encoding", ""), ("Accept-Encoding", "gzip")],
+    [("X-Request-Id", "one"), ("X-Request-Id", "two")],
+    [("X-Request-Id", "not good"), ("X-Request-Id", "two")],
+    [("If-None-Match", TAG), ("If-None-Match", '"other"')],
+    [("If-None-Match", '"other"'), ("If-None-Match", TAG)],
+    [("If-None-Match", ""), ("If-None-Match", "*")],
+    [("If-None-Match", "*"), ("If-None-Match", "")],
+    [("If-None-Match", "*"), ("If-None-Match", "*")],
+]
+
+
+@pytest.mark.parametrize("path", [AT, "/api/tiles/osm/3/1/4.pbf", "/api/tiles/osm/3/1/7.png"])
+async def test_repeated_fields_mean_the_same_in_both_ways(service, listen, path):
+    """A field sent twice is one list, of ids the first counts: for a tile, a zipped one, a missing one."""
+    source, connect, line = await warm(service, listen, missing="transparent" if "7" in path else 404)
+    source.put("3/1/4", gzip.compress(b"\x1a\x02hi" * 50), "application/vnd.mapbox-vector-tile")
+    tag = (await line.ask(path)).headers["etag"]
+    for told in REPEATED:
+        headers = [(name, value.replace(TAG, tag)) for name, value in told]
+        early = await line.ask(path, headers=headers)
+        long = await (await connect()).ask(path, headers=headers, version="1.0")
+        long.headers.pop("connection")
+        for answer in (early, long):
+            answer.headers.pop("date")
+        assert early == long, headers
+        known = told[0][0] == "If-None-Match" and told != [("If-None-Match", "*")] * 2
+        assert early.status == (304 if known else 200), headers
+
+
+async def test_first_request_id_of_two_is_told_by_both_ways(service, listen, routed):
+    """The error body of a known absence names the first id, early as routed."""
+    _, connect, line = await warm(service, listen)
+    path = "/api/tiles/osm/3/1/7.png"
+    ids = [("X-Request-Id", "one"), ("X-Request-Id", "two")]
+    await line.ask(path)
+    before = len(routed)
+    early = await line.ask(path, headers=ids)
+    assert len(routed) == before
+    long = await (await connect()).ask(path, headers=ids, version="1.0")
+    assert (early.json()["request_id"], long.json()["request_id"]) == ("one", "one")
 
 
 @pytest.mark.parametrize("missing", [404, 204, "transparent"])
@@ -269,7 +317,7 @@ async def test_silent_connections_are_closed(service, listen, monkeypatch):
     _, connect, line = await warm(service, listen)
     half = await connect()
     assert (await half.ask(AT)).status == 200
-    monkeypatch.setattr(early_hits, "SILENCE_S", 0.002)
+    monkeypatch.setattr(protocol, "SILENCE_S", 0.002)
     silent = await connect()
     half.writer.write(f"GET {AT} HTT".encode())
     assert await asyncio.wait_for(silent.closed(), 1)
@@ -294,7 +342,5 @@ async def test_slow_miss_after_an_early_answer_is_not_cut(service, listen):
     assert (await line.read()).body == BODY
     await source.reached.wait()
     await asyncio.sleep(0.005)
-    (protocol,) = connect.server._uvicorn.server_state.connections
-    assert protocol.timeout_keep_alive_task is None
     source.hold.set()
     assert (await line.read()).body == b"\x89PNG slow"

@@ -11,8 +11,9 @@ import pytest
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.jobs.tile_stats import FETCH_SAMPLES_MAX, TileStats, figures_of, percentile_ms
 from tilehaul.server.app import Server
+from tilehaul.server.describe import VECTOR_LAYERS_CHARS_MAX
 from tilehaul.server.own_hosts import OwnHosts
-from tilehaul.server.reply import accepts_gzip
+from tilehaul.server.reply import accepts_gzip, joined
 
 AT = "/api/tiles/osm/3/1/2.png"
 
@@ -105,6 +106,54 @@ async def test_tilejson_has_absolute_addresses_of_a_known_host(service):
     assert told["tiles"] == ["http://localhost:8080/api/tiles/osm/{z}/{x}/{y}.png"]
     assert (told["minzoom"], told["maxzoom"], told["bounds"]) == (1, 9, [5.0, 45.0, 11.0, 48.0])
     assert (told["name"], told["attribution"]) == ("Streets", "(c) them")
+
+
+VECTOR = {"media_type": "application/vnd.mapbox-vector-tile"}
+
+
+async def test_tilejson_names_the_archives_vector_layers(service):
+    """A style needs them; `fields` is there even when the archive forgot it."""
+    text = '[{"id": "roads", "fields": {"kind": "String"}, "minzoom": 3}, {"id": "water"}]'
+    service.layer(info={**VECTOR, "vector_layers": text})
+    told = (await service.ask("/api/tiles/osm")).json()
+    assert told["vector_layers"] == [
+        {"id": "roads", "fields": {"kind": "String"}, "minzoom": 3},
+        {"id": "water", "fields": {}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"vector_layers": []}',
+        "7",
+        '[{"id": "a", "minzoom": NaN}]',
+        "[" * 100_000,
+        '["a", null, {"id": 7}, {}]',
+        '[{"id": "a"}]' + " " * VECTOR_LAYERS_CHARS_MAX,
+    ],
+)
+async def test_vector_layers_that_are_none_are_left_out(service, text):
+    """An archive's mistake costs its list, never the answer."""
+    service.layer(info={**VECTOR, "vector_layers": text})
+    answer = await service.ask("/api/tiles/osm")
+    assert (answer.status, answer.json()["vector_layers"]) == (200, [])
+
+
+async def test_source_that_has_no_zooms_is_not_the_clients_mistake(service):
+    """What a source says of itself may be nonsense: 502, not 400."""
+    service.layer(info={"zoom_min": 9, "zoom_max": 3})
+    answer = await service.ask("/api/tiles/osm")
+    assert (answer.status, answer.json()["cause"]) == (502, "corrupt_archive")
+
+
+async def test_format_nobody_can_ask_for_is_not_told(service):
+    """The addresses told are ones the tile route takes."""
+    service.layer(info={"media_type": "text/html"})
+    told = (await service.ask("/api/layers")).json()["layers"][0]
+    assert (told["format"], told["tiles"]) == ("png", "/api/tiles/osm/{z}/{x}/{y}.png")
 
 
 async def test_tilejson_does_not_repeat_a_strange_host(service):
@@ -255,6 +304,7 @@ async def test_nothing_else_is_served(service, path):
         ("*;q=0", False),
         ("identity", False),
         ("x-gzip", True),
+        (joined(["", "br", "gzip"]), True),
     ],
 )
 def test_accept_encoding_is_read_as_written(told, accepted):
@@ -331,6 +381,33 @@ async def test_stop_lets_a_request_on_its_way_end(service, listen):
     assert (await line.read()).body == b"\x89PNG picture"
     assert await line.closed()
     await stopping
+
+
+async def test_stop_does_not_wait_for_ever(service, caplog):
+    """A request the origin never answers, and a reader that takes nothing, are cut at the end."""
+    source = service.layer()
+    source.put("3/1/6", b"\x89PNG" + bytes(7_000_000))
+    server = Server(service.build(), port=0, drain_s=1)
+    await server.start()
+    server._uvicorn.config.timeout_graceful_shutdown = 0.03
+    port = int(server.url.rpartition(":")[2])
+    writers = []
+    for path in ("/api/tiles/osm/3/1/6.png", AT):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(writer)
+        writer.transport.pause_reading()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await source.reached.wait()
+        source.reached.clear()
+        source.hold = asyncio.Event()
+    await asyncio.wait_for(server.stop(), 2)
+    assert len(source.cancelled) == 1
+    assert "1 requests were cut" in caplog.text
+    assert not server._uvicorn.server_state.tasks
+    assert not server._uvicorn.server_state.connections
+    assert [record for record in caplog.records if record.exc_info] == []
+    for writer in writers:
+        writer.transport.abort()
 
 
 async def test_client_that_hangs_up_ends_its_fetch(service, listen):

@@ -28,7 +28,8 @@ from tilehaul.errors import (
 from tilehaul.jobs.blank import TRANSPARENT_PNG
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import etag_matches
-from tilehaul.server.statuses import status_of
+from tilehaul.server.reply import head_bytes
+from tilehaul.server.statuses import message_of, status_of
 
 AT = "/api/tiles/osm/3/1/2.png"
 BODY = b"\x89PNG picture"
@@ -52,6 +53,7 @@ async def test_tile_comes_with_all_its_headers(service):
         "x-tile-format": "png",
         "access-control-allow-origin": "*",
         "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
     }
 
 
@@ -122,6 +124,60 @@ def test_repeated_if_none_match_is_one_list():
     """Empty items do not match the empty tag."""
     assert etag_matches('"a", "b"', '"b"')
     assert not etag_matches("", '"b"')
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "text/html",
+        "image/svg+xml",
+        "application/xml",
+        "text/plain",
+        "image/tiff",
+        "application/json",
+        "",
+        "image/x\r\ncontent-type: text/html",
+    ],
+)
+@pytest.mark.parametrize("ext", ["png", "pbf"])
+async def test_only_tiles_are_sent(service, media_type, ext):
+    """What an archive says is a page, a drawing with script or a header of its own is never passed on."""
+    body = b"<script>alert(1)</script>"
+    source = service.layer()
+    source.put("3/1/2", body, media_type)
+    for _ in range(2):
+        answer = await service.ask(f"/api/tiles/osm/3/1/2.{ext}")
+        assert (answer.status, answer.json()["cause"]) == (502, "mistyped")
+        assert answer.headers["content-type"] == "application/json"
+        assert body not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("media_type", "told", "ending"),
+    [
+        ("image/png", "image/png", "png"),
+        ("image/jpeg", "image/jpeg", "jpg"),
+        ("image/jpg", "image/jpeg", "jpg"),
+        ("image/webp", "image/webp", "webp"),
+        ("image/gif", "image/gif", "gif"),
+        ("image/avif", "image/avif", "avif"),
+        ("application/x-protobuf", "application/vnd.mapbox-vector-tile", "pbf"),
+    ],
+)
+async def test_every_kind_of_tile_is_sent_by_its_one_name(service, media_type, told, ending):
+    """The type on the wire is ours, and a tile opened as a page may do nothing, 304 included."""
+    service.layer().put("3/1/2", BODY, media_type)
+    answer = await service.ask(f"/api/tiles/osm/3/1/2.{ending}")
+    assert (answer.status, answer.headers["content-type"], answer.headers["x-tile-format"]) == (
+        200,
+        told,
+        ending,
+    )
+    same = await service.ask(f"/api/tiles/osm/3/1/2.{ending}", headers=[("If-None-Match", ETAG)])
+    assert same.status == 304
+    for each in (answer, same):
+        assert each.headers["content-security-policy"] == "sandbox; default-src 'none'"
+        assert each.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_stored_format_wins_over_the_asked_one(service):
@@ -295,6 +351,53 @@ def test_every_error_has_a_status():
         503,
     )
     assert status_of(TransferError("x")) == 502
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnreachableError(
+            "https://10.1.2.3:9/key/3/1/2.png: no route", url="https://10.1.2.3:9/key/3/1/2.png"
+        ),
+        TimedOutError("https://10.1.2.3:9/key slow", phase="total"),
+        ThrottledError("https://10.1.2.3:9/key says <h1>10.1.2.3</h1>"),
+        BrokenError("https://10.1.2.3:9/key: 500", cause="http_500"),
+        DeniedError("https://10.1.2.3:9/key: 403"),
+        RefusedError("https://10.1.2.3:9/key: 418", cause="http_418"),
+        RefusedError("https://10.1.2.3:9/key", cause="refused_address"),
+        TransferError("https://10.1.2.3:9/key"),
+        DataError("https://10.1.2.3:9/key: <title>10.1.2.3", cause="error_page", head=b"10.1.2.3"),
+        DataError("https://10.1.2.3:9/key", cause="never heard of"),
+    ],
+)
+async def test_public_is_told_the_cause_and_not_the_origin(service, error):
+    """Neither the origin's address nor its words reach a client: one sentence for each cause does."""
+    service.layer().fail("3/1/2", error)
+    answer = await service.ask(AT)
+    for word in (b"10.1.2.3", b"key", b"<"):
+        assert word not in answer.body
+    told = answer.json()
+    assert told["cause"] == error.cause
+    assert len(told["error"].split()) >= 4
+
+
+def test_reason_of_a_cause_is_told_before_the_classs():
+    """A client reads why, as far as it is its business."""
+    assert message_of(RefusedError("x", cause="too_large")) == "the tile is larger than this service takes"
+    assert message_of(RefusedError("x")) == "the origin of this tile refused the request"
+    assert message_of(BusyError("5 wait")) == "5 wait"
+
+
+@pytest.mark.parametrize("mark", ["\r\nx: y", "\n", "\r", "\0", "\x7f", "\u2028"])
+async def test_header_that_would_break_its_line_is_never_sent(service, mark):
+    """One guard at both doors: no value with a line end or a control character goes out."""
+    service.layer().put("3/1/2", BODY, place=f"origin{mark}")
+    answer = await service.ask(AT)
+    assert (answer.status, answer.json()["cause"]) == (502, "bad_header")
+    for headers in ((("a", f"b{mark}"),), ((f"a{mark}", "b"),)):
+        with pytest.raises(DataError):
+            head_bytes(200, headers)
+    assert head_bytes(200, (("a", "b\tc é"),)) == b"HTTP/1.1 200 OK\r\na: b\tc \xe9\r\n"
 
 
 async def test_strange_request_id_is_not_repeated(service):

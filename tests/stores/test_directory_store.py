@@ -1,5 +1,6 @@
 """A directory store: names, whole files, the journal beside it, and what crashes leave behind."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import atomic_file, directory_tree
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.directory_reader import tile_path
+from tilehaul.stores.sqlite_file import TILE_BYTES_MAX
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
@@ -256,4 +258,113 @@ async def test_many_tiles_need_few_open_files(root: Any, monkeypatch: Any) -> No
     store = DirectoryStore(root)
     for tile in tiles:
         assert await store.get(tile.tile_id) == Tile(tile.tile_id, tile.body, "image/png", "store")
+    await store.close()
+
+
+def with_pipe(root: Path) -> Path:
+    """A pipe where a tile's file could be; opening it for reading waits for a writer, for ever."""
+    (root / "3/5").mkdir(parents=True)
+    os.mkfifo(root / "3/5/1.png")
+    (root / "3/5/2.png").write_bytes(PNG)
+    return root
+
+
+async def test_pipe_is_no_tile_and_holds_nobody_up(root: Any) -> None:
+    """Read, walked, described, resumed: as if it were not there; a tile takes its place."""
+    store = DirectoryStore(with_pipe(root))
+    async with asyncio.timeout(5):
+        assert await store.get(A) == NoTile(A, "not_stored", "store")
+        assert isinstance(await store.get(B), Tile)
+        assert [tile_id async for tile_id in store.tile_ids()] == [B]
+        await store.begin(JOB, force_source=True)
+        assert list(await store.settled([A, B])) == [None, "done"]
+        os.mkfifo(atomic_file.temp_path(tile_path(root, A, "png")))
+        with pytest.raises(StorageError):
+            await store.commit([png(A)])
+        await store.close()
+
+
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.symlink_to("/dev/zero")])
+async def test_folder_or_device_named_as_a_tile_is_none(root: Any, make: Any) -> None:
+    """`/dev/zero` never ends, a folder has a size but no bytes."""
+    (root / "3/5").mkdir(parents=True)
+    make(root / "3/5/1.png")
+    store = DirectoryStore(root)
+    assert await store.get(A) == NoTile(A, "not_stored", "store")
+    await store.begin(JOB, force_source=True)
+    assert list(await store.settled([A])) == [None]
+    await store.close()
+
+
+async def test_linked_tile_is_read(root: Any) -> None:
+    """Other programs keep equal tiles once, as links to one file."""
+    (root / "3/5").mkdir(parents=True)
+    (root / "blue.png").write_bytes(PNG)
+    (root / "3/5/1.png").symlink_to("../../blue.png")
+    store = DirectoryStore(root)
+    assert await store.get(A) == Tile(A, PNG, "image/png", "store")
+    assert [tile_id async for tile_id in store.tile_ids()] == [A]
+    await store.close()
+
+
+async def test_huge_file_is_refused_unread(root: Any) -> None:
+    """One byte above the limit, in a file that takes no room on the disk."""
+    (root / "3/5").mkdir(parents=True)
+    with (root / "3/5/1.png").open("wb") as file:
+        file.truncate(TILE_BYTES_MAX + 1)
+    store = DirectoryStore(root)
+    with pytest.raises(DataError, match=r"1\.png has 67108865 bytes") as caught:
+        await store.get(A)
+    assert caught.value.cause == "too_large"
+    await store.close()
+
+
+@pytest.mark.parametrize("name", ["1/9999999999/9999999999.png", "1/0/2.png", "1/2/0.png", "31/0/0.png"])
+async def test_names_off_the_grid_are_no_tiles(root: Any, name: Any) -> None:
+    """Skipped wherever names are read, also for the box and the zooms."""
+    for each in (name, "1/1/0.png"):
+        (root / each).parent.mkdir(parents=True, exist_ok=True)
+        (root / each).write_bytes(PNG)
+    store = DirectoryStore(root)
+    assert [tile_id async for tile_id in store.tile_ids()] == [TileId(1, 1, 0)]
+    info, source = await store.describe(), await store.source_info()
+    assert (info.tiles, source.zoom_min, source.zoom_max) == (1, 1, 1)
+    assert source.bounds_deg == pytest.approx((0.0, 0.0, 180.0, 85.0511288))
+    z, x, y = (int(part) for part in name.removesuffix(".png").split("/"))
+    assert await store.get(TileId(z, x, y)) == NoTile(TileId(z, x, y), "not_stored", "store")
+    await store.close()
+
+
+@pytest.mark.parametrize("linked", ["3", "3/5"])
+@pytest.mark.parametrize("outcome", [png(A), NoTile(A)])
+async def test_linked_folder_is_not_written(root: Any, tmp_path: Any, linked: Any, outcome: Any) -> None:
+    """It leads out of the store: refused with its name, and nothing outside is made or removed."""
+    outside = tmp_path / "outside"
+    inner = outside / "5" if linked == "3" else outside
+    inner.mkdir(parents=True)
+    (inner / "1.png").write_bytes(b"precious")
+    (inner / "1.jpg").write_bytes(b"precious")
+    (inner / ".1.png.tilehaul-tmp").write_bytes(b"precious")
+    (root / linked).parent.mkdir(parents=True)
+    (root / linked).symlink_to(outside)
+    store = DirectoryStore(root)
+    await store.begin(JOB, force_source=True)
+    with pytest.raises(StorageError, match=rf"{linked} failed: it is a link"):
+        await store.commit([outcome])
+    await store.close()
+    assert {path.read_bytes() for path in inner.iterdir()} == {b"precious"}
+    assert len(list(inner.iterdir())) == 3
+
+
+async def test_sweep_leaves_linked_folders_alone(root: Any, tmp_path: Any) -> None:
+    """After a crash only what is in the store is tidied."""
+    await crash(root)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in (".9.png.tilehaul-tmp", "9.png", "9.jpg"):
+        (outside / name).write_bytes(PNG)
+    (root / "3/6").symlink_to(outside)
+    store = DirectoryStore(root)
+    await store.begin(JOB)
+    assert {path.name for path in outside.iterdir()} == {".9.png.tilehaul-tmp", "9.png", "9.jpg"}
     await store.close()

@@ -10,8 +10,19 @@ from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobKey
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.stores.archive_metadata import bounds_text, center_text, merged, widened
+from tilehaul.stores import journal
+from tilehaul.stores import mbtiles_reader as reading
+from tilehaul.stores.archive_metadata import (
+    bounds_text,
+    center_text,
+    format_of,
+    media_type_of_format,
+    merged,
+    parse_bounds,
+    widened,
+)
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
 JPEG = b"\xff\xd8\xff\xe0 rest"
@@ -260,7 +271,198 @@ def test_bounds_widen_and_cross_the_antimeridian() -> None:
 def test_merged_keeps_what_was_there_first() -> None:
     """Names and formats stay, nonsense in old bounds is replaced, an attribution is told once."""
     old = {"name": "A", "bounds": "what?", "format": "jpeg", "attribution": "(c) us and them", "minzoom": "x"}
-    new = {"name": "B", "bounds": "0,0,1,1", "format": "png", "attribution": "us", "minzoom": "3"}
+    new = {
+        "name": "B",
+        "bounds": "0,0,1,1",
+        "format": "png",
+        "attribution": "(c) us and them",
+        "minzoom": "3",
+    }
     assert merged(old, new) == {
         "name": "A", "bounds": "0,0,1,1", "format": "jpg", "attribution": "(c) us and them", "minzoom": "3",
     }  # fmt: skip
+
+
+ODD = {
+    "fraction": "0.5, 0, 0, x'00'",
+    "text": "'abc', 'x', 'y', x'00'",
+    "text digits": "'0', '0', '0', x'00'",
+    "null": "NULL, NULL, NULL, x'00'",
+    "negative zoom": "-1, 0, 0, x'00'",
+    "huge zoom": "999999999999, 0, 0, x'00'",
+    "huge row": "3, 5, 9223372036854775807, x'00'",
+    "off the grid": "3, 8, 0, x'00'",
+    "negative column": "3, -1, 0, x'00'",
+    "null body": "3, 0, 0, NULL",
+    "empty body": "3, 0, 1, x''",
+}
+
+
+@pytest.mark.parametrize("deduplicated", [False, True])
+@pytest.mark.parametrize("name", [*ODD, "all"])
+async def test_odd_rows_are_no_tiles(tmp_path: Any, monkeypatch: Any, name: Any, deduplicated: Any) -> None:
+    """In columns without a type: walked once each, counted, described, and none but the good one is told."""
+    monkeypatch.setattr(journal, "PAGE_ROWS", 1)
+    odd = list(ODD.values()) if name == "all" else [ODD[name]]
+    path = foreign(
+        tmp_path / "odd.mbtiles",
+        "CREATE TABLE metadata (name TEXT, value TEXT)",
+        f"CREATE TABLE {'kept' if deduplicated else 'tiles'} (zoom_level, tile_column, tile_row, tile_data)",
+        *(["CREATE VIEW tiles AS SELECT * FROM kept"] if deduplicated else []),
+        *(f"INSERT INTO {'kept' if deduplicated else 'tiles'} VALUES ({values})" for values in odd),
+        f"INSERT INTO {'kept' if deduplicated else 'tiles'} VALUES (3, 5, 6, x'{JPEG.hex()}')",
+    )
+    archive = MbtilesStore(path)
+    seen = []
+    async for tile_id in archive.tile_ids():
+        seen.append(tile_id)
+        assert len(seen) < 10
+    assert seen == [A]
+    info, source = await archive.describe(), await archive.source_info()
+    assert (info.tiles, info.tiles_by_zoom) == (1, {3: 1})
+    assert (source.zoom_min, source.zoom_max, source.media_type) == (3, 3, "image/jpeg")
+    for gone in (TileId(3, 0, 7), TileId(3, 0, 6), TileId(3, 8, 7), TileId(0, 0, 0), TileId(3, 1 << 70, 0)):
+        assert await archive.get(gone) == NoTile(gone, "not_stored", "store")
+    await archive.close()
+
+
+async def test_archive_of_odd_rows_only_is_empty(tmp_path: Any) -> None:
+    """No zoom, no box, no kind: an empty archive, not a traceback."""
+    path = foreign(
+        tmp_path / "odd.mbtiles",
+        "CREATE TABLE metadata (name, value)",
+        "INSERT INTO metadata VALUES ('minzoom', 'deep'), (CAST(x'ff41' AS TEXT), CAST(x'ff42' AS TEXT))",
+        "CREATE TABLE tiles (zoom_level, tile_column, tile_row, tile_data)",
+        "INSERT INTO tiles VALUES ('x', 0, 0, x'00'), (-1, 0, 0, x'00')",
+    )
+    archive = MbtilesStore(path)
+    source, info = await archive.source_info(), await archive.describe()
+    assert (source.zoom_min, source.zoom_max, info.tiles) == (0, 30, 0)
+    assert info.metadata == {"minzoom": "deep", "\ufffdA": "\ufffdB"}
+    assert [tile_id async for tile_id in archive.tile_ids()] == []
+    await archive.close()
+
+
+@pytest.mark.parametrize("value", ["'words'", "CAST(x'ff' AS TEXT)", "7"])
+async def test_tile_that_is_no_blob_is_corrupt(tmp_path: Any, value: Any) -> None:
+    """Something is there, and it is not bytes: told, neither a tile nor an absence."""
+    path = foreign(tmp_path / "odd.mbtiles")
+    connection = apsw.Connection(str(path))
+    connection.execute(f"UPDATE tiles SET tile_data = {value}")
+    connection.close()
+    archive = MbtilesStore(path)
+    with pytest.raises(DataError, match="3/5/1 is not binary"):
+        await archive.get(A)
+    assert (await archive.source_info()).zoom_max == 3
+    await archive.close()
+
+
+async def test_huge_tile_is_not_brought_into_memory(tmp_path: Any, monkeypatch: Any) -> None:
+    """Above the limit SQLite itself stops; the other tiles are read as ever."""
+    path = foreign(tmp_path / "t.mbtiles")
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO tiles VALUES (3, 5, 5, zeroblob(20000))")
+    connection.close()
+    monkeypatch.setattr(reading, "TILE_BYTES_MAX", 10_000)
+    archive = MbtilesStore(path)
+    with pytest.raises(DataError, match="3/5/2") as caught:
+        await archive.get(TileId(3, 5, 2))
+    assert caught.value.cause == "too_large"
+    assert isinstance(await archive.get(A), Tile)
+    assert (await archive.describe()).tiles == 2
+    await archive.close()
+
+
+@pytest.mark.parametrize("body", ["NULL", "x''"])
+async def test_row_without_bytes_is_pending(tmp_path: Any, body: Any) -> None:
+    """It is fetched, and replaced by what came."""
+    path = tmp_path / "t.mbtiles"
+    await written(path, Tile(A, PNG, "image/png"), Tile(TileId(3, 5, 2), PNG, "image/png"))
+    connection = apsw.Connection(str(path))
+    connection.execute(f"UPDATE tiles SET tile_data = {body} WHERE tile_row = 6")
+    connection.close()
+    store = MbtilesStore(path)
+    await store.begin(JobKey("s", "S", "b", 4))
+    assert list(await store.settled([A, TileId(3, 5, 2)])) == [None, "done"]
+    await store.commit([Tile(A, JPEG, "image/jpeg")])
+    assert rows(path, "SELECT tile_data FROM tiles WHERE tile_row = 6") == [(JPEG,)]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("png", "image/png"), ("JPG", "image/jpeg"), ("jpeg", "image/jpeg"), (" webp ", "image/webp"),
+        ("pbf", "application/vnd.mapbox-vector-tile"),
+        ("application/x-protobuf", "application/vnd.mapbox-vector-tile"),
+        ("image/avif", "image/avif"), ("image/jpg", "image/jpeg"), ("gif", "image/gif"),
+        ("image/svg+xml", ""), ("text/html", ""), ("image/x\r\ncontent-type: text/html", ""),
+        ("image/png\r\nx: y", ""), ("", ""), ("tif", ""),
+    ],
+)  # fmt: skip
+async def test_only_known_formats_are_believed(tmp_path: Any, said: Any, meant: Any) -> None:
+    """A `format` row reaches an HTTP header: one of six media types, or nothing."""
+    assert media_type_of_format(said) == meant
+    path = foreign(tmp_path / "t.mbtiles")
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE metadata SET value = ? WHERE name = 'format'", (said,))
+    connection.execute("UPDATE tiles SET tile_data = x'0001'")
+    connection.close()
+    archive = MbtilesStore(path)
+    assert (await archive.source_info()).media_type == meant
+    answer = await archive.get(A)
+    assert isinstance(answer, Tile)
+    assert answer.media_type == meant
+    await archive.close()
+
+
+def test_format_that_is_no_tile_is_neither_written_nor_kept() -> None:
+    """What a source says is written in MBTiles' names; a foreign row that means nothing goes."""
+    assert format_of("text/html") == ""
+    assert format_of("image/jpg; q=1") == "jpg"
+    assert "format" not in merged({"format": "text/html", "name": "A"}, {})
+
+
+def test_credits_are_compared_whole() -> None:
+    """`OSM` is another credit than `OSM contributors`; one that stands there already is told once."""
+
+    def joined(old: str, new: str) -> str:
+        return merged({"attribution": old}, {"attribution": new})["attribution"]
+
+    assert joined("OSM contributors", "OSM") == "OSM contributors; OSM"
+    assert joined("OSM", "OSM contributors") == "OSM; OSM contributors"
+    assert joined("us; OSM", "OSM") == "us; OSM"
+    assert joined("OSM", "us; OSM; them") == "us; OSM; them"
+    assert joined("&copy; A", "&copy; B") == "&copy; A; &copy; B"
+    assert joined("", "A") == "A"
+    assert joined("A", "") == "A"
+
+
+def test_bounds_are_cut_to_the_world() -> None:
+    """The latitudes of Web Mercator; a box outside is none, one across the antimeridian stays."""
+    assert parse_bounds("-181,-90,190,90") == (-180.0, -85.0511287798066, 180.0, 85.0511287798066)
+    assert parse_bounds("170,-20,-170,0") == (170.0, -20.0, -170.0, 0.0)
+    assert parse_bounds("5,40,5,40") == (5.0, 40.0, 5.0, 40.0)
+    assert parse_bounds("0,86,1,89") is None
+    assert parse_bounds("0,0,inf,1") is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "", "no json", "[]", "{}", '{"vector_layers": {}}', '{"vector_layers": [1, {"id": 2}]}',
+        '{"vector_layers": [{"id": "a", "x": NaN}]}', '{"vector_layers": [{"id": "a", "x": 1e999}]}',
+        '{"vector_layers": ' + "[" * 100_000, '{"vector_layers": []}' + " " * (4 << 20),
+    ],
+)  # fmt: skip
+def test_layers_that_make_no_sense_are_not_said(row: str) -> None:
+    """No exception, and nothing that another reader of JSON would refuse."""
+    assert vector_layers_of(row) == ""
+    assert merged_json_row('{"vector_layers": []}', row) == '{"vector_layers": []}'
+
+
+def test_layers_can_be_sent() -> None:
+    """Half a surrogate pair, which UTF-8 has no bytes for, is replaced."""
+    text = vector_layers_of('{"vector_layers": [{"id": "\\ud800 Wälder"}]}')
+    assert text == '[{"id": "? Wälder", "fields": {}}]'
+    assert text.encode()

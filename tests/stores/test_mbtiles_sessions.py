@@ -101,6 +101,34 @@ async def test_reader_of_another_program_does_not_break_the_end(tmp_path: Any) -
     assert not Path(f"{path}-wal").exists()
 
 
+@pytest.mark.parametrize("make", [lambda p: MbtilesStore(p / "s"), lambda p: DirectoryStore(p / "s")])
+async def test_reader_that_holds_a_transaction_does_not_break_the_end(
+    tmp_path: Any, monkeypatch: Any, caplog: Any, make: Any
+) -> None:
+    """All is committed: the job ends well and soon, with one note; a later run folds the log up."""
+    monkeypatch.setattr(sqlite_file, "FOLD_BUSY_MS_MAX", 5)
+    monkeypatch.setattr(sqlite_file, "SEAL_BUSY_MS_MAX", 5)
+    store = make(tmp_path)
+    await store.begin(JOB)
+    await store.commit(tiles(3))
+    path = tmp_path / "s" if isinstance(store, MbtilesStore) else tmp_path / "s.journal"
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM metadata").get  # noqa: B018  `get` steps
+        await store.commit(tiles(3, z=8))
+        await store.finish(complete=True)
+        assert (await store.describe()).state == "complete"
+        await store.close()
+        notes = [record.message for record in caplog.records if "nothing is lost" in record.message]
+        assert len(notes) == 1
+        assert notes[0].startswith(str(path))
+    again = make(tmp_path)
+    assert await again.begin(JOB) is True
+    assert (await again.describe()).tiles == 6
+    await again.close()
+    assert not Path(f"{path}-wal").exists()
+
+
 async def test_locked_database_is_a_storage_error(tmp_path: Any, monkeypatch: Any) -> None:
     """Another program holds a write transaction: waited for, then told; nothing is acknowledged."""
     monkeypatch.setattr(sqlite_file, "BUSY_MS_MAX", 30)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from tilehaul.policy.fuse import FailureLimit
 
 T = TypeVar("T")
@@ -45,8 +43,8 @@ def add_area_flags(parser: argparse.ArgumentParser) -> None:
     )
     area.add_argument("--region", metavar="FILE", help="GeoJSON polygon instead of a box")
     area.add_argument("--tiles", metavar="FILE", help='a list instead: one "z/x/y" a line, "-" reads stdin')
-    area.add_argument("-z", "--zooms", metavar="ZOOMS", help="e.g. 0-5 or 0-12,14")
-    area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart")
+    area.add_argument("-z", "--zooms", metavar="ZOOMS", help="e.g. 0-5 or 0-12,14 (default: 0-5)")
+    area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart: both")
     area.add_argument("--max-zoom", type=int, metavar="Z")
 
 
@@ -63,9 +61,9 @@ def add_sending_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> N
     sending.add_argument(
         "--timeout",
         type=positive_seconds,
-        default=30.0,
         metavar="S",
-        help="seconds without progress until an attempt has failed (default: %(default)s)",
+        help="seconds without progress until an attempt has failed"
+        " (default: 10 to connect, 30 to the first byte, 15 between bytes)",
     )
     sending.add_argument(
         "--retries",
@@ -128,12 +126,12 @@ def failure_limit(text: str) -> "FailureLimit":
 
 
 def headers_of(lines: list[str]) -> tuple[tuple[str, str], ...]:
-    """`NAME: VALUE` lines as pairs. Raises PlanError."""
+    """`NAME: VALUE` lines as pairs. Raises PlanError, which does not repeat what may be a key."""
     pairs = []
     for line in lines:
         name, separator, value = line.partition(":")
-        if not separator or not name.strip() or any(char in line for char in "\r\n"):
-            raise PlanError(f"--header \"{name}\": write it as 'Name: value'")
+        if not separator or not name.strip() or any(char in line for char in "\r\n\0"):
+            raise PlanError("--header: write it as 'Name: value'")
         pairs.append((name.strip(), value.strip()))
     return tuple(pairs)
 
@@ -155,21 +153,13 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine on uvloop where it exists."""
     import asyncio
 
+    from tilehaul.net.loops import new_loop
+
     async def call() -> T:
         return await main()
 
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(call())
-
-
-def _new_loop() -> "asyncio.AbstractEventLoop":
-    import asyncio
-
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def colour_wanted() -> bool:

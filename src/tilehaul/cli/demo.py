@@ -15,7 +15,7 @@ from tilehaul.errors import FuseError, TilehaulError
 if TYPE_CHECKING:
     from tilehaul.lab.faults import Faults
     from tilehaul.lab.mock import MockServer
-    from tilehaul.wiring import Layers
+    from tilehaul.wiring.layers import Layers
 
 _EXAMPLES = """\
   tilehaul demo                    seed, report, then a map page until Ctrl-C
@@ -67,7 +67,10 @@ def demo_faults() -> "Faults":
 async def _demo(options: argparse.Namespace) -> int:
     from tilehaul.lab.mock import MockServer
     from tilehaul.lab.mock_settings import MockSettings
+    from tilehaul.server.listener import listen
 
+    # Now, and not after the seed: a port in use would throw the seeded tiles away.
+    listen("127.0.0.1", options.port, backlog=1).close()
     mock = MockSettings(tiles="imagery", port=options.mock_port, seed=options.seed, faults=demo_faults())
     with _store_file(options.store) as store:
         async with MockServer(mock) as origin:
@@ -90,7 +93,7 @@ async def _seed_and_serve(options: argparse.Namespace, origin: "MockServer", sto
     from tilehaul.config.sending import Sending
     from tilehaul.grid.area import Area
     from tilehaul.jobs.stop import Stop
-    from tilehaul.wiring import SeedOptions, seed
+    from tilehaul.wiring.seeding import SeedOptions, seed
 
     west, south, east, north = BBOX_DEG
     area = Area.from_bbox(west, south, east, north, zooms=range(ZOOM_MAX + 1))
@@ -115,7 +118,7 @@ async def _seed_and_serve(options: argparse.Namespace, origin: "MockServer", sto
 
 async def _serve(options: argparse.Namespace, origin: "MockServer", store: str) -> int:
     from tilehaul.config.settings import LayerSettings, ServerSettings, Settings
-    from tilehaul.wiring import open_layers
+    from tilehaul.wiring.layers import open_layers
 
     settings = Settings(
         layers={

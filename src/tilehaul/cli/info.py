@@ -6,6 +6,9 @@ import json
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_command, run_async, size_text
 
+# Most characters shown of a metadata row; `--json` gives the whole.
+VALUE_CHARS_MAX = 100
+
 _EXAMPLES = """\
   tilehaul info world.mbtiles
   tilehaul info tiles/ --json
@@ -31,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 async def _info(options: argparse.Namespace) -> int:
     import dataclasses
 
-    from tilehaul.wiring import open_archive
+    from tilehaul.wiring.places import open_archive
 
     archive = open_archive(options.archive)
     try:
@@ -46,7 +49,7 @@ async def _info(options: argparse.Namespace) -> int:
         "partial": "partial: a job has not ended; run its `tilehaul seed` again to go on",
         "foreign": "made by another program",
     }[info.state]
-    print(f"{info.location}: {info.kind}, {state}")
+    print(f"{_shown(info.location)}: {info.kind}, {state}")
     print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
     if info.absent:
         print(f"  absent  {info.absent:>12,}")
@@ -55,5 +58,10 @@ async def _info(options: argparse.Namespace) -> int:
     for zoom, count in sorted(info.tiles_by_zoom.items()):
         print(f"  zoom {zoom:<2} {count:>12,}")
     for name, value in sorted(info.metadata.items()):
-        print(f"  {name}: {value[:100]}")
+        print(f"  {_shown(name[:VALUE_CHARS_MAX])}: {_shown(value[:VALUE_CHARS_MAX])}")
     return exit_codes.COMPLETE
+
+
+def _shown(text: str) -> str:
+    """Text that others wrote, safe for a terminal: control and formatting characters become `?`."""
+    return "".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in text)

@@ -5,10 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tilehaul import __version__
 from tilehaul.cli import exit_codes
 from tilehaul.errors import TilehaulError
+
+if TYPE_CHECKING:
+    from tilehaul.cli.parsing import Parser
 
 _DESCRIPTION = """\
 Move map imagery from where it lives to where it is needed: as fast as the
@@ -28,10 +32,11 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> "Parser":
     from tilehaul.cli import bench, demo, info, lab, mock, seed, serve
+    from tilehaul.cli.parsing import Parser
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tilehaul",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -46,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; argparse's own usage errors raise SystemExit(2)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return exit_codes.USAGE
     try:
+        parser = _parser()
+        options = parser.parse_strictly(arguments)
+        if options.command is None:
+            parser.print_help()
+            return exit_codes.USAGE
         code = options.run(options)
     except TilehaulError as error:
         print(f"tilehaul: {error}", file=sys.stderr)

@@ -47,6 +47,8 @@ ZOOMS_DEFAULT = "0-5"
 # The mean of 32 tile services in the field is between 10 and 20 kB a tile; used for the estimate only.
 TILE_BYTES_GUESS = 15_000
 DEAD_SHOWN = 20
+# Causes of tiles that died before a server was spoken to.
+NEVER_REACHED = {"dns", "connect", "timeout_connect"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -66,7 +68,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--max-failures",
         type=failure_limit,
         default="1%",
-        metavar="N|P%%",
+        metavar="N|P%",
         help="stop when more tiles than this failed for good (default: 1%%)",
     )
     job.add_argument(
@@ -103,6 +105,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(options: argparse.Namespace) -> int:
     area = area_of(options)
     if options.dry_run:
+        from tilehaul.wiring.seeding import check_places
+
+        check_places(options.source, options.store)
         return _estimate(area, as_json=options.json)
     from tilehaul.cli.watching import Watcher
 
@@ -117,14 +122,18 @@ def area_of(options: argparse.Namespace) -> "Area":
     given = [name for name in ("bbox", "region", "tiles") if getattr(options, name) is not None]
     if len(given) > 1:
         raise PlanError(f"--{given[0]} and --{given[1]} both name the area: give one")
+    zooms_given = [name for name in ("zooms", "min_zoom", "max_zoom") if getattr(options, name) is not None]
+    if options.tiles is not None and zooms_given:
+        raise PlanError("--tiles names its own zooms: leave out --zooms, --min-zoom and --max-zoom")
+    if options.min_zoom is not None and options.max_zoom is None:
+        raise PlanError(f"--min-zoom {options.min_zoom} needs --max-zoom as well")
     if options.tiles is not None:
         return Area.from_tiles(_tiles_listed(options.tiles))
     if options.zooms is not None and (options.min_zoom is not None or options.max_zoom is not None):
         raise PlanError("--zooms and --min-zoom/--max-zoom both name the zooms: give one")
     if options.min_zoom is not None or options.max_zoom is not None:
         low = 0 if options.min_zoom is None else options.min_zoom
-        high = low if options.max_zoom is None else options.max_zoom
-        zooms = parse_zooms(f"{low}-{high}" if low != high else str(low))
+        zooms = parse_zooms(f"{low}-{options.max_zoom}")
     else:
         zooms = parse_zooms(options.zooms or ZOOMS_DEFAULT)
     if options.region is not None:
@@ -173,7 +182,7 @@ def _estimate(area: "Area", *, as_json: bool) -> int:
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:
     from tilehaul.config.sending import Sending
     from tilehaul.jobs.stop import Stop
-    from tilehaul.wiring import SeedOptions, seed
+    from tilehaul.wiring.seeding import SeedOptions, seed
 
     sending = Sending(
         concurrency=options.concurrency,
@@ -205,32 +214,43 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
     finally:
         watcher.close()
     if watcher.report is not None:
-        await say_end(watcher.report, quiet=options.quiet)
+        await say_end(watcher.report, area, quiet=options.quiet)
     return code
 
 
-async def say_end(report: "SeedReport", *, quiet: bool) -> None:
-    """What every job says last, on standard error, also without a terminal."""
+async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
+    """What every job says last, on standard error, also without a terminal.
+
+    Dead tiles of the job's own area only: the store may hold those of others.
+    """
     from tilehaul.cli.watching import summary_line
-    from tilehaul.wiring import open_archive
+    from tilehaul.wiring.places import open_archive
 
     if not quiet:
         print(summary_line(report), file=sys.stderr)
     if report.dead:
         archive = open_archive(report.store)
         shown = 0
+        causes = set()
         try:
             async for letter in archive.dead_letters():
+                if letter.tile_id not in area:
+                    continue
                 if shown < DEAD_SHOWN:
                     print(f"dead {letter.tile_id} {letter.cause}", file=sys.stderr)
                 shown += 1
+                causes.add(letter.cause)
         finally:
             await archive.close()
         if shown > DEAD_SHOWN:
             print(f"and {plural(shown - DEAD_SHOWN, 'dead tile')} more", file=sys.stderr)
+        if report.done == 0 and causes <= NEVER_REACHED:
+            print(
+                f"{report.source} was never reached: is the address right, and does it run?", file=sys.stderr
+            )
     if report.state != "complete" and not quiet:
         verb = "try the dead ones again" if report.state == "dead_letters" else "go on"
-        print(f"run the same command again to {verb}: what is done is not fetched again", file=sys.stderr)
+        print(f"run the same command again (without --overwrite) to {verb}", file=sys.stderr)
 
 
 def listen(stop: "Stop", watcher: "Watcher") -> None:

@@ -103,7 +103,7 @@ def _named(argument: str) -> tuple[str, str]:
 async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
-    from tilehaul.wiring import open_layers
+    from tilehaul.wiring.layers import open_layers
 
     async with open_layers(settings) as opened:
         app = make_app(

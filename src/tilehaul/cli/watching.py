@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from typing import TextIO
 
@@ -40,6 +41,8 @@ class Watcher:
             self._held(event)
         elif isinstance(event, SeedReport):
             self.report = event
+            if self._bar is not None:
+                self._bar.update(event.done + event.absent + event.dead - self._bar.n)  # type: ignore[attr-defined]
             self.close()
 
     def say(self, line: str) -> None:
@@ -73,7 +76,8 @@ class Watcher:
                 initial=progress.skipped,
                 unit=" tiles",
                 file=self._stream,
-                dynamic_ncols=True,
+                # A terminal may say that it is 0 columns wide; the bar would be blank lines.
+                ncols=shutil.get_terminal_size((80, 24)).columns,
                 mininterval=0.1,
                 ascii=None,
                 colour="cyan" if colour_wanted() else None,

@@ -47,6 +47,12 @@ def verify_tile(body: bytes, content_type: str = "") -> str:
     or AVIF with its declared structure; a vector tile must be whole layers, gzipped or not. Nothing
     is decoded: damage inside JPEG, WebP, GIF and AVIF picture data passes.
 
+    A whole picture of any format may be followed by zero bytes and line ends, and by nothing else; a
+    vector tile by nothing. A WebP or AVIF that has its full length, but whose data is zeros from
+    somewhere on (a copy into a file made to size beforehand), is truncated; where only its last bytes
+    are missing (for a lossy WebP of 256 x 256 pixels the last 2 KiB) that cannot be told from a picture
+    that ends in one colour, and it passes.
+
     The bytes decide, not the header: a picture labelled as another picture, as binary, as text or not
     at all is accepted as what it is. Only a vector tile labelled as a picture, or the reverse, is
     taken for the wrong answer.

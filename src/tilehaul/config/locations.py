@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
 Kind = Literal["xyz", "mbtiles", "directory"]
@@ -20,6 +22,7 @@ _LATER = {
     "s3": "S3 buckets",
     "r2": "R2 buckets",
 }
+_SUFFIXES = (".mbtiles", ".pmtiles", ".gpkg")
 _LATER_SUFFIX = {".pmtiles": "PMTiles", ".gpkg": "GeoPackage"}
 
 
@@ -45,11 +48,12 @@ def parse_location(text: str) -> Location:
     if not stripped:
         raise PlanError("an empty location: name a URL template, an .mbtiles file or a directory")
     if _SCHEME.match(stripped):
+        _check_authority(stripped)
         scheme = stripped.partition("://")[0].lower()
         if scheme in ("http", "https"):
             if "{" not in stripped and "%(" not in stripped:
                 raise PlanError(
-                    f"{_bare(stripped)} has no {{z}}/{{x}}/{{y}} in it: write where the numbers go,"
+                    f"{redact(stripped)} has no {{z}}/{{x}}/{{y}} in it: write where the numbers go,"
                     " e.g. https://host/tiles/{z}/{x}/{y}.png"
                 )
             return Location("xyz", stripped)
@@ -63,10 +67,18 @@ def parse_location(text: str) -> Location:
         raise PlanError(f"{_LATER_SUFFIX[suffix]} cannot be opened by this version yet: {stripped}")
     if suffix and Path(stripped).is_file():
         raise PlanError(f"{stripped} is a file of an unknown kind: .mbtiles files and directories are known")
+    if suffix and not Path(stripped).exists() and get_close_matches(suffix, _SUFFIXES, n=1):
+        raise PlanError(f'"{suffix}" is no kind of archive: did you mean .mbtiles? A directory may end in /')
     return Location("directory", stripped)
 
 
-def _bare(url: str) -> str:
-    """The address without user, query or fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _check_authority(url: str) -> None:
+    """Raise PlanError for a host or port that no URL can have."""
+    try:
+        # `{s}` and `{switch:a,b}` stand where a host's letters will be.
+        parts = urlsplit(re.sub(r"\{[^}]*\}", "0", url))
+        port = parts.port
+    except ValueError as error:
+        raise PlanError(f"{redact(url)} has no valid host and port") from error
+    if not parts.hostname or port == 0:
+        raise PlanError(f"{redact(url)} names no host")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tilehaul import __version__
 from tilehaul.errors import ConfigError
-from tilehaul.ports.wire import Timeouts
+from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
 
 PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
 # More tiles are asked for than permits exist, so that one that waits between attempts leaves none unused.
@@ -17,18 +17,19 @@ class Sending:
 
     Args:
         concurrency: Attempts under way at once in one lane, >= 1.
-        timeout_s: Seconds without progress until an attempt has failed; an attempt may take four times
-            as long in all as long as bytes keep coming.
+        timeout_s: Seconds without progress until an attempt has failed, in every phase; an attempt may
+            take four times as long in all as long as bytes keep coming. None: the defaults of `Timeouts`,
+            a limit for each phase.
         retries: Attempts after the first, >= 0.
         max_wait_s: Longest wait for an origin that pushes back or is silent.
         contact: Mail or page for the User-Agent.
-        headers: Sent with every request.
+        headers: Sent with every request. Not User-Agent: it says who we are.
         allow_private: "host:port" that may be private although the operator did not type it.
         tls_roots: PEM file of the trusted roots instead of the system's.
     """
 
     concurrency: int = 32
-    timeout_s: float = 30.0
+    timeout_s: float | None = None
     retries: int = 5
     max_wait_s: float = 1800.0
     contact: str = ""
@@ -36,20 +37,22 @@ class Sending:
     allow_private: tuple[str, ...] = ()
     tls_roots: str | None = None
 
+    def __post_init__(self) -> None:
+        if any(name.lower() == "user-agent" for name, _ in self.headers):
+            raise ConfigError("the User-Agent names tilehaul and you: use --contact to say who you are")
+
     def timeouts(self) -> Timeouts:
-        default = Timeouts()
-        return Timeouts(
-            connect_s=min(default.connect_s, self.timeout_s),
-            first_byte_s=self.timeout_s,
-            idle_s=min(default.idle_s, self.timeout_s),
-            total_s=4 * self.timeout_s,
-        )
+        limit_s = self.timeout_s
+        if limit_s is None:
+            return TIMEOUTS_DEFAULT
+        return Timeouts(connect_s=limit_s, first_byte_s=limit_s, idle_s=limit_s, total_s=4 * limit_s)
 
     def user_agent(self) -> str:
         """`tilehaul/<version> (+<project page>; <contact>)`. Raises ConfigError."""
-        if any(not 32 <= ord(char) < 127 or char in "()" for char in self.contact):
+        said = self.contact.strip()
+        if any(not 32 <= ord(char) < 127 or char in "()" for char in said):
             raise ConfigError("--contact: plain ASCII letters without brackets, e.g. maps@example.com")
-        contact = f"; {self.contact}" if self.contact else ""
+        contact = f"; {said}" if said else ""
         return f"tilehaul/{__version__} (+{PROJECT_PAGE}{contact})"
 
 

@@ -58,8 +58,7 @@ class Area:
         """
         if not all(map(math.isfinite, (west, south, east, north))):
             raise PlanError(f"bounds {west},{south},{east},{north} are not finite numbers")
-        check_position(west, south)
-        check_position(east, north)
+        _check_corners(west, south, east, north)
         if south > north:
             raise PlanError(
                 f"south {south:g} lies north of north {north:g}: bounds are WEST,SOUTH,EAST,NORTH;"
@@ -190,6 +189,22 @@ def parse_bbox(text: str) -> BoundsDeg:
         raise PlanError(f"bounds {text!r} are not four numbers WEST,SOUTH,EAST,NORTH")
     west, south, east, north = numbers
     return west, south, east, north
+
+
+def _check_corners(west: float, south: float, east: float, north: float) -> None:
+    """Raise PlanError for a box beyond the world; name the exchange of axes when it would mend it."""
+    if (
+        max(abs(south), abs(north)) > 90.0 >= max(abs(west), abs(east))
+        and max(abs(south), abs(north)) <= 180.0
+    ):
+        if abs(south) > 90.0 and abs(north) > 90.0:
+            raise PlanError(
+                f"latitudes {south:g} and {north:g} are beyond 90: bounds are WEST,SOUTH,EAST,NORTH;"
+                f" write {south:g},{west:g},{north:g},{east:g}?"
+            )
+        raise PlanError(f"latitude {south if abs(south) > 90.0 else north:g} is beyond 90")
+    check_position(west, south)
+    check_position(east, north)
 
 
 def _is_number(text: str) -> bool:

@@ -94,7 +94,8 @@ class Score:
             p50_ms=fetches.percentile_s(0.50) * 1000,
             p95_ms=fetches.percentile_s(0.95) * 1000,
             p99_ms=fetches.percentile_s(0.99) * 1000,
-            push_back_s=self._tally.push_back_s,
+            # A hold that was asked for and not sat out has cost nothing.
+            push_back_s=min(self._tally.push_back_s, elapsed_s),
             source=source,
             store=store,
             message=message,

@@ -96,11 +96,11 @@ async def seed(
         return run.report("complete")
     try:
         await run.move()
+        complete = run.score.pending == 0 and run.score.dead == 0
+        await store.finish(complete=complete)
     except BaseException as error:
         run.report("stopped", message=str(error) or type(error).__name__)
         raise
-    complete = run.score.pending == 0 and run.score.dead == 0
-    await store.finish(complete=complete)
     if run.blown is not None:
         run.report("stopped", message=run.blown)
         raise FuseError(run.blown, counts=run.score.counts())
@@ -153,13 +153,14 @@ class _Run:
     async def move(self) -> None:
         """Run the workers and the writer until all is moved or the job must end.
 
-        Whatever was fetched by then is committed, also when this task is cancelled from outside.
+        What the workers have handed over by then is committed, also when this task is cancelled from outside;
+        a tile that was fetched but not handed over stays pending.
         """
         writing = asyncio.create_task(self._write())
         fetching = asyncio.create_task(self._fetch_all())
         watching = asyncio.create_task(self._watch_over(fetching))
         try:
-            await asyncio.wait({fetching, writing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({fetching, writing, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             fetching.cancel()
             watching.cancel()
@@ -167,8 +168,10 @@ class _Run:
             await self.work.close()
             self._outbox.close()
             await writing
-        if not fetching.cancelled() and (error := fetching.exception()) is not None:
-            raise _first(error)
+        for task in (fetching, watching):
+            # A watcher that fails ends the job as a source that fails does: nobody would see it run on.
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise _first(error)
 
     async def _fetch_all(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -185,11 +188,11 @@ class _Run:
             outcome: Outcome
             try:
                 outcome = await source.get(tile_id)
-            except ThrottledError as error:
-                # Push-back is no failure of the tile: it stays pending, and the job ends for now.
-                self._blow(f"{error}: still so after --max-wait {self._plan.max_wait_s:.0f} s")
-                return
             except (TransferError, DataError, BusyError) as error:
+                if isinstance(error, ThrottledError) and self._is_held_up(error):
+                    # The lane is at fault, not the tile: it stays pending, and the job ends for now.
+                    self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
+                    return
                 outcome = _letter(tile_id, error)
                 reason = fuse.failed(denied=isinstance(error, DeniedError))
                 if reason is not None:
@@ -199,6 +202,12 @@ class _Run:
                 self._succeeded_s = self._clock.now_s()
             await outbox.put(outcome)
 
+    def _is_held_up(self, error: ThrottledError) -> bool:
+        """Whether the origin is away for all, not just pushing this one tile back again and again."""
+        if (error.retry_after_s or 0.0) > self._plan.max_wait_s:
+            return True
+        return self._clock.now_s() - self._succeeded_s >= self._plan.max_wait_s
+
     def _blow(self, reason: str) -> None:
         self.blown = self.blown or reason
         self._stop.drain()
@@ -207,11 +216,18 @@ class _Run:
         """Tell progress; end the fetching when asked to, or when nothing has come for too long."""
         asked = asyncio.create_task(self._stop.reached(DRAIN))
         tick_s = min(TICK_S, self._plan.max_wait_s / 4)
+        silent_s = 0.0
+        looked_s = self._clock.now_s()
         try:
             while not asked.done():
                 await asyncio.wait({asked}, timeout=tick_s)
                 self._tell()
-                silent_s = self._clock.now_s() - self._succeeded_s
+                # Counted by ticks, so that a program that was suspended (Ctrl-Z) has not waited.
+                now_s = self._clock.now_s()
+                silent_s = (
+                    0.0 if self._succeeded_s >= looked_s else silent_s + min(now_s - looked_s, 2 * tick_s)
+                )
+                looked_s = now_s
                 if silent_s > self._plan.max_wait_s:
                     self._blow(f"no tile came for {silent_s:.0f} s (--max-wait): the origin is away")
         finally:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 import xxhash
 
-from tilehaul.codec.sniff import GZIP_MAGIC, VECTOR_TILE, extension_of
+from tilehaul.codec.sniff import (
+    AVIF,
+    GIF,
+    GZIP_MAGIC,
+    JPEG,
+    PNG,
+    VECTOR_TILE,
+    WEBP,
+    extension_of,
+    plain_media_type,
+)
 from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.blank import TRANSPARENT_PNG
@@ -31,6 +41,16 @@ EXTENSION_KINDS = {
     "pbf": "vector",
 }
 
+# What is sent as a tile. Anything else (HTML, SVG, XML) could run in the service's own origin.
+SENT_KINDS = {
+    AVIF: "picture",
+    GIF: "picture",
+    JPEG: "picture",
+    PNG: "picture",
+    WEBP: "picture",
+    VECTOR_TILE: "vector",
+}
+
 # Places that are a cache of ours; everything else was forwarded (RFC 9211, section 2.2).
 CACHE_PLACES = frozenset({"memory", "disk"})
 
@@ -46,6 +66,9 @@ PUBLIC_HEADERS: Headers = (
     ),
     ("x-content-type-options", "nosniff"),
 )
+
+# Should a tile be something else after all, and be opened as a page: no script, no origin, no requests.
+TILE_HEADERS: Headers = (*PUBLIC_HEADERS, ("content-security-policy", "sandbox; default-src 'none'"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +119,7 @@ async def serve_tile(
     Raises:
         PlanError: The extension is unknown, or asks for a picture where the layer has vector tiles
             (or the other way round).
+        DataError: What the source has is nothing to send as a tile (see `render`).
         TransferError, DataError, StorageError, BusyError: As the source raised them.
     """
     kind = EXTENSION_KINDS.get(request.ext)
@@ -117,7 +141,7 @@ async def serve_tile(
         )
     rendition = render(answer, layer, accepts_gzip=request.accepts_gzip)
     if rendition.kind != kind:
-        ending = extension_of(answer.media_type) or "pbf"
+        ending = extension_of(answer.media_type)
         raise PlanError(f"layer {layer.name!r} has {rendition.kind} tiles: ask for .{ending}")
     shared = (*rendition.shared, ("cache-status", status))
     if request.if_none_match and etag_matches(request.if_none_match, rendition.etag):
@@ -131,37 +155,36 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
     A vector tile kept gzipped is sent so to who accepts it and unzipped to who does not.
 
     Raises:
-        DataError: A gzipped tile does not unzip.
+        DataError: The tile is none of `SENT_KINDS`, or a gzipped one does not unzip.
         RefusedError: It unzips to more than `UNZIPPED_BYTES_MAX`.
     """
-    body, media_type = tile.body, tile.media_type
-    picture = media_type.startswith("image/")
-    zipped = not picture and body.startswith(GZIP_MAGIC)
+    body, media_type = tile.body, plain_media_type(tile.media_type)
+    kind = SENT_KINDS.get(media_type)
+    if kind is None:
+        raise DataError("the stored tile is neither a picture nor a vector tile", cause="mistyped")
+    zipped = kind == "vector" and body.startswith(GZIP_MAGIC)
     if zipped and not accepts_gzip:
         body = _unzipped(body)
-    coding: Headers = ()
-    if zipped:
-        media_type = VECTOR_TILE
-        # Both renditions say so, or a shared cache would give the zipped one to everybody.
-        coding = (("vary", "Accept-Encoding"),)
+    # Both renditions say so, or a shared cache would give the zipped one to everybody.
+    coding: Headers = (("vary", "Accept-Encoding"),) if zipped else ()
     gzipped = zipped and accepts_gzip
     etag = etag_of(body)
     return Rendition(
         body=body,
         etag=etag,
-        kind="picture" if picture else "vector",
+        kind=kind,
         gzipped=gzipped,
         entity=(
-            ("content-type", media_type or "application/octet-stream"),
+            ("content-type", media_type),
             *((("content-encoding", "gzip"),) if gzipped else ()),
         ),
         shared=(
             ("etag", etag),
             ("cache-control", f"public, max-age={layer.max_age_s}"),
             ("x-tile-source", tile.place),
-            ("x-tile-format", extension_of(media_type) or "bin"),
+            ("x-tile-format", extension_of(media_type)),
             *coding,
-            *PUBLIC_HEADERS,
+            *TILE_HEADERS,
         ),
     )
 
@@ -187,7 +210,8 @@ def missing_reply(answer: NoTile, layer: Layer, status: str, *, if_none_match: s
             return Reply(304, shared)
         return Reply(200, (("content-type", "image/png"), *shared), TRANSPARENT_PNG)
     body = error_body("there is no such tile", answer.cause, request_id)
-    return Reply(404, (("content-type", "application/json"), *shared), body)
+    named = ("x-request-id", request_id)
+    return Reply(404, (("content-type", "application/json"), named, *shared), body)
 
 
 def etag_of(body: bytes) -> str:

@@ -22,11 +22,6 @@ class Stop:
     def cancel(self) -> None:
         self._raise_to(CANCEL)
 
-    def more(self) -> int:
-        """One step further, as a further Ctrl-C does. Returns the level now asked for."""
-        self._raise_to(min(self.level + 1, CANCEL))
-        return self.level
-
     async def reached(self, level: int) -> None:
         """Wait until the level is at least this."""
         while self.level < level:

@@ -1,8 +1,10 @@
 """The benchmark: one source, rising concurrency, honest figures.
 
 Little's law (J. D. C. Little, 1961): with `c` requests always under way that each take `w` seconds, the
-rate is `c / w` and cannot be more. `w` is measured at concurrency 1 of the same run, so `limit_share` says
-how much of what the source allows the engine gets. A source that slows down under load lowers it as well.
+rate is `c / w` and cannot be more. `w` is measured at concurrency 1 of the same run: the mean time from
+sending to the last byte of attempts that ended well, without waits between attempts (of an archive: of the
+whole answer). So `limit_share` says how much of what the source allows the engine gets. A source that slows
+down under load lowers it as well.
 """
 
 import asyncio
@@ -18,7 +20,8 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import Tile
-from tilehaul.wiring import check_manners, open_source
+from tilehaul.wiring.places import open_source
+from tilehaul.wiring.seeding import check_location
 
 LEVELS = (1, 5, 10, 20, 50)
 TILE_COUNT_DEFAULT = 200
@@ -93,7 +96,7 @@ async def bench(
     Raises:
         PlanError: A location that is none, or a host that forbids such use.
     """
-    await check_manners(location, sending)
+    await check_location(location, sending)
     tiles = tuple(_tiles(plan.zoom, plan.tile_count))
     results: list[Level] = []
     for concurrency in plan.levels:
@@ -103,7 +106,8 @@ async def bench(
             retried_before = tally.retried
             got = await _fetch(source, tiles, concurrency, plan.global_timeout_s)
         base = results[0] if results else None
-        level = _level(concurrency, got, tally.retried - retried_before, base)
+        alone_s = tally.fetches.mean_s() or _mean(got.times_s)
+        level = _level(concurrency, got, tally.retried - retried_before, base, alone_s)
         results.append(level)
         on_level(level)
     return results
@@ -156,12 +160,12 @@ async def _work(source: TileSource, work: Iterator[TileId], got: _Got) -> None:
             got.absent += 0 if isinstance(answer, Tile) else 1
 
 
-def _level(concurrency: int, got: _Got, retried: int, base: Level | None) -> Level:
+def _level(concurrency: int, got: _Got, retried: int, base: Level | None, alone_s: float) -> Level:
+    """`alone_s`: the time of one tile in this level; it is the base when there is no lower level."""
     times_ms = sorted(value * 1000 for value in got.times_s)
     answered = len(times_ms)
     rate = answered / got.elapsed_s if got.elapsed_s > 0 else 0.0
-    # At concurrency 1 the base is the level itself: its mean time, not its median, is what Little's law asks.
-    base_s = _base_s(got, base)
+    base_s = base.concurrency / base.limit_per_s if base is not None and base.limit_per_s else alone_s
     limit = concurrency / base_s if base_s > 0 else 0.0
     base_rate = base.rate_per_s if base is not None else rate
     return Level(
@@ -183,10 +187,8 @@ def _level(concurrency: int, got: _Got, retried: int, base: Level | None) -> Lev
     )
 
 
-def _base_s(got: _Got, base: Level | None) -> float:
-    if base is not None:
-        return base.concurrency / base.limit_per_s if base.limit_per_s > 0 else 0.0
-    return sum(got.times_s) / len(got.times_s) if got.times_s else 0.0
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:

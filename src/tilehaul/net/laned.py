@@ -17,9 +17,13 @@ LANES_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
-    """`limit`: attempts under way at once in one lane, >= 1 (`--concurrency`)."""
+    """`limit`: attempts under way at once in one lane, >= 1 (`--concurrency`).
+
+    `wait_s_max`: a lane that is held for longer than this answers ThrottledError at once.
+    """
 
     limit: int = 32
+    wait_s_max: float = 1800.0
 
 
 class Lane:
@@ -61,6 +65,7 @@ class LanedSender:
 
     A push-back closes the gate of the whole lane; whoever holds a permit waits for it to open
     before sending. `on_hold(lane, delay_s)` is told each time a gate is closed or kept closed longer.
+    A gate that stays closed beyond `wait_s_max` is not waited for: ThrottledError (cause `held`).
     """
 
     def __init__(
@@ -85,17 +90,28 @@ class LanedSender:
         lane = self._lane_of(request)
         await lane.enter()
         try:
-            gate = lane.gate
-            while gate.until_s and (wait_s := gate.wait_s(self._clock.now_s())) > 0.0:
-                await self._clock.sleep(wait_s)
-            response = await self._inner.send(request)
-        except ThrottledError as error:
-            self._close(lane, error)
-            raise
+            if lane.gate.until_s:
+                await self._wait(lane)
+            try:
+                response = await self._inner.send(request)
+            except ThrottledError as error:
+                self._close(lane, error)
+                raise
         finally:
             lane.leave()
         lane.gate.open_again()
         return response
+
+    async def _wait(self, lane: Lane) -> None:
+        """Until the gate is open. Raises ThrottledError when that is too long."""
+        while (wait_s := lane.gate.wait_s(self._clock.now_s())) > 0.0:
+            if wait_s > self._settings.wait_s_max:
+                raise ThrottledError(
+                    f"{lane.name} asked us to wait, {wait_s:.0f} s from now",
+                    retry_after_s=wait_s,
+                    cause="held",
+                )
+            await self._clock.sleep(wait_s)
 
     def _close(self, lane: Lane, error: ThrottledError) -> None:
         held_before_s = lane.gate.held_s
@@ -107,9 +123,7 @@ class LanedSender:
             self._on_hold(lane.name, delay_s)
 
     def _lane_of(self, request: Request) -> Lane:
-        # "scheme://host:port" is all up to the third slash; a full parse costs ten times as much.
-        end = request.url.find("/", 8)
-        key = (request.url[:end] if end > 0 else request.url, request.lane_class)
+        key = (_origin_of(request.url), request.lane_class)
         lane = self._lanes.get(key)
         if lane is None:
             if len(self._lanes) >= LANES_MAX:
@@ -117,3 +131,11 @@ class LanedSender:
             name = key[0].rpartition("@")[2].rpartition("//")[2]
             lane = self._lanes[key] = Lane(f"{name} ({request.lane_class})", self._settings)
         return lane
+
+
+def _origin_of(url: str) -> str:
+    """Scheme, host and port of an address; a full parse costs ten times as much."""
+    end = url.find("/", 8)
+    origin = url if end < 0 else url[:end]
+    # A template may put its query straight behind the host.
+    return origin if "?" not in origin and "#" not in origin else origin.partition("?")[0].partition("#")[0]

@@ -1,6 +1,6 @@
 """Following redirects: few, each checked, no secret carried to another host."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from tilehaul.codec.safe_url import redact
@@ -46,7 +46,7 @@ def _next_hop(request: Request, target: str) -> Request:
         raise _refused(request, "redirects to an address that is none") from error
     if here.scheme == "https" and there.scheme != "https":
         raise _refused(request, "redirects from https to http")
-    return replace(request, url=url.partition("#")[0], headers=request.headers if same else ())
+    return request._replace(url=url.partition("#")[0], headers=request.headers if same else ())
 
 
 def _refused(request: Request, what: str) -> RefusedError:

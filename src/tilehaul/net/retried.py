@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tilehaul.errors import DataError, ThrottledError, TransferError
-from tilehaul.policy.retry import RetryRule
+from tilehaul.policy.retry import RetryRule, is_mistyped
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.wire import Request, Response, Sender
@@ -33,6 +33,7 @@ class RetriedSender:
         """All attempts after the first: apart, so that the common case carries none of it."""
         attempts = 1
         counted = 0
+        mistyped = 0
         begun_s = self.clock.now_s()
         while True:
             if isinstance(error, ThrottledError):
@@ -41,7 +42,8 @@ class RetriedSender:
                 delay_s = 0.0 if self.rule.patience_s(waited_s) > asked_s else None
             else:
                 counted += 1
-                delay_s = self.rule.delay_s(error, counted, self.luck())
+                mistyped += is_mistyped(error)
+                delay_s = self.rule.delay_s(error, counted, self.luck(), mistyped=mistyped)
             if delay_s is None:
                 error.attempts = attempts
                 raise error

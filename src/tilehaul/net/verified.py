@@ -4,11 +4,13 @@ Innermost of the wrappers, so that a corrupt body is a failed attempt like any
 other: retried by the retrying sender and seen by the lane.
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
 
 from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_retry_after
-from tilehaul.codec.safe_url import redact
+from tilehaul.codec.safe_url import MASK, redact
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import (
     BrokenError,
@@ -22,6 +24,10 @@ from tilehaul.policy.answers import ANSWERS_DEFAULT, AnswerRule, judge_status
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.wire import Request, Response, Sender
+
+# Shorter values are words such as "png": masking them would only make the message unreadable.
+SECRET_CHARS_MIN = 5
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +69,16 @@ class VerifiedSender:
         meaning = judge_status(status, retry_after=retry_after_s is not None, rule=self.rule)
         if meaning == "absent":
             self.tally.fetches.add(response.total_s)
-            return replace(response, body=b"")
+            return response._replace(body=b"")
         if meaning == "done":
+            answer = response if status == 304 else _verified(request, response)
+            if status == 304 and not _is_conditional(request):
+                url = redact(request.url)
+                raise BrokenError(f"{url} says that what we have is current", url=url, cause="http_304")
+            if status == 206 and not _is_whole(request, response):
+                raise _damaged(request, "sent a part of the body, and none was asked for", "truncated", b"")
             self.tally.fetches.add(response.total_s)
-            return response if status == 304 else _verified(request, response)
+            return answer
         raise _error_of(meaning, status, redact(request.url), retry_after_s)
 
 
@@ -88,6 +100,21 @@ def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) 
     return RefusedError(f"{url} refuses the request (HTTP {status})", url=url, cause=cause)
 
 
+def _is_conditional(request: Request) -> bool:
+    return any(name.lower() in ("if-none-match", "if-modified-since") for name, _ in request.headers)
+
+
+def _is_whole(request: Request, response: Response) -> bool:
+    """Whether a 206 is what was asked for: a range that was, or a range that is all there is."""
+    if any(name.lower() == "range" for name, _ in request.headers):
+        return True
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    if match is None:
+        return False
+    first, last, size = (int(number) for number in match.groups())
+    return first == 0 and last + 1 == size
+
+
 def _verified(request: Request, response: Response) -> Response:
     """Check one body against its promises and take its content coding off."""
     headers = response.headers
@@ -96,12 +123,7 @@ def _verified(request: Request, response: Response) -> Response:
         return response
     declared = headers.get("content-length")
     if declared is not None and declared != str(len(body)):
-        raise DataError(
-            f"{redact(request.url)} promised {declared[:20]} bytes and sent {len(body)}",
-            cause="truncated",
-            url=redact(request.url),
-            head=body[: DataError.HEAD_BYTES_MAX],
-        )
+        raise _damaged(request, f"promised {declared[:20]} bytes and sent {len(body)}", "truncated", body)
     try:
         coding = headers.get("content-encoding")
         if coding is not None:
@@ -110,11 +132,32 @@ def _verified(request: Request, response: Response) -> Response:
         if request.expect == "tile":
             media_type = verify_tile(body, headers.get("content-type", ""))
     except DataError as error:
-        # The pure room knows no addresses: the one that failed is named here.
-        raise DataError(
-            f"{redact(request.url)}: {error}",
-            cause=error.cause,
-            url=redact(request.url),
-            head=error.head or body[: DataError.HEAD_BYTES_MAX],
-        ) from error
-    return replace(response, body=body, media_type=media_type)
+        raise _damaged(request, str(error), error.cause, error.head or body) from error
+    except RefusedError as error:
+        url = redact(request.url)
+        raise RefusedError(f"{url}: {error}", url=url, cause=error.cause) from error
+    return Response(
+        response.url, response.status, headers, body, response.ttfb_s, response.total_s, media_type
+    )
+
+
+def _damaged(request: Request, what: str, cause: str, body: bytes) -> DataError:
+    """The error for a body that is not what was promised: names the address, repeats no secret.
+
+    The pure rooms know no addresses; and a page that quotes the key that was sent with the request must
+    not carry it into a message, a log or an archive.
+    """
+    url = redact(request.url)
+    head = body[: DataError.HEAD_BYTES_MAX]
+    for secret in _secrets_of(request):
+        what = what.replace(secret, MASK)
+        head = head.replace(secret.encode(), MASK.encode())
+    return DataError(f"{url}: {what}", cause=cause, url=url, head=head)
+
+
+def _secrets_of(request: Request) -> list[str]:
+    """What the request told the origin that may be secret: header values and the query's."""
+    values = [value for _, header in request.headers for value in header.split()]
+    query = urlsplit(request.url).query
+    values += [value for _, value in parse_qsl(query) if not value.isdigit()]
+    return [value for value in values if len(value) >= SECRET_CHARS_MIN]

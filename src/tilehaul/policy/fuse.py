@@ -10,14 +10,14 @@ DENIED_IN_A_ROW_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class FailureLimit:
-    """`--max-failures`: a count, or a share of the outcomes in [0, 1]. One of the two is None."""
+    """`--max-failures`: a count, or a share of the outcomes in [0, 1]; what is None does not limit."""
 
     count: int | None = None
-    share: float | None = 0.01
+    share: float | None = None
 
 
 # 1 % (`contracts`, Jobs).
-FAILURES_DEFAULT = FailureLimit()
+FAILURES_DEFAULT = FailureLimit(share=0.01)
 
 
 class Fuse:

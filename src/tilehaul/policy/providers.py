@@ -5,7 +5,7 @@ cache is another thing and stays allowed.
 """
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,17 @@ PROVIDERS: tuple[Provider, ...] = (
     ),
 )
 
+# IDNA 2003 (RFC 3490, 3.1) takes these for the dot between labels.
+_FULL_STOPS = "\u3002\uff0e\uff61"
+
 
 def bulk_refusal(url: str) -> str | None:
     """Why this address must not be seeded from, or None when nothing is known against it."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    # As libcurl reads a host: percent-encoding undone, every full stop of Unicode a dot.
+    host = unquote(urlsplit(url).hostname or "").lower()
+    for stop in _FULL_STOPS:
+        host = host.replace(stop, ".")
+    host = host.rstrip(".")
     for provider in PROVIDERS:
         if not provider.bulk and (host == provider.host or host.endswith("." + provider.host)):
             return f"{provider.host} cannot be seeded: {provider.reason} ({provider.terms})"

@@ -16,8 +16,9 @@ from tilehaul.errors import (
     UnreachableError,
 )
 
-# Answers about the body that a second attempt may mend, by `DataError.cause`. A body that is whole but
-# of the wrong kind gets one more attempt only: a server seldom changes its mind.
+# Wrong type twice is permanent (`contracts`, Answers of an origin): a server seldom changes its mind.
+MISTYPED_MAX = 2
+# Damage that another attempt may mend, by `DataError.cause`; any other cause is a body of the wrong kind.
 _MENDABLE = frozenset({"truncated", "bad_coding", "corrupt", "empty"})
 
 
@@ -37,15 +38,16 @@ class RetryRule:
     delay_s_max: float = 60.0
     wait_s_max: float = 1800.0
 
-    def delay_s(self, error: TilehaulError, attempt: int, luck: float) -> float | None:
+    def delay_s(self, error: TilehaulError, attempt: int, luck: float, *, mistyped: int = 0) -> float | None:
         """Seconds to wait after failed attempt number `attempt` (from 1), or None to give up.
 
         Args:
             error: How the attempt failed. Push-back is not asked here: see `patience_s`.
             attempt: Attempts made so far that count, >= 1.
             luck: A number in [0, 1).
+            mistyped: How many of them brought a whole body of the wrong kind (`is_mistyped`).
         """
-        if not is_transient(error) or attempt >= self._attempts_for(error):
+        if not is_transient(error) or attempt >= self.attempts_max or mistyped >= MISTYPED_MAX:
             return None
         ceiling_s: float = self.delay_s_first * 2.0 ** (attempt - 1)
         return luck * min(ceiling_s, self.delay_s_max)
@@ -54,10 +56,10 @@ class RetryRule:
         """Seconds an item that was pushed back may still wait. Zero or less: give up."""
         return self.wait_s_max - waited_s
 
-    def _attempts_for(self, error: TilehaulError) -> int:
-        if isinstance(error, DataError) and error.cause not in _MENDABLE:
-            return min(self.attempts_max, 2)
-        return self.attempts_max
+
+def is_mistyped(error: TilehaulError) -> bool:
+    """Whether the body came whole but is not what was asked for."""
+    return isinstance(error, DataError) and error.cause not in _MENDABLE
 
 
 def is_transient(error: TilehaulError) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A job begins. `planned` counts every tile of the area, `settled` those an earlier run has ended."""
+    """A job begins. `planned` counts every tile of the area, those an earlier run has ended included."""
 
     job: str
     planned: int

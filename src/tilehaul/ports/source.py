@@ -16,7 +16,8 @@ class SourceInfo:
     `name` names it for people, redacted. `identity` is a stable hash of what makes two sources
     the same for a job (template without secrets, scheme, tile size), compared on resume.
     `bounds_deg` is (west, south, east, north) in WGS 84 degrees. Zooms are inclusive.
-    `media_type` is empty when not known.
+    `media_type` is empty when not known. `vector_layers` is the JSON text of TileJSON's list of that
+    name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers.
     """
 
     name: str
@@ -27,6 +28,7 @@ class SourceInfo:
     bounds_deg: tuple[float, float, float, float] = WORLD_DEG
     attribution: str = ""
     description: str = ""
+    vector_layers: str = ""
 
 
 class TileSource(Protocol):

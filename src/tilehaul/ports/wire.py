@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MIB = 1024 * 1024
 
@@ -24,8 +24,11 @@ class Timeouts:
 TIMEOUTS_DEFAULT = Timeouts()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+# Request and Response are tuples with names: one of each and a half is made for every tile, and a frozen
+# dataclass costs three times as much to make (2.3 against 0.8 us).
+
+
+class Request(NamedTuple):
     """One GET or HEAD. `headers` are added to the sender's own (User-Agent, Accept-Encoding).
 
     `body_bytes_max` bounds the body as it crosses the wire and again once decoded.
@@ -41,8 +44,7 @@ class Request:
     expect: str = "tile"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """An answer of any status. Header names are lower case; repeated ones joined with ", ".
 
     From the wire `body` is raw (content coding still on); from the verified sender upward it is decoded.

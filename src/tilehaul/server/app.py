@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import errno
+import logging
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +20,16 @@ from starlette.types import Receive, Scope, Send
 from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
 from tilehaul.ports.clock import Clock
-from tilehaul.server.early_hits import EarlyHits, HotCache, early_protocol
+from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
+from tilehaul.server.early_hits import EarlyHits, HotCache
+from tilehaul.server.listener import listen
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import read_page_files
+from tilehaul.server.protocol import bound_protocol
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import TILES_WAITING_MAX, Routes
+
+log = logging.getLogger(__name__)
 
 HOST_DEFAULT = "127.0.0.1"
 PORT_DEFAULT = 8080
@@ -32,8 +37,11 @@ PORT_DEFAULT = 8080
 KEEP_ALIVE_S = 30
 # Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
 DRAIN_S = 10.0
-BACKLOG = 2_048
 TICK_S = 1.0
+# How often a stopping server looks whether the last connection has gone.
+DRAIN_LOOK_S = 0.01
+# What is cut at the end of the patience has this long to notice it.
+CUT_S = 0.5
 
 
 def _random_id() -> str:
@@ -45,6 +53,7 @@ class Service:
 
     def __init__(self, routes: Routes, early_hits: EarlyHits | None) -> None:
         self.early_hits = early_hits
+        self.new_request_id = routes.new_request_id
         self._routes = routes
 
         async def refused(request: Request, error: Exception) -> Response:
@@ -135,6 +144,34 @@ class _Uvicorn(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.leave.wait(), TICK_S)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own waits a tenth of a second whether somebody is there or not, and when its
+        # patience ends leaves the connections of clients that do not read open.
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        if not await self._all_gone(self.config.timeout_graceful_shutdown or 0):
+            log.warning("%d requests were cut when the service stopped", len(state.tasks))
+            # A request whose client is gone ends by itself, quietly; what does not is cancelled.
+            for connection in list(state.connections):
+                connection.transport.abort()
+            if not await self._all_gone(CUT_S):
+                for task in state.tasks:
+                    task.cancel()
+                await self._all_gone(CUT_S)
+        for server in self.servers:
+            await server.wait_closed()
+
+    async def _all_gone(self, wait_s: float) -> bool:
+        state = self.server_state
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn's sets tell nobody
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        return not state.connections and not state.tasks
+
     def end(self) -> None:
         self.should_exit = True
         self.leave.set()
@@ -151,6 +188,11 @@ class Server:
         port: 0 takes a free one.
         keep_alive_s: An idle connection is closed after this.
         drain_s: `stop` gives requests on their way this long.
+        connections_max: Open at once, >= 1; see `OpenConnections`. None: as many as `CONNECTIONS_MAX`
+            and the limit on this process's open files allow.
+
+    Raises:
+        ConfigError: `connections_max` is below 1.
     """
 
     def __init__(
@@ -161,7 +203,13 @@ class Server:
         port: int = PORT_DEFAULT,
         keep_alive_s: int = KEEP_ALIVE_S,
         drain_s: float = DRAIN_S,
+        connections_max: int | None = None,
     ) -> None:
+        if connections_max is not None and connections_max < 1:
+            raise ConfigError(f"connections_max: {connections_max} is below 1")
+        files = files_max()
+        doors = OpenConnections(connections_max or connections_max_of(files))
+        self._backlog = backlog_of(doors.connections_max, files)
         self._app = app
         self._host = host
         self._port = port
@@ -169,7 +217,7 @@ class Server:
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=early_protocol(app.early_hits),
+                http=bound_protocol(app.early_hits, doors=doors, new_request_id=app.new_request_id),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -177,7 +225,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 headers=[("server", "tilehaul")],
-                backlog=BACKLOG,
+                backlog=self._backlog,
                 timeout_keep_alive=keep_alive_s,
                 timeout_graceful_shutdown=ceil(drain_s),
             )
@@ -199,7 +247,7 @@ class Server:
         Raises:
             ConfigError: The port is in use or not allowed, or the host is not of this machine.
         """
-        listener = _listen(self._host, self._port)
+        listener = listen(self._host, self._port, self._backlog)
         self._address = listener.getsockname()[:2]
         self._running = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
         up = asyncio.create_task(self._uvicorn.up.wait())
@@ -232,30 +280,3 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        # Here and not later, so that a port that is taken is found out now: with SO_REUSEADDR two
-        # programs may bind, but only one may listen.
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(_why_not(host, port, error)) from error
-    except OverflowError as error:
-        listener.close()
-        raise ConfigError(f"port {port}: ports go from 0 to 65535") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: stop the other program, or choose another with --port"
-    if error.errno == errno.EACCES:
-        return f"port {port} needs more rights than this user has: choose one above 1023 with --port"
-    return f"cannot listen on {host}, port {port}: {error.strerror or error} (--host: one of this machine)"

@@ -1,23 +1,31 @@
 """What the service tells of its layers and of itself, as JSON values."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from tilehaul.codec.sniff import extension_of
 from tilehaul.codec.tilejson import tilejson
+from tilehaul.errors import DataError, PlanError
 from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.serve_tile import EXTENSION_KINDS
 from tilehaul.jobs.tile_stats import figures_of
 from tilehaul.server.early_hits import HotCache
 
 # Asked for when a source does not know its own format before the first tile: whatever is stored comes.
 EXTENSION_DEFAULT = "png"
 
+# The list of a whole planet's layers with all their fields has about 30 kB.
+VECTOR_LAYERS_CHARS_MAX = 1024 * 1024
+
 
 def layer_json(layer: Layer) -> dict[str, Any]:
     """A layer as `/api/layers` lists it; `tiles` is an address relative to the service."""
     info = layer.source.info
-    ending = extension_of(info.media_type) or EXTENSION_DEFAULT
+    ending = extension_of(info.media_type)
+    if ending not in EXTENSION_KINDS:
+        ending = EXTENSION_DEFAULT
     return {
         "name": layer.name,
         "title": layer.title_shown,
@@ -32,19 +40,55 @@ def layer_json(layer: Layer) -> dict[str, Any]:
 
 
 def layer_tilejson(layer: Layer, base_url: str) -> dict[str, Any]:
-    """A layer's TileJSON 3.0 with addresses below `base_url` (no slash at its end)."""
+    """A layer's TileJSON 3.0 with addresses below `base_url` (no slash at its end).
+
+    Raises:
+        DataError: What the source says of itself is no TileJSON (zooms that are none). Nothing the
+            client asked for is wrong then.
+    """
     told = layer_json(layer)
-    west, south, east, north = layer.source.info.bounds_deg
-    return tilejson(
-        tiles=[base_url + told["tiles"]],
-        name=told["title"],
-        description=told["description"],
-        attribution=told["attribution"],
-        bounds=(west, south, east, north),
-        minzoom=told["minzoom"],
-        maxzoom=told["maxzoom"],
-        format=told["format"],
-    )
+    info = layer.source.info
+    try:
+        return tilejson(
+            tiles=[base_url + told["tiles"]],
+            name=told["title"],
+            description=told["description"],
+            attribution=told["attribution"],
+            bounds=info.bounds_deg,
+            minzoom=told["minzoom"],
+            maxzoom=told["maxzoom"],
+            format=told["format"],
+            vector_layers=vector_layers_of(info.vector_layers),
+        )
+    except PlanError as error:
+        raise DataError(f"layer {layer.name}: {error}", cause="corrupt_archive") from error
+
+
+def vector_layers_of(text: str) -> list[dict[str, Any]] | None:
+    """TileJSON's `vector_layers` from their JSON text; None when there are none to tell.
+
+    Written by strangers: what is not a list, or too long, is left out whole, and so is each entry
+    without a name in `id`. `fields`, which the specification demands (3.3.2), is added where it is
+    missing.
+    """
+    if not text or len(text) > VECTOR_LAYERS_CHARS_MAX:
+        return None
+    try:
+        told = json.loads(text, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, list):
+        return None
+    return [
+        {**one, "fields": one["fields"] if isinstance(one.get("fields"), dict) else {}}
+        for one in told
+        if isinstance(one, dict) and isinstance(one.get("id"), str)
+    ]
+
+
+def _not_json(word: str) -> None:
+    # NaN and Infinity: Python reads and writes them, a browser refuses the whole document.
+    raise ValueError(word)
 
 
 def cache_stats(layer: Layer, cache: HotCache | None) -> dict[str, Any]:

@@ -1,27 +1,20 @@
 """Answer a tile that is in memory before the framework hears of the request.
 
 uvicorn hands each parsed request to an ASGI task, and the framework routes it; both cost more
-than looking up a tile. uvicorn lets one give it a protocol class, and this one answers GET and
-HEAD of a cached tile straight from the parser's callback. Everything it is not sure about goes
-the usual way: errors, HTTP/1.0, upgrades, requests with a body, requests behind
-an unfinished one on the same connection, clients that do not read.
+than looking up a tile. `server/protocol.py` asks here first, straight from the parser's callback,
+and what is found is written out whole. Everything that is not sure goes the usual way: errors,
+HTTP/1.0, upgrades, requests with a body, requests behind an unfinished one on the same connection,
+clients that do not read.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any, Protocol
-
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from tilehaul.errors import TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import (
     EXTENSION_KINDS,
-    Headers,
     cache_status,
     etag_matches,
     missing_reply,
@@ -29,7 +22,7 @@ from tilehaul.jobs.serve_tile import (
 )
 from tilehaul.ports.store import TileCache
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.server.reply import BODILESS, accepts_gzip, own_request_id
+from tilehaul.server.reply import BODILESS, accepts_gzip, head_bytes, own_request_id
 
 PREFIX = b"/api/tiles/"
 
@@ -37,8 +30,6 @@ PREFIX = b"/api/tiles/"
 DIGITS_MAX = 10
 
 _KINDS = {ext.encode(): kind for ext, kind in EXTENSION_KINDS.items()}
-# A connection that has sent nothing, or half a request and then nothing, is closed after this.
-SILENCE_S = 30.0
 # A request that carries one of these is not the plain question this door answers.
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _HIT = b"cache-status: tilehaul; hit; ttl="
@@ -72,8 +63,8 @@ class _Ready:
     def __init__(self, tile: Tile, layer: Layer) -> None:
         rendition = render(tile, layer)
         length = ("content-length", str(len(rendition.body)))
-        self.head_200 = _block(b"HTTP/1.1 200 OK\r\n", (*rendition.entity, length, *rendition.shared))
-        self.head_304 = _block(b"HTTP/1.1 304 Not Modified\r\n", rendition.shared)
+        self.head_200 = head_bytes(200, (*rendition.entity, length, *rendition.shared)) + _HIT
+        self.head_304 = head_bytes(304, rendition.shared) + _HIT
         self.body = rendition.body
         self.etag_text = rendition.etag
         self.etag = rendition.etag.encode()
@@ -133,10 +124,13 @@ class EarlyHits:
             return None
         if_none_match, encodings = b"", b""
         for header, value in headers:
+            # Repeated fields are one list, without its empty items: as `reply.joined` makes it.
             if header == b"if-none-match":
-                if_none_match = if_none_match + b"," + value if if_none_match else value
+                if_none_match = (
+                    if_none_match + b", " + value if if_none_match and value else if_none_match or value
+                )
             elif header == b"accept-encoding":
-                encodings = value
+                encodings = encodings + b", " + value if encodings and value else encodings or value
             elif header in _NOT_PLAIN:
                 return None
         kind = _KINDS.get(ext)
@@ -152,7 +146,14 @@ class EarlyHits:
         if isinstance(entry.answer, NoTile):
             self._cache.hit(entry)
             layer.stats.hits += 1
-            return self._missing(entry.answer, layer, headers, entry.expires_s - now_s, with_body=with_body)
+            return self._missing(
+                entry.answer,
+                layer,
+                headers,
+                entry.expires_s - now_s,
+                if_none_match=if_none_match.decode("latin-1"),
+                with_body=with_body,
+            )
         ready = entry.ready
         if not isinstance(ready, _Ready):
             try:
@@ -182,99 +183,20 @@ class EarlyHits:
         headers: list[tuple[bytes, bytes]],
         left_s: float,
         *,
+        if_none_match: str,
         with_body: bool,
     ) -> bytes:
-        told = {name: value.decode("latin-1") for name, value in headers}
+        told_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
         reply = missing_reply(
             answer,
             layer,
             cache_status(answer.place, left_s),
-            if_none_match=told.get(b"if-none-match", ""),
-            request_id=own_request_id(told.get(b"x-request-id", "")) or self._new_request_id(),
+            if_none_match=if_none_match,
+            request_id=own_request_id(told_id) or self._new_request_id(),
         )
-        lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in reply.headers]
+        told = reply.headers
         if reply.status not in BODILESS:
-            lines.append(f"content-length: {len(reply.body)}")
-        return "\r\n".join(lines).encode("latin-1") + self._tail + (reply.body if with_body else b"")
-
-
-class EarlyHitProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `early_protocol`."""
-
-    hits: EarlyHits | None = None
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        # Paths of tiles say where people look: they are never written to the access log.
-        self.access_log = False
-        self._answered = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._close_after(SILENCE_S)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        # uvicorn starts its idle timer when the application has answered. Without this one a
-        # connection with early answers only, or with half a request, would stay for ever.
-        if self.timeout_keep_alive_task is None and not (self.cycle and not self.cycle.response_complete):
-            self._close_after(self.timeout_keep_alive if self._answered else SILENCE_S)
-
-    def _close_after(self, wait_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
-
-    def on_message_begin(self) -> None:
-        self._answered = False
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        if self.url.startswith(PREFIX) and self._answer_early():
-            self._answered = True
-            return
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        if not self._answered:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if not self._answered:
-            super().on_message_complete()
-
-    def _answer_early(self) -> bool:
-        if self.hits is None or (self.cycle and not self.cycle.response_complete):
-            # Answers leave in the order of the questions.
-            return False
-        if self.flow.write_paused or self.transport.is_closing():
-            # The client does not read: the application's path waits, this one would pile up answers.
-            return False
-        parser = self.parser
-        method = parser.get_method()
-        if method not in (b"GET", b"HEAD"):
-            return False
-        if parser.get_http_version() != "1.1" or not parser.should_keep_alive() or parser.should_upgrade():
-            return False
-        state = self.server_state
-        answer = self.hits.answer(self.url, self.headers, state.default_headers, with_body=method == b"GET")
-        if answer is None:
-            return False
-        self.transport.write(answer)
-        state.total_requests += 1
-        return True
-
-
-def early_protocol(hits: EarlyHits | None) -> type[EarlyHitProtocol]:
-    """The protocol class of one server. Without `hits` it only keeps paths out of the log."""
-    return type("BoundEarlyHitProtocol", (EarlyHitProtocol,), {"hits": hits})
-
-
-def _block(status_line: bytes, headers: Headers) -> bytes:
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    return status_line + lines.encode("latin-1") + _HIT
+            told = (*told, ("content-length", str(len(reply.body))))
+        # The tail begins with the end of a line that `head_bytes` has ended already.
+        head = head_bytes(reply.status, told)[:-2]
+        return b"".join((head, self._tail, reply.body if with_body else b""))

@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tilehaul.errors import TilehaulError
+from tilehaul.errors import DataError, TilehaulError
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, error_body
 from tilehaul.server.statuses import cause_of, message_of, retry_after_s, status_of
 
@@ -18,6 +20,43 @@ NO_STORE: Headers = (("cache-control", "no-store"),)
 
 # A caller's own request id is repeated only in this form: it ends up in headers and logs.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z", re.ASCII)
+
+# RFC 9110, section 5.5: visible characters, blank, tab, and obs-text as Latin-1.
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+def checked(reply: Reply) -> Reply:
+    """The same reply.
+
+    Raises:
+        DataError: A header holds what would end its line, or cannot be sent at all: what an archive
+            or an origin said of itself must not become headers or a body of its own choice.
+    """
+    _check_headers(reply.headers)
+    return reply
+
+
+def head_bytes(status: int, headers: Headers) -> bytes:
+    """Status line and header lines as they are sent, each with its end; the empty line is left out.
+
+    Raises:
+        DataError: As `checked`.
+    """
+    _check_headers(headers)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}".encode("latin-1")
+
+
+def _check_headers(headers: Headers) -> None:
+    told = "".join([name + value for name, value in headers])
+    # The first question is a quick one, and answers for every header of ours.
+    if not (told.isascii() and told.isprintable()) and _UNSENDABLE.search(told):
+        raise DataError("a header of the answer has characters that no header may have", cause="bad_header")
+
+
+def joined(values: Iterable[str]) -> str:
+    """Repeated header fields as the one list they are (RFC 9110, section 5.3), without empty items."""
+    return ", ".join(value for value in values if value)
 
 
 def to_response(reply: Reply, request: Request) -> Response:

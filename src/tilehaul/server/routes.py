@@ -21,7 +21,9 @@ from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
 from tilehaul.server.reply import (
     accepts_gzip,
+    checked,
     error_reply,
+    joined,
     json_reply,
     own_request_id,
     refusal,
@@ -85,8 +87,8 @@ class Routes:
         asked = TileRequest(
             tile_id,
             ext,
-            if_none_match=", ".join(request.headers.getlist("if-none-match")),
-            accepts_gzip=accepts_gzip(request.headers.get("accept-encoding", "")),
+            if_none_match=_told(request, "if-none-match"),
+            accepts_gzip=accepts_gzip(_told(request, "accept-encoding")),
             request_id=self._request_id(request),
         )
         if self.tiles_waiting >= self.tiles_waiting_max:
@@ -155,7 +157,7 @@ class Routes:
         file = self.pages.get(name)
         if file is None:
             raise HTTPException(404)
-        zipped = bool(file.zipped) and accepts_gzip(request.headers.get("accept-encoding", ""))
+        zipped = bool(file.zipped) and accepts_gzip(_told(request, "accept-encoding"))
         # The zipped form is another representation, so it has another strong tag.
         etag = f'{file.etag[:-1]}-gz"' if zipped else file.etag
         shared = (
@@ -166,7 +168,7 @@ class Routes:
             ("referrer-policy", "same-origin"),
             *extra,
         )
-        told = request.headers.get("if-none-match", "")
+        told = _told(request, "if-none-match")
         if told and etag_matches(told, etag):
             return Reply(304, shared)
         coding = (("content-encoding", "gzip"),) if zipped else ()
@@ -192,7 +194,7 @@ class Routes:
     def _door(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
-                reply = await answer(request)
+                reply = checked(await answer(request))
             except TilehaulError as error:
                 reply = error_reply(error, self._request_id(request))
             except HTTPException as error:
@@ -218,6 +220,10 @@ class Routes:
         told = error.detail if " " in error.detail and error.detail[0].islower() else message
         headers = tuple((error.headers or {}).items())
         return refusal(error.status_code, told, cause, self._request_id(request), headers=headers)
+
+
+def _told(request: Request, name: str) -> str:
+    return joined(request.headers.getlist(name))
 
 
 def _parse_address(request: Request) -> tuple[TileId, str]:

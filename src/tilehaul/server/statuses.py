@@ -42,6 +42,34 @@ RETRY_AFTER_S_DEFAULT = 10.0
 # Nobody is sent away for longer: an upstream's hour is its own, the next client may find a cached tile.
 RETRY_AFTER_S_MAX = 300.0
 
+# What a client is told of a tile that did not come. The errors' own texts hold the origin's address
+# and the first words of its page, which are the operator's business: the debug log has them.
+_SENTENCES: dict[type[TilehaulError], str] = {
+    UnreachableError: "the origin of this tile cannot be reached",
+    TimedOutError: "the origin of this tile did not answer in time",
+    ThrottledError: "the origin of this tile asks for fewer requests",
+    BrokenError: "the origin of this tile has failed",
+    DeniedError: "the origin of this tile does not let this service in",
+    RefusedError: "the origin of this tile refused the request",
+    TransferError: "the origin of this tile did not deliver it",
+    DataError: "what came in place of this tile is damaged",
+}
+# More than the class says, for causes that have a reason of their own.
+_SENTENCES_BY_CAUSE = {
+    "bad_coding": "the tile's compression is damaged",
+    "bad_header": "the answer would have had a header that no answer may have",
+    "corrupt_archive": "the archive that has this tile is damaged",
+    "empty": "the tile is empty",
+    "error_page": "the origin sent an error page in place of the tile",
+    "mistyped": "what came is neither a picture nor a vector tile",
+    "redirect": "the origin of this tile redirects too often, or to nowhere",
+    "refused_address": "the origin of this tile has an address this service does not ask",
+    "refused_scheme": "the origin of this tile has an address this service does not ask",
+    "tls_certificate": "the certificate of this tile's origin is not valid",
+    "too_large": "the tile is larger than this service takes",
+    "truncated": "the tile came incomplete",
+}
+
 # These name local files or settings, which are the operator's business: the log has them.
 _PRIVATE = (StorageError, ConfigError)
 
@@ -59,9 +87,12 @@ def cause_of(error: TilehaulError) -> str:
 
 
 def message_of(error: TilehaulError) -> str:
-    """What a client is told, one line."""
+    """What a client is told, one line. Of transfers and data never the error's own text."""
     if isinstance(error, _PRIVATE):
         return "the service could not read or write its own storage or settings; its log says more"
+    if isinstance(error, (TransferError, DataError)):
+        own = _SENTENCES_BY_CAUSE.get(error.cause)
+        return own or next(_SENTENCES[kind] for kind in type(error).__mro__ if kind in _SENTENCES)
     return str(error) or "failed"
 
 

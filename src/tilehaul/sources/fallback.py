@@ -24,7 +24,20 @@ class FallbackSource:
 
     @property
     def info(self) -> SourceInfo:
-        return self.sources[0].info
+        """The first source's, with the zooms and bounds of all: the next may have what it has not."""
+        infos = [source.info for source in self.sources]
+        boxes = [info.bounds_deg for info in infos]
+        return replace(
+            infos[0],
+            zoom_min=min(info.zoom_min for info in infos),
+            zoom_max=max(info.zoom_max for info in infos),
+            bounds_deg=(
+                min(box[0] for box in boxes),
+                min(box[1] for box in boxes),
+                max(box[2] for box in boxes),
+                max(box[3] for box in boxes),
+            ),
+        )
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         failure: TilehaulError | None = None

@@ -1,30 +1,70 @@
 """Tiles that are kept already, as a source: copy from an archive, serve an archive."""
 
-from dataclasses import dataclass, replace
+import asyncio
+from dataclasses import dataclass
 
+from tilehaul.codec.verify import verify_tile
+from tilehaul.errors import DataError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.tile import NoTile, Tile
+
+# Up to here a body is verified where it is, in less than 0.1 ms (a PNG of 50 KB: 36 us, measured); a
+# larger one on a thread, because a zipped vector tile takes milliseconds and would hold every other
+# answer up. Handing over costs about 0.1 ms itself.
+BYTES_MAX_IN_LOOP = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSource:
     """`TileSource` over a `TileArchive`. A tile that is not kept is `NoTile(cause="not_stored")`.
 
-    The archive stays its opener's to close.
+    Archives are made by others, and cut short by crashes: every body is verified, as if it came over
+    the wire. The archive stays its opener's to close. `location` names it in errors.
     """
 
     archive: TileArchive
     info: SourceInfo
+    location: str = ""
 
     @classmethod
-    async def open(cls, archive: TileArchive) -> "StoredSource":
-        """Read once what the archive says of itself. PlanError, DataError or StorageError."""
-        return cls(archive, await archive.source_info())
+    async def open(cls, archive: TileArchive, location: str = "") -> "StoredSource":
+        """Read once what the archive says of itself. PlanError, DataError or StorageError.
+
+        Args:
+            archive: Open; not closed here.
+            location: Where it is, for errors; the archive's own name if not given.
+        """
+        info = await archive.source_info()
+        return cls(archive, info, location or info.name)
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
+        """The tile as what its bytes are, `place="store"`.
+
+        Raises:
+            DataError: As `verify_tile`, with the archive and the tile in message and `url`; or the
+                archive is damaged.
+            RefusedError: A zipped vector tile is a bomb (`too_large`).
+            PlanError, StorageError: As `TileArchive.get`.
+        """
         answer = await self.archive.get(tile_id)
-        if answer.place == "store":
+        if isinstance(answer, NoTile):
+            return answer if answer.place == "store" else NoTile(tile_id, answer.cause, "store")
+        try:
+            if len(answer.body) > BYTES_MAX_IN_LOOP:
+                media_type = await asyncio.to_thread(verify_tile, answer.body)
+            else:
+                media_type = verify_tile(answer.body)
+        except DataError as error:
+            place = self._place(tile_id)
+            raise DataError(f"{place}: {error}", cause=error.cause, url=place, head=error.head) from error
+        except TransferError as error:
+            error.url = self._place(tile_id)
+            raise
+        if answer.place == "store" and answer.media_type == media_type:
             return answer
-        return replace(answer, place="store")
+        return Tile(tile_id, answer.body, media_type, "store")
+
+    def _place(self, tile_id: TileId) -> str:
+        return f"{self.location}#{tile_id}"

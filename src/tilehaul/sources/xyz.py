@@ -35,8 +35,8 @@ class XyzSource:
         """One tile.
 
         Raises:
-            TransferError: From the sender, as it came; BrokenError (`http_304` and the like) for an
-                answer without a tile that nothing asked for.
+            TransferError: From the sender, as it came; BrokenError for a status the sender lets
+                through and nothing here asked for.
             DataError: From the sender: the body is not the tile it claims to be.
         """
         z = tile_id.z
@@ -53,12 +53,12 @@ class XyzSource:
                 body_bytes_max=self.body_bytes_max,
             )
         )
-        if response.status == 200:
+        if response.status in (200, 206):
             return Tile(tile_id, response.body, response.media_type or info.media_type)
         absent = _ABSENT.get(response.status)
         if absent is not None:
             return NoTile(tile_id, absent)
-        # No condition and no range was sent, so 304 and 206 answer another question than ours.
+        # No condition was sent, so anything else answers another question than ours.
         raise BrokenError(
             f"{info.name} answered tile {tile_id} with HTTP {response.status}",
             url=self.template.shown,

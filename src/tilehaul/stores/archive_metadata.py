@@ -3,48 +3,61 @@
 import math
 from collections.abc import Mapping
 
-from tilehaul.ports.source import WORLD_DEG
+from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
+from tilehaul.grid.tile_id import ZOOM_MAX
+from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
 Bounds = tuple[float, float, float, float]
 
-# MBTiles 1.3, "Metadata": `pbf`, `jpg`, `png`, `webp`, or a media type for any other format.
-_FORMATS = {
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/webp": "webp",
-    "application/vnd.mapbox-vector-tile": "pbf",
-    "application/x-protobuf": "pbf",
-}
+# The kinds of tile that verify (codec/verify.py), and no other: an archive's word for its format may
+# reach an HTTP header. MBTiles 1.3, "Metadata": four short names, a media type for any other format.
+_FORMATS = {PNG: "png", JPEG: "jpg", WEBP: "webp", VECTOR_TILE: "pbf", GIF: GIF, AVIF: AVIF}
 _MEDIA_TYPES = {
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "pbf": "application/vnd.mapbox-vector-tile",
-    "mvt": "application/vnd.mapbox-vector-tile",
+    "png": PNG,
+    "jpg": JPEG,
+    "jpeg": JPEG,
+    "webp": WEBP,
+    "gif": GIF,
+    "avif": AVIF,
+    "pbf": VECTOR_TILE,
+    "mvt": VECTOR_TILE,
 }
+# A name is a line on a terminal and in a list; an archive of others may hold anything there.
+NAME_CHARS_MAX = 200
 
 
 def format_of(media_type: str) -> str:
-    """The MBTiles name of a format; a media type it has no name for stands for itself."""
-    return _FORMATS.get(media_type, media_type)
+    """The MBTiles name of a format; empty for what is no tile."""
+    return _FORMATS.get(plain_media_type(media_type), "")
 
 
 def media_type_of_format(name: str) -> str:
-    """The media type an archive's `format` row means; empty when it says nothing we know."""
+    """The media type an archive's `format` row means, one of the six that verify; else empty."""
     lowered = name.strip().lower()
-    return _MEDIA_TYPES.get(lowered, lowered if "/" in lowered else "")
+    plain = plain_media_type(lowered)
+    return _MEDIA_TYPES.get(lowered, plain if plain in _FORMATS else "")
 
 
 def parse_bounds(text: str) -> Bounds | None:
-    """`west,south,east,north` in degrees; None when it is no such thing."""
+    """`west,south,east,north` in degrees, cut to the Mercator world; None when it is no such thing.
+
+    None also when nothing of the box is within the world.
+    """
     try:
         west, south, east, north = (float(part) for part in text.split(","))
     except ValueError:
         return None
     if not all(math.isfinite(side) for side in (west, south, east, north)) or south > north:
         return None
-    return (west, south, east, north)
+    cut = (
+        min(max(west, WORLD_DEG[0]), WORLD_DEG[2]),
+        min(max(south, WORLD_DEG[1]), WORLD_DEG[3]),
+        min(max(east, WORLD_DEG[0]), WORLD_DEG[2]),
+        min(max(north, WORLD_DEG[1]), WORLD_DEG[3]),
+    )
+    lost = (cut[0] == cut[2] and west != east) or (cut[1] == cut[3] and south != north)
+    return None if lost else cut
 
 
 def bounds_text(bounds: Bounds) -> str:
@@ -93,19 +106,64 @@ def parse_zoom(text: str | None) -> int | None:
         zoom = int(float(text)) if text else None
     except (ValueError, OverflowError):
         return None
-    return zoom if zoom is not None and 0 <= zoom <= 30 else None
+    return zoom if zoom is not None and 0 <= zoom <= ZOOM_MAX else None
+
+
+def source_info_of(
+    metadata: Mapping[str, str],
+    *,
+    name: str,
+    identity: str,
+    zooms: tuple[int, int] | None,
+    bounds: Bounds | None,
+    media_type: str,
+) -> SourceInfo:
+    """What an archive is as a source: its metadata as far as they make sense, else what its tiles say.
+
+    Args:
+        metadata: The archive's own.
+        name: Used when the metadata have none.
+        identity: As in `SourceInfo`.
+        zooms: Least and greatest zoom kept, inclusive; None without a tile. They count where the
+            metadata say nothing, or a least zoom above the greatest.
+        bounds: Of the tiles; used when the metadata have none.
+        media_type: Of a tile; used when the metadata name no format we know.
+    """
+    lowest, highest = zooms or (0, ZOOM_MAX)
+    first, last = parse_zoom(metadata.get("minzoom")), parse_zoom(metadata.get("maxzoom"))
+    zoom_min = lowest if first is None else first
+    zoom_max = highest if last is None else last
+    if zoom_min > zoom_max:
+        zoom_min, zoom_max = lowest, highest
+    kind = media_type_of_format(metadata.get("format", "")) or media_type
+    return SourceInfo(
+        name=_one_line(metadata.get("name", "")) or name,
+        identity=identity,
+        media_type=kind if kind in _FORMATS else "",
+        zoom_min=zoom_min,
+        zoom_max=zoom_max,
+        bounds_deg=parse_bounds(metadata.get("bounds", "")) or bounds or WORLD_DEG,
+        attribution=metadata.get("attribution", ""),
+        description=metadata.get("description", ""),
+        vector_layers=vector_layers_of(metadata.get("json", "")) if kind == VECTOR_TILE else "",
+    )
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:NAME_CHARS_MAX]).strip()
 
 
 def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     """The metadata of an archive once a job has added to it.
 
-    Bounds and zooms widen, a second attribution is put beside the first, `center` follows bounds
-    that changed; of anything else what was there first stays.
+    Bounds and zooms widen, a second attribution is put beside the first, vector layers are joined,
+    `center` follows bounds that changed; a format that we do not know is forgotten (the first tile
+    names it); of anything else what was there first stays.
     """
     result = {**new, **old}
-    if "format" in result:
-        named = media_type_of_format(result["format"])
-        result["format"] = format_of(named) if named else result["format"]
+    named = format_of(media_type_of_format(result.pop("format", "")))
+    if named:
+        result["format"] = named
     for name, pick in (("minzoom", min), ("maxzoom", max)):
         zooms = [zoom for zoom in (parse_zoom(old.get(name)), parse_zoom(new.get(name))) if zoom is not None]
         if zooms:
@@ -117,10 +175,18 @@ def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
         result["bounds"] = bounds_text(added)
     if "bounds" in result and result["bounds"] != old.get("bounds") and "center" not in new:
         result.pop("center", None)
-    credits_old, credits_new = old.get("attribution", ""), new.get("attribution", "")
-    if credits_new and credits_new not in credits_old:
-        result["attribution"] = f"{credits_old}; {credits_new}" if credits_old else credits_new
-    return result
+    credit = _joined_credits(old.get("attribution", ""), new.get("attribution", ""))
+    layers = merged_json_row(old.get("json", ""), new.get("json", ""))
+    told = {"attribution": credit, "json": layers}
+    return result | {name: text for name, text in told.items() if text}
+
+
+def _joined_credits(old: str, new: str) -> str:
+    """Both, separated by `; `, unless one stands whole in the other already."""
+    if not new or f"; {new}; " in f"; {old}; ":
+        return old
+    # Nothing is taken apart: the separator may be part of a credit, as in `&copy; us`.
+    return new if not old or f"; {old}; " in f"; {new}; " else f"{old}; {new}"
 
 
 def completed_metadata(
@@ -136,7 +202,7 @@ def completed_metadata(
     result.setdefault("name", name)
     result.setdefault("type", "baselayer")
     result.setdefault("version", "1")
-    if media_type:
+    if format_of(media_type):
         result.setdefault("format", format_of(media_type))
     if zooms is not None:
         lowest, highest = parse_zoom(result.get("minzoom")), parse_zoom(result.get("maxzoom"))

@@ -1,15 +1,17 @@
 """Reading a directory of `{z}/{x}/{y}.{ext}`, ours or anybody's."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 
 from tilehaul.codec.sniff import media_type_of, sniff
-from tilehaul.errors import PlanError
+from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
-from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
@@ -18,16 +20,18 @@ from tilehaul.stores.archive_metadata import (
     bounds_of_columns,
     media_type_of_format,
     parse_bounds,
-    parse_zoom,
+    source_info_of,
 )
 from tilehaul.stores.mbtiles_reader import identity_of
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.record import parse_record, state_of
-from tilehaul.stores.sqlite_file import from_os, from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_os, from_sqlite, open_reading
 
 # Asked for in this order after the extension that was right the last time.
 EXTENSIONS = ("png", "jpg", "jpeg", "webp", "pbf", "mvt", "avif", "gif", "tif", "tiff")
 _KNOWN = frozenset(EXTENSIONS)
+# Links are followed: other writers keep equal tiles once, as links to one file.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def journal_path(root: Path) -> Path:
@@ -42,20 +46,26 @@ def tile_path(root: Path, tile_id: TileId, extension: str) -> str:
     return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
 
 
-def numbers(folder: Path) -> list[int]:
-    """The sub-folders named by a plain number, ascending; none when the folder is not there. OSError."""
+def numbers(folder: Path, stop: int) -> list[int]:
+    """The sub-folders named by a plain number below `stop`, ascending; none without the folder. OSError."""
     try:
         with os.scandir(folder) as entries:
-            found = [int(e.name) for e in entries if _plain(e.name) and e.is_dir()]
-    except FileNotFoundError:
+            found = [int(e.name) for e in entries if plain_number(e.name) and e.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(found)
+    return sorted(number for number in found if number < stop)
 
 
-def files(folder: Path) -> list[tuple[int, str, int]]:
+def zooms(root: Path) -> list[int]:
+    """The zooms that have a folder, ascending. OSError."""
+    return numbers(root, ZOOM_MAX + 1)
+
+
+def files(folder: Path, stop: int) -> list[tuple[int, str, int]]:
     """Row, extension and size in bytes of the tiles of one column, ascending. OSError.
 
-    Empty files are no tiles. Of two extensions of a row, the one `EXTENSIONS` names first counts.
+    Rows from `stop` on are off the grid, and no tiles; nor is what is empty or no plain file. Of two
+    extensions of a row, the one `EXTENSIONS` names first counts.
     """
     best: dict[int, tuple[int, str, int]] = {}
     try:
@@ -65,26 +75,25 @@ def files(folder: Path) -> list[tuple[int, str, int]]:
     with entries:
         for entry in entries:
             stem, _, extension = entry.name.rpartition(".")
-            if extension not in _KNOWN or not _plain(stem) or not entry.is_file():
+            if extension not in _KNOWN or not plain_number(stem) or not entry.is_file():
                 continue
             size_bytes = entry.stat().st_size
             row, rank = int(stem), EXTENSIONS.index(extension)
-            if size_bytes and (row not in best or rank < best[row][0]):
+            if row < stop and size_bytes and (row not in best or rank < best[row][0]):
                 best[row] = (rank, extension, size_bytes)
     return [(row, extension, size) for row, (_, extension, size) in sorted(best.items())]
 
 
 def walk(root: Path) -> Iterator[tuple[TileId, str, int]]:
     """Id, extension and size of every tile, in tile order; holds one column at a time. OSError."""
-    for zoom in numbers(root):
-        if zoom > ZOOM_MAX:
-            continue
-        for column in numbers(root / str(zoom)):
-            for row, extension, size_bytes in files(root / str(zoom) / str(column)):
+    for zoom in zooms(root):
+        side = 1 << zoom
+        for column in numbers(root / str(zoom), side):
+            for row, extension, size_bytes in files(root / str(zoom) / str(column), side):
                 yield TileId(zoom, column, row), extension, size_bytes
 
 
-def _plain(name: str) -> bool:
+def plain_number(name: str) -> bool:
     """ASCII digits without a leading zero: `007` is no row of ours, nor is an Arabic digit."""
     return name.isascii() and name.isdigit() and len(name) <= 10 and (name == "0" or name[0] != "0")
 
@@ -97,7 +106,15 @@ class DirectoryReader:
         self._likely = EXTENSIONS[0]
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
-        if 0 <= tile_id.z <= ZOOM_MAX:
+        """The tile; what is empty, or no plain file, is none.
+
+        Raises:
+            PlanError: There is no such folder.
+            DataError: The file is larger than `TILE_BYTES_MAX` (`too_large`).
+            StorageError: The disk refused.
+        """
+        z, x, y = tile_id.z, tile_id.x, tile_id.y
+        if 0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z:
             body = self._read(tile_path(self.root, tile_id, self._likely))
             if body:
                 return self._tile(tile_id, body, self._likely)
@@ -114,13 +131,19 @@ class DirectoryReader:
         return Tile(tile_id, body, sniff(body) or media_type_of(extension), "store")
 
     def _read(self, path: str) -> bytes:
-        """The bytes of a file; none when it is not there."""
+        """The bytes of a plain file; none when it is not there, or something else."""
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123  as in tile_path
-                return file.read()
+            # A pipe of that name would hold an ordinary open for ever, and the thread with it.
+            descriptor = os.open(path, _FLAGS)
+            try:
+                return _content(descriptor, path)
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError):
             return b""
         except OSError as error:
+            if error.errno == errno.ENXIO:  # a socket
+                return b""
             raise from_os(error, Path(path), "reading") from error
 
     def tile_ids(self) -> Iterator[TileId]:
@@ -179,27 +202,24 @@ class DirectoryReader:
         if not self.root.is_dir():
             raise PlanError(f"{self.root}: no such folder")
         try:
-            zooms = [zoom for zoom in numbers(self.root) if zoom <= ZOOM_MAX]
+            kept = zooms(self.root)
             first = next(walk(self.root), None)
-            bounds = parse_bounds(metadata.get("bounds", ""))
-            if bounds is None and zooms:
-                bounds = column_bounds(self.root, zooms[-1])
+            bounds = None
+            if kept and parse_bounds(metadata.get("bounds", "")) is None:
+                bounds = column_bounds(self.root, kept[-1])
         except OSError as error:
             raise from_os(error, self.root, "reading") from error
-        media_type = media_type_of_format(metadata.get("format", ""))
-        if first is not None and not media_type:
+        media_type = ""
+        if first is not None and not media_type_of_format(metadata.get("format", "")):
             tile = self.get(first[0])
             media_type = tile.media_type if isinstance(tile, Tile) else ""
-        lowest, highest = parse_zoom(metadata.get("minzoom")), parse_zoom(metadata.get("maxzoom"))
-        return SourceInfo(
-            name=metadata.get("name") or self.root.name,
+        return source_info_of(
+            metadata,
+            name=self.root.name,
             identity=identity_of("directory", self.root),
+            zooms=(kept[0], kept[-1]) if kept else None,
+            bounds=bounds,
             media_type=media_type,
-            zoom_min=lowest if lowest is not None else min(zooms, default=0),
-            zoom_max=highest if highest is not None else max(zooms, default=ZOOM_MAX),
-            bounds_deg=bounds or WORLD_DEG,
-            attribution=metadata.get("attribution", ""),
-            description=metadata.get("description", ""),
         )
 
     def _journal(self) -> tuple[dict[str, str], int, int]:
@@ -222,12 +242,27 @@ class DirectoryReader:
         """Nothing stays open between calls."""
 
 
+def _content(descriptor: int, path: str) -> bytes:
+    """What an open file holds; none when it is no plain file. DataError when it is too large; OSError."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return b""
+    size = status.st_size
+    if size > TILE_BYTES_MAX:
+        raise DataError(f"{path} has {size} bytes, allowed are {TILE_BYTES_MAX}", cause="too_large")
+    body = os.read(descriptor, size)
+    while len(body) < size and (piece := os.read(descriptor, size - len(body))):
+        body += piece
+    return body
+
+
 def column_bounds(root: Path, zoom: int) -> Bounds | None:
     """The box of one zoom's tiles, in degrees; None without a tile. OSError."""
     columns: list[int] = []
     rows: list[int] = []
-    for column in numbers(root / str(zoom)):
-        found = files(root / str(zoom) / str(column))
+    side = 1 << zoom
+    for column in numbers(root / str(zoom), side):
+        found = files(root / str(zoom) / str(column), side)
         if found:
             columns.append(column)
             rows += (found[0][0], found[-1][0])

@@ -1,11 +1,13 @@
 """The files of a directory store, on disk. Every method raises OSError as the system gave it."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import Tile
 from tilehaul.stores.atomic_file import (
     TEMP_SUFFIX,
@@ -15,7 +17,7 @@ from tilehaul.stores.atomic_file import (
     temp_path,
     write_temp,
 )
-from tilehaul.stores.directory_reader import EXTENSIONS, numbers, tile_path
+from tilehaul.stores.directory_reader import EXTENSIONS, numbers, plain_number, tile_path, zooms
 
 # Written together before the first is synced: the later syncs find their bytes on disk already.
 # Few enough for the usual limit of 1,024 open files.
@@ -25,7 +27,11 @@ FOLDERS_MAX = 20_000
 
 
 class DirectoryTree:
-    """Blocking file work below `root`, used by one thread. `sync` False leaves syncing to the system."""
+    """Blocking file work below `root`, used by one thread. `sync` False leaves syncing to the system.
+
+    `root` itself may be a link; a zoom's or column's folder that is one is neither written, emptied nor
+    swept, because it leads out of the store.
+    """
 
     def __init__(self, root: Path, *, sync: bool) -> None:
         self.root = root
@@ -73,7 +79,7 @@ class DirectoryTree:
                 Path(level).mkdir()
                 grown.add(level.rpartition("/")[0])
             except FileExistsError:
-                pass
+                _check_own(level)
         if len(self._folders) >= FOLDERS_MAX:
             self._folders.clear()
         self._folders.add(folder)
@@ -84,9 +90,13 @@ class DirectoryTree:
         touched: set[str] = set()
         for extension in extensions:
             path = tile_path(self.root, tile_id, extension)
+            folder = path.rpartition("/")[0]
+            if folder not in self._folders:
+                _check_own(folder.rpartition("/")[0])
+                _check_own(folder)
             try:
                 os.unlink(path)  # noqa: PTH108  a Path costs more than the call
-                touched.add(path.rpartition("/")[0])
+                touched.add(folder)
             except FileNotFoundError:
                 pass
         return touched
@@ -98,10 +108,11 @@ class DirectoryTree:
                 sync_folder(folder)
 
     def has(self, tile_id: TileId, extension: str) -> bool:
-        """Whether the file is there and not empty."""
+        """Whether a plain file is there and not empty."""
         try:
             path = tile_path(self.root, tile_id, extension)
-            return os.stat(path).st_size > 0  # noqa: PTH116  asked for every tile of a resumed job
+            status = os.stat(path)  # noqa: PTH116  asked for every tile of a resumed job
+            return status.st_size > 0 and stat.S_ISREG(status.st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -111,15 +122,30 @@ class DirectoryTree:
 
     def sweep(self) -> Iterator[tuple[TileId, list[str]]]:
         """Remove temporary files; answer the tiles that are there under several extensions."""
-        for zoom in numbers(self.root):
-            for column in numbers(self.root / str(zoom)):
+        for zoom in zooms(self.root):
+            side = 1 << zoom
+            columns = [] if _is_link(f"{self.root}/{zoom}") else numbers(self.root / str(zoom), side)
+            for column in columns:
                 folder = self.root / str(zoom) / str(column)
-                seen: dict[str, list[str]] = {}
+                if _is_link(str(folder)):
+                    continue
+                seen: dict[int, list[str]] = {}
                 for entry in sorted(folder.iterdir()):
                     if entry.name.startswith(".") and entry.name.endswith(TEMP_SUFFIX):
                         entry.unlink()
-                    elif entry.suffix[1:] in EXTENSIONS and entry.stem.isascii() and entry.stem.isdigit():
-                        seen.setdefault(entry.stem, []).append(entry.suffix[1:])
+                    elif entry.suffix[1:] in EXTENSIONS and plain_number(entry.stem):
+                        seen.setdefault(int(entry.stem), []).append(entry.suffix[1:])
                 for row, found in seen.items():
-                    if len(found) > 1 and zoom <= ZOOM_MAX:
-                        yield TileId(zoom, column, int(row)), sorted(found, key=EXTENSIONS.index)
+                    if len(found) > 1 and row < side:
+                        yield TileId(zoom, column, row), sorted(found, key=EXTENSIONS.index)
+
+
+def _check_own(folder: str) -> None:
+    """OSError when a folder of the store is a link; one that is not there is not."""
+    if _is_link(folder):
+        words = "it is a link that leads out of the store; put a folder in its place"
+        raise OSError(errno.ELOOP, words, folder)
+
+
+def _is_link(folder: str) -> bool:
+    return Path(folder).is_symlink()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
-from tilehaul.stores.directory_reader import EXTENSIONS, column_bounds, journal_path, numbers, walk
+from tilehaul.stores.directory_reader import EXTENSIONS, column_bounds, journal_path, walk, zooms
 from tilehaul.stores.directory_tree import DirectoryTree
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
@@ -200,15 +200,15 @@ class DirectoryWriter:
         file = self._opened()
         record = completed(self._record, self._job) if complete else self._record
         with self._translated("reading"):
-            zooms = [zoom for zoom in numbers(self.root) if zoom <= ZOOM_MAX]
+            kept = zooms(self.root)
             first = next(walk(self.root), None)
         with file.transaction() as connection:
             before = read_metadata(connection)
             after = completed_metadata(
                 before,
                 name=self.root.name,
-                zooms=(zooms[0], zooms[-1]) if zooms else None,
-                bounds=self._bounds(zooms) if "bounds" not in before else None,
+                zooms=(kept[0], kept[-1]) if kept else None,
+                bounds=self._bounds(kept) if "bounds" not in before else None,
                 media_type=media_type_of(first[1]) if first else "",
             )
             after |= record_rows(record)
@@ -225,10 +225,10 @@ class DirectoryWriter:
         self._prepared = False
         file.checkpoint()
 
-    def _bounds(self, zooms: list[int]) -> Bounds | None:
+    def _bounds(self, kept: list[int]) -> Bounds | None:
         """Looks at every file of the deepest zoom, so only where no job said its bounds."""
         with self._translated("reading"):
-            return column_bounds(self.root, zooms[-1]) if zooms else None
+            return column_bounds(self.root, kept[-1]) if kept else None
 
     def seal(self) -> None:
         if self._file is not None:
@@ -273,7 +273,10 @@ class DirectoryWriter:
 def _extension(tile: Tile) -> str:
     extension: str = extension_of(tile.media_type)
     if extension not in EXTENSIONS:
+        # Every source answers only what `verify_tile` has named, and each of those kinds has an ending.
         raise DataError(
-            f"tile {tile.tile_id}: a directory has no file name for {tile.media_type!r}", cause="mistyped"
+            f"tile {tile.tile_id}: a directory has no file name for {tile.media_type!r}; the source gave "
+            "a tile that was not verified, which is a mistake in tilehaul",
+            cause="mistyped",
         )
     return extension

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 
 from tilehaul.codec.sniff import sniff
-from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
-from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
@@ -18,39 +19,58 @@ from tilehaul.stores.archive_metadata import (
     bounds_of_columns,
     media_type_of_format,
     parse_bounds,
-    parse_zoom,
+    source_info_of,
 )
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.record import parse_record, state_of
-from tilehaul.stores.sqlite_file import from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, open_reading
 
 _GET = "SELECT tile_data FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
+# A file made by others may hold anything in these columns: text, fractions, rows off the grid. Only whole
+# numbers on the grid are addresses. The plus keeps the paging query on its own range of the index.
+_ON_GRID = (
+    "typeof(zoom_level) = 'integer' AND typeof(tile_column) = 'integer' AND typeof(tile_row) = 'integer' "
+    f"AND +zoom_level BETWEEN 0 AND {ZOOM_MAX} "
+    "AND +tile_column BETWEEN 0 AND (1 << zoom_level) - 1 AND +tile_row BETWEEN 0 AND (1 << zoom_level) - 1"
+)
+# NULL and empty are how some writers say "no tile".
+_TILE = f"{_ON_GRID} AND length(tile_data) > 0"
+_ZOOM = f"SELECT zoom_level FROM tiles WHERE {_TILE} ORDER BY zoom_level {{}} LIMIT 1"  # noqa: S608  constants
+_BOX = (
+    "SELECT min(tile_column), max(tile_column), min(tile_row), max(tile_row) "  # noqa: S608  constants
+    f"FROM tiles WHERE zoom_level = ? AND {_ON_GRID}"
+)
+# In the table's own order: three times faster than looking each row up from the index.
+_COUNTS = f"SELECT zoom_level, count(*) FROM tiles WHERE {_TILE} GROUP BY +zoom_level ORDER BY 1"  # noqa: S608  constants
 _PAGE = (
-    "SELECT zoom_level, tile_column, tile_row FROM tiles "
-    "WHERE (zoom_level, tile_column, tile_row) > (?, ?, ?) "
+    "SELECT zoom_level, tile_column, tile_row FROM tiles "  # noqa: S608  constants
+    f"WHERE (zoom_level, tile_column, tile_row) > (?, ?, ?) AND {_TILE} "
     "ORDER BY zoom_level, tile_column, tile_row LIMIT ?"
 )
+_FIRST = f"SELECT tile_data FROM tiles WHERE typeof(tile_data) = 'blob' AND {_TILE} LIMIT 1"  # noqa: S608  constants
 
 
 def zoom_range(connection: apsw.Connection) -> tuple[int, int] | None:
     """Least and greatest zoom kept; None without a tile."""
-    lowest = connection.execute("SELECT min(zoom_level) FROM tiles").get
-    highest = connection.execute("SELECT max(zoom_level) FROM tiles").get
-    return None if lowest is None else (int(lowest), int(highest))
+    lowest = connection.execute(_ZOOM.format("ASC")).get
+    highest = connection.execute(_ZOOM.format("DESC")).get
+    return None if lowest is None or highest is None else (lowest, highest)
 
 
 def tile_bounds(connection: apsw.Connection, zoom: int) -> Bounds | None:
-    """The box of the tiles of one zoom, in degrees."""
-    row = connection.execute(
-        "SELECT min(tile_column), max(tile_column), min(tile_row), max(tile_row) "
-        "FROM tiles WHERE zoom_level = ?",
-        (zoom,),
-    ).fetchone()
+    """The box of the tiles of one zoom, in degrees; from the index alone, so empty rows count."""
+    row = connection.execute(_BOX, (zoom,)).fetchone()
     if row is None or row[0] is None:
         return None
-    west, east, south_tms, north_tms = (int(value) for value in row)
+    west, east, south_tms, north_tms = row
     last = (1 << zoom) - 1
     return bounds_of_columns(zoom, (west, east), (last - north_tms, last - south_tms))
+
+
+def first_media_type(connection: apsw.Connection) -> str:
+    """What some tile's bytes are; empty without a tile, or when they are of no known kind."""
+    body = connection.execute(_FIRST).get
+    return sniff(body) if isinstance(body, bytes) else ""
 
 
 class MbtilesReader:
@@ -62,28 +82,40 @@ class MbtilesReader:
         self._media_type = ""
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
-        """PlanError without a file, DataError when it is damaged, StorageError when the disk refuses."""
-        if not 0 <= tile_id.z <= ZOOM_MAX:
+        """The tile; what has no bytes (NULL, empty) is none.
+
+        Raises:
+            PlanError: There is no file.
+            DataError: The file is damaged; the tile is no blob (`corrupt_archive`), or larger than
+                `TILE_BYTES_MAX` (`too_large`).
+            StorageError: The disk refused.
+        """
+        z, x, y = tile_id.z, tile_id.x, tile_id.y
+        if not 0 <= z <= ZOOM_MAX or not 0 <= x < 1 << z or not 0 <= y < 1 << z:
             return NoTile(tile_id, "not_stored", "store")
         connection = self._connection or self._open()
         try:
             # Rows are counted from the south in MBTiles (the TMS scheme).
-            body = connection.execute(_GET, (tile_id.z, tile_id.x, (1 << tile_id.z) - 1 - tile_id.y)).get
+            body = connection.execute(_GET, (z, x, (1 << z) - 1 - y)).get
         except apsw.Error as error:
-            raise self._translated(error) from error
-        if not body:
+            raise from_sqlite(error, self.path, f"reading tile {tile_id} of") from error
+        except UnicodeDecodeError as error:
+            raise self._not_binary(tile_id) from error
+        if body is None or body in (b"", ""):
             return NoTile(tile_id, "not_stored", "store")
         if not isinstance(body, bytes):
-            raise DataError(f"{self.path}: tile {tile_id} is not binary", cause="corrupt_archive")
+            raise self._not_binary(tile_id)
         return Tile(tile_id, body, sniff(body) or self._media_type, "store")
+
+    def _not_binary(self, tile_id: TileId) -> DataError:
+        return DataError(f"{self.path}: tile {tile_id} is not binary", cause="corrupt_archive")
 
     def tile_ids(self) -> Iterator[TileId]:
         """By zoom, column, and row from the south; pages of their own, so that no snapshot is held."""
         after = (-1, -1, -1)
         while rows := self._page(after):
             for zoom, column, row in rows:
-                if 0 <= zoom <= ZOOM_MAX:
-                    yield TileId(zoom, column, (1 << zoom) - 1 - row)
+                yield TileId(zoom, column, (1 << zoom) - 1 - row)
             after = rows[-1]
 
     def dead_letters(self) -> Iterator[DeadLetter]:
@@ -93,22 +125,15 @@ class MbtilesReader:
             after = page[-1].tile_id
 
     def _dead_page(self, after: TileId | None) -> list[DeadLetter]:
-        connection = self._connection or self._open()
-        try:
+        with self._reading() as connection:
             return journal.dead_page(connection, after)
-        except apsw.Error as error:
-            raise self._translated(error) from error
 
     def describe(self) -> StoreInfo:
-        """Counts from the index; `bytes` is the size of the file with its log."""
-        connection = self._connection or self._open()
-        try:
+        """Looks at every row's length; `bytes` is the size of the file with its log."""
+        with self._reading() as connection:
             metadata = read_metadata(connection)
-            counts = connection.execute("SELECT zoom_level, count(*) FROM tiles GROUP BY 1 ORDER BY 1")
-            by_zoom = {int(zoom): int(count) for zoom, count in counts}
+            by_zoom = {int(zoom or 0): int(count or 0) for zoom, count in connection.execute(_COUNTS)}
             absent, dead = journal.counts(connection)
-        except apsw.Error as error:
-            raise self._translated(error) from error
         return StoreInfo(
             location=str(self.path),
             kind="mbtiles",
@@ -122,28 +147,21 @@ class MbtilesReader:
         )
 
     def source_info(self) -> SourceInfo:
-        """From the metadata; what is missing there, from the tiles."""
-        connection = self._connection or self._open()
-        try:
+        """See `source_info_of`."""
+        with self._reading() as connection:
             metadata = read_metadata(connection)
             zooms = zoom_range(connection)
-            bounds = parse_bounds(metadata.get("bounds", ""))
-            if bounds is None and zooms is not None:
+            bounds = None
+            if zooms is not None and parse_bounds(metadata.get("bounds", "")) is None:
                 bounds = tile_bounds(connection, zooms[1])
-            first = connection.execute("SELECT tile_data FROM tiles LIMIT 1").get
-        except apsw.Error as error:
-            raise self._translated(error) from error
-        sniffed = sniff(first) if isinstance(first, bytes) else ""
-        lowest, highest = zooms or (0, ZOOM_MAX)
-        return SourceInfo(
-            name=metadata.get("name") or self.path.stem,
+            media_type = first_media_type(connection)
+        return source_info_of(
+            metadata,
+            name=self.path.stem,
             identity=identity_of("mbtiles", self.path),
-            media_type=media_type_of_format(metadata.get("format", "")) or sniffed,
-            zoom_min=_first_zoom(metadata.get("minzoom"), lowest),
-            zoom_max=_first_zoom(metadata.get("maxzoom"), highest),
-            bounds_deg=bounds or WORLD_DEG,
-            attribution=metadata.get("attribution", ""),
-            description=metadata.get("description", ""),
+            zooms=zooms,
+            bounds=bounds,
+            media_type=media_type,
         )
 
     def release(self) -> None:
@@ -159,10 +177,12 @@ class MbtilesReader:
                 raise PlanError(
                     f"{self.path} is an SQLite file but not an MBTiles (no tables tiles, metadata)"
                 )
+            # Nothing longer is brought into memory; SQLite's own limit is 1 GB.
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, TILE_BYTES_MAX)
             self._media_type = media_type_of_format(read_metadata(connection).get("format", ""))
         except apsw.Error as error:
             connection.close(force=True)
-            raise self._translated(error) from error
+            raise from_sqlite(error, self.path, "reading") from error
         except BaseException:
             connection.close(force=True)
             raise
@@ -170,25 +190,24 @@ class MbtilesReader:
         return connection
 
     def _page(self, after: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        with self._reading() as connection:
+            rows = connection.execute(_PAGE, (*after, journal.PAGE_ROWS))
+            # They are integers already (`_ON_GRID`): this says so to the type checker.
+            return [(int(z or 0), int(x or 0), int(y or 0)) for z, x, y in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[apsw.Connection]:
+        """The connection, with SQLite's errors turned into ours."""
         connection = self._connection or self._open()
         try:
-            rows = connection.execute(_PAGE, (*after, journal.PAGE_ROWS)).fetchall()
-            return [(int(z or 0), int(x or 0), int(y or 0)) for z, x, y in rows]
+            yield connection
         except apsw.Error as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: apsw.Error) -> StorageError | DataError:
-        return from_sqlite(error, self.path, "reading")
+            raise from_sqlite(error, self.path, "reading") from error
 
 
 def identity_of(kind: str, path: Path) -> str:
     """Two locations are the same source when they are the same place on this disk."""
     return hashlib.sha256(f"{kind}:{path.absolute()}".encode()).hexdigest()[:32]
-
-
-def _first_zoom(text: str | None, fallback: int) -> int:
-    zoom = parse_zoom(text)
-    return fallback if zoom is None else zoom
 
 
 def _size_bytes(path: Path) -> int:

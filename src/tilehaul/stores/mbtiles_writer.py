@@ -5,16 +5,22 @@ from pathlib import Path
 
 import apsw
 
-from tilehaul.codec.sniff import sniff
+from tilehaul.codec.sniff import VECTOR_TILE
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobKey, Outcome, State
 from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import bounds_text, completed_metadata, format_of, merged
+from tilehaul.stores.archive_metadata import (
+    bounds_text,
+    completed_metadata,
+    format_of,
+    media_type_of_format,
+    merged,
+)
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.mbtiles_reader import tile_bounds, zoom_range
+from tilehaul.stores.mbtiles_reader import first_media_type, tile_bounds, zoom_range
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
@@ -41,7 +47,8 @@ _DROP = "DELETE FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row
 _KEPT = (
     "SELECT c.value FROM carray(?2) AS c CROSS JOIN tiles AS t ON t.zoom_level = ?1 "
     "AND t.tile_column = c.value >> 30 "
-    "AND t.tile_row = ?3 - (c.value & ?4)"
+    # A row without bytes is no tile: it is fetched, and replaced.
+    "AND t.tile_row = ?3 - (c.value & ?4) AND length(t.tile_data) > 0"
 )
 
 
@@ -94,10 +101,12 @@ class MbtilesWriter:
         with file.translated("reading"):
             metadata = read_metadata(file.connection)
             has_tiles = file.connection.execute("SELECT 1 FROM tiles LIMIT 1").fetchone() is not None
-        old_format = metadata.get("format", "")
-        new_format = format_of(dict(job.metadata).get("format", old_format))
-        if has_tiles and old_format and (old_format == "pbf") != (new_format == "pbf"):
-            raise PlanError(f"{self.path} holds {old_format} tiles; {new_format} cannot be added to them")
+        old = media_type_of_format(metadata.get("format", ""))
+        new = media_type_of_format(dict(job.metadata).get("format", "")) or old
+        if has_tiles and old and (old == VECTOR_TILE) != (new == VECTOR_TILE):
+            raise PlanError(
+                f"{self.path} holds {format_of(old)} tiles; {format_of(new)} cannot be added to them"
+            )
         record = parse_record(metadata, str(self.path))
         return decide_begin(
             record, job, has_tiles=has_tiles, force_source=force_source, location=str(self.path)
@@ -182,8 +191,8 @@ class MbtilesWriter:
                 gone = [o.tile_id for o in run if isinstance(o, NoTile)]
                 connection.executemany(_DROP, [(g.z, g.x, _tms_row(g)) for g in gone])
                 journal.write_outcomes(connection, run, journal_done=False)
-                if tiles and not self._has_format:
-                    name = format_of(tiles[0].media_type)
+                name = format_of(tiles[0].media_type) if tiles and not self._has_format else ""
+                if name:
                     connection.execute("INSERT INTO metadata (name, value) VALUES ('format', ?)", (name,))
                     self._has_format = True
 
@@ -203,13 +212,12 @@ class MbtilesWriter:
         with file.transaction() as connection:
             before = read_metadata(connection)
             zooms = zoom_range(connection)
-            first = connection.execute("SELECT tile_data FROM tiles LIMIT 1").get
             metadata = completed_metadata(
                 before,
                 name=self.path.stem,
                 zooms=zooms,
                 bounds=tile_bounds(connection, zooms[1]) if zooms and "bounds" not in before else None,
-                media_type=sniff(first) if isinstance(first, bytes) else "",
+                media_type=first_media_type(connection),
             )
             write_metadata(connection, before, metadata | record_rows(record))
             if complete and not record.unfinished and not journal.has_dead(connection):

@@ -3,18 +3,16 @@
 from collections.abc import AsyncIterator, Sequence
 
 from tilehaul.errors import PlanError, StorageError
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
-from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.archive_metadata import (
     Bounds,
     bounds_of_columns,
     completed_metadata,
-    media_type_of_format,
     merged,
-    parse_bounds,
-    parse_zoom,
+    source_info_of,
 )
 from tilehaul.stores.record import (
     StoreRecord,
@@ -171,22 +169,14 @@ class MemoryStore:
     async def source_info(self) -> SourceInfo:
         """`identity` is this object's: two stores in memory are never the same source."""
         zooms = self._zooms()
-        bounds = parse_bounds(self._metadata.get("bounds", ""))
-        if bounds is None and zooms is not None:
-            bounds = self._bounds(zooms[1])
         first = next(iter(self._tiles.values()), None)
-        lowest, highest = parse_zoom(self._metadata.get("minzoom")), parse_zoom(self._metadata.get("maxzoom"))
-        found = zooms or (0, ZOOM_MAX)
-        return SourceInfo(
-            name=self._metadata.get("name", self.name),
+        return source_info_of(
+            self._metadata,
+            name=self.name,
             identity=f"memory:{id(self):x}",
-            media_type=media_type_of_format(self._metadata.get("format", ""))
-            or (first.media_type if first else ""),
-            zoom_min=found[0] if lowest is None else lowest,
-            zoom_max=found[1] if highest is None else highest,
-            bounds_deg=bounds or WORLD_DEG,
-            attribution=self._metadata.get("attribution", ""),
-            description=self._metadata.get("description", ""),
+            zooms=zooms,
+            bounds=self._bounds(zooms[1]) if zooms else None,
+            media_type=first.media_type if first else "",
         )
 
     def _dead(self) -> int:

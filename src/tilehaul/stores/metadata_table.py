@@ -8,12 +8,17 @@ SCHEMA = """
 CREATE TABLE metadata (name TEXT, value TEXT);
 CREATE UNIQUE INDEX metadata_name ON metadata (name);
 """
+_ROWS = "SELECT {}, {} FROM metadata WHERE name IS NOT NULL AND value IS NOT NULL"
 
 
 def read_metadata(connection: apsw.Connection) -> dict[str, str]:
     """The rows; a name that comes twice counts once, NULLs do not count."""
-    rows = connection.execute("SELECT name, value FROM metadata WHERE name IS NOT NULL AND value IS NOT NULL")
-    return {str(name): str(value) for name, value in rows}
+    try:
+        return {str(name): str(value) for name, value in connection.execute(_ROWS.format("name", "value"))}
+    except UnicodeDecodeError:
+        # Text that is not UTF-8, from a program that wrote bytes as they came.
+        rows = connection.execute(_ROWS.format("CAST(name AS BLOB)", "CAST(value AS BLOB)"))
+        return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in rows}
 
 
 def write_metadata(connection: apsw.Connection, before: Mapping[str, str], after: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 The only file of the stores that decides pragmas; `docs/decisions/0003-sqlite.md` has the figures.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import apsw
 
 from tilehaul.errors import DataError, PlanError, StorageError
 
+log = logging.getLogger(__name__)
+
 Durability = Literal["full", "fast"]
 
 # Small tiles are read at half the cost of 32 KiB pages, and a file of three tiles stays small.
@@ -21,8 +24,14 @@ PAGE_BYTES = 8192
 # The write-ahead log is folded into the file each time it has grown by this much.
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 BUSY_MS_MAX = 10_000
-# At the end we ask for exclusive access once; a reader elsewhere may keep it from us.
+# At the end we ask readers elsewhere to let us fold up the log, and for exclusive access. Nothing is
+# lost when they do not, so the wait is short.
+FOLD_BUSY_MS_MAX = 2_000
 SEAL_BUSY_MS_MAX = 500
+
+# Most bytes of one tile read from an archive: the largest picture that verifies, 4096 x 4096 pixels of
+# four bytes, not compressed at all.
+TILE_BYTES_MAX = 64 * 1024 * 1024
 
 _CORRUPT = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 _BUSY = (apsw.BusyError, apsw.LockedError)
@@ -43,6 +52,11 @@ def from_sqlite(
         return DataError(
             f"{path} is damaged or no SQLite file ({error}): move it away, or restore it from a copy",
             cause="corrupt_archive",
+        )
+    if isinstance(error, apsw.TooBigError):
+        return DataError(
+            f"{doing} {path} failed: more than the {TILE_BYTES_MAX} bytes allowed ({error})",
+            cause="too_large",
         )
     if isinstance(error, _BUSY):
         return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({error})")
@@ -104,6 +118,7 @@ class WritableFile:
         self._durability = durability
         self.broken = False
         self._in_wal = False
+        self._told = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -174,34 +189,49 @@ class WritableFile:
             # The error that brought us here is the one to tell.
             self.broken = True
 
-    def checkpoint(self) -> None:
-        """Fold the whole log into the file. StorageError when a reader blocks it for 10 s."""
+    def checkpoint(self) -> bool:
+        """Fold the whole log into the file; whether that was done.
+
+        A reader elsewhere that holds a transaction keeps it from us. Everything is durable in the
+        -wal then, and the next to open the file folds it: a note in the log, no error. The first
+        time we wait `FOLD_BUSY_MS_MAX`, after that `SEAL_BUSY_MS_MAX`.
+        """
         if not self._in_wal or self.broken:
-            return
-        with self.translated("closing"):
+            return True
+        with self._waiting(SEAL_BUSY_MS_MAX if self._told else FOLD_BUSY_MS_MAX):
             busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
-        if busy:
-            raise StorageError(
-                f"{self.path}: another program kept reading for {BUSY_MS_MAX / 1000:g} s; "
-                "everything is kept, in the file and its -wal; close the other program and run again"
+        if busy and not self._told:
+            self._told = True
+            log.warning(
+                "%s: another program is reading it, so a part stays in %s-wal; nothing is lost, but "
+                "copy both, or close the other program and run again",
+                self.path,
+                self.path,
             )
+        return not busy
 
     def seal(self) -> None:
         """Leave rollback mode behind, so that the file is one file.
 
-        When another program has it open the -wal (empty by now) stays until that one leaves; the
-        file itself is whole, so this is no error.
+        When another program has it open the -wal stays until that one leaves; nothing is lost, so
+        this is no error (see `checkpoint`).
         """
-        if self.broken or not self._in_wal:
+        if self.broken or not self._in_wal or not self.checkpoint():
             return
-        self.checkpoint()
-        with self.translated("closing"):
-            self.connection.set_busy_timeout(SEAL_BUSY_MS_MAX)
+        with self._waiting(SEAL_BUSY_MS_MAX):
             try:
                 self.connection.execute("PRAGMA journal_mode=DELETE")
                 self._in_wal = False
             except apsw.BusyError:
                 pass
+
+    @contextmanager
+    def _waiting(self, busy_ms: int) -> Iterator[None]:
+        """Wait at most that long for others, with errors translated."""
+        with self.translated("closing"):
+            self.connection.set_busy_timeout(busy_ms)
+            try:
+                yield
             finally:
                 self.connection.set_busy_timeout(BUSY_MS_MAX)
 

@@ -1,0 +1,1 @@
+"""The one room that names concrete classes: locations and settings become things that work."""

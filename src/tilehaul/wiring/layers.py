@@ -1,0 +1,112 @@
+"""Settings become the layers of a service."""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tilehaul.config.load import parse_size
+from tilehaul.config.sending import Sending
+from tilehaul.config.settings import LayerSettings, Settings
+from tilehaul.errors import PlanError
+from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.tile_stats import TileStats
+from tilehaul.net.clock import SystemClock
+from tilehaul.policy.freshness import FreshnessRule
+from tilehaul.ports.source import TileSource
+from tilehaul.sources.bounded import BoundedSource
+from tilehaul.sources.cached import CachedSource
+from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.fallback import FallbackSource
+from tilehaul.stores.memory_cache import MemoryCache
+from tilehaul.wiring.places import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What a service serves, opened. `cache` holds the answers of all layers."""
+
+    layers: tuple[Layer, ...]
+    cache: MemoryCache
+
+
+@asynccontextmanager
+async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
+    """Open every layer of the settings. Raises as `open_source`, naming the layer."""
+    cache = MemoryCache(bytes_max=parse_size(settings.cache.memory, "cache.memory"))
+    async with AsyncExitStack() as stack:
+        layers = []
+        for name, layer_settings in settings.layers.items():
+            try:
+                layers.append(await _open_layer(stack, name, layer_settings, settings, cache))
+            except PlanError as error:
+                raise PlanError(f"layers.{name}: {error}") from error
+        yield Layers(tuple(layers), cache)
+
+
+async def _open_layer(
+    stack: AsyncExitStack, name: str, layer: LayerSettings, settings: Settings, cache: MemoryCache
+) -> Layer:
+    sending = Sending(
+        concurrency=layer.concurrency,
+        timeout_s=layer.timeout,
+        retries=layer.retries,
+        # Nobody waits half an hour for a tile of a map: push-back longer than this is told as 503.
+        max_wait_s=layer.timeout,
+        contact=settings.contact,
+        headers=tuple(layer.headers.items()),
+        allow_private=tuple(settings.allow_private),
+    )
+    locations = [layer.source] if isinstance(layer.source, str) else layer.source
+    sources = [
+        await stack.enter_async_context(open_source(location, sending=sending)) for location in locations
+    ]
+    origin = sources[0] if len(sources) == 1 else FallbackSource(tuple(sources))
+    bounded = _bounded(origin, layer)
+    stats = TileStats()
+    coalesced = CoalescedSource(bounded, clock=SystemClock(), watch=stats)
+    stack.push_async_callback(coalesced.aclose)
+    cached = CachedSource(
+        coalesced,
+        cache=cache,
+        layer=name,
+        rule=FreshnessRule(tile_s=float(layer.max_age)),
+        clock=SystemClock(),
+        luck=random.random,
+    )
+    return Layer(
+        name=name,
+        source=cached,
+        title=layer.title,
+        attribution=layer.attribution,
+        missing=_missing(layer.missing),
+        max_age_s=layer.max_age,
+        lane_max=layer.concurrency,
+        stats=stats,
+    )
+
+
+def _missing(value: int | str) -> Literal[404, 204, "transparent"]:
+    known: Mapping[str, Literal[404, 204, "transparent"]] = {
+        "404": 404,
+        "204": 204,
+        "transparent": "transparent",
+    }
+    return known[str(value)]
+
+
+def _bounded(source: TileSource, layer: LayerSettings) -> TileSource:
+    """The source with the zooms and bounds that the configuration gives it."""
+    if layer.min_zoom is None and layer.max_zoom is None and layer.bounds is None:
+        return source
+    info = source.info
+    return BoundedSource(
+        source,
+        replace(
+            info,
+            zoom_min=info.zoom_min if layer.min_zoom is None else layer.min_zoom,
+            zoom_max=info.zoom_max if layer.max_zoom is None else layer.max_zoom,
+            bounds_deg=layer.bounds or info.bounds_deg,
+        ),
+    )

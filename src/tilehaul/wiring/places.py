@@ -1,0 +1,127 @@
+"""A location becomes a source or a store; settings become a sender."""
+
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from tilehaul.codec.safe_url import redact
+from tilehaul.config.locations import Location, parse_location
+from tilehaul.config.sending import SENDING_DEFAULT, Sending
+from tilehaul.errors import ConfigError, PlanError
+from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
+from tilehaul.net.clock import SystemClock
+from tilehaul.net.laned import LanedSender, LaneSettings
+from tilehaul.net.redirected import RedirectedSender
+from tilehaul.net.retried import RetriedSender
+from tilehaul.net.verified import VerifiedSender
+from tilehaul.net.wire import Wire
+from tilehaul.policy.retry import RetryRule
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.source import TileSource
+from tilehaul.ports.store import TileArchive
+from tilehaul.ports.wire import Sender
+from tilehaul.sources.stored import StoredSource
+from tilehaul.sources.xyz import XyzSource
+from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.sqlite_file import Durability
+
+OnHold = Callable[[str, float], None]
+
+
+@asynccontextmanager
+async def open_sender(
+    sending: Sending,
+    typed_urls: Sequence[str],
+    *,
+    tally: Tally,
+    on_hold: OnHold | None = None,
+) -> AsyncIterator[Sender]:
+    """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`.
+
+    `typed_urls` are the addresses the operator typed: their hosts may be private.
+    """
+    if sending.tls_roots is not None:
+        _check_roots(sending.tls_roots)
+    allowed = {host_port_of(url) for url in typed_urls}
+    allowed |= {parse_host_port(text) for text in sending.allow_private}
+    clock = SystemClock()
+    wire = Wire(
+        sending.user_agent(),
+        timeouts=sending.timeouts(),
+        guard=AddressGuard(frozenset(allowed)),
+        connections_max=max(256, sending.concurrency),
+        tls_roots=sending.tls_roots,
+    )
+    async with wire:
+        verified = VerifiedSender(RedirectedSender(wire), clock, tally)
+        laned = LanedSender(
+            verified,
+            LaneSettings(sending.concurrency, wait_s_max=sending.max_wait_s),
+            clock=clock,
+            luck=random.random,
+            tally=tally,
+            on_hold=on_hold,
+        )
+        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
+        yield RetriedSender(laned, rule, clock, random.random, tally)
+
+
+def _check_roots(path: str) -> None:
+    """Raise ConfigError now for what would otherwise fail at every tile."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--tls-roots {path}: {error.strerror or 'no PEM certificates in it'}") from error
+
+
+@asynccontextmanager
+async def open_source(
+    location: str,
+    *,
+    sending: Sending = SENDING_DEFAULT,
+    tally: Tally | None = None,
+    on_hold: OnHold | None = None,
+) -> AsyncIterator[TileSource]:
+    """Open whatever a location names, for reading.
+
+    Raises:
+        PlanError: Not a location, or there is nothing.
+        ConfigError: The URL template is wrong.
+        DataError: An archive is damaged.
+    """
+    place = parse_location(location)
+    if place.kind == "xyz":
+        source_of = XyzSource.opener(place.text, headers=sending.headers)
+        async with open_sender(
+            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold
+        ) as sender:
+            yield source_of(sender)
+        return
+    archive = open_archive(place)
+    try:
+        yield await StoredSource.open(archive, location=str(place.path))
+    finally:
+        await archive.close()
+
+
+def open_archive(location: Location | str) -> TileArchive:
+    """An existing archive, for reading; nothing is made. Raises PlanError when there is none."""
+    place = parse_location(location) if isinstance(location, str) else location
+    if place.kind == "xyz":
+        raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
+    if not place.path.exists():
+        raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
+    return open_store(place)
+
+
+_WHAT = {"mbtiles": "file", "directory": "file or directory"}
+
+
+def open_store(place: Location, *, durability: Durability = "full") -> MbtilesStore | DirectoryStore:
+    if place.kind == "mbtiles":
+        return MbtilesStore(place.path, durability=durability)
+    if place.kind == "directory":
+        return DirectoryStore(place.path, durability=durability)
+    raise PlanError(f"{redact(place.text)} is a tile service: tiles can be read from it, not kept there")

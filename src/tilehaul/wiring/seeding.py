@@ -1,0 +1,147 @@
+"""`tilehaul.seed`: two locations and an area become a job."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilehaul.codec.url_template import parse_template
+from tilehaul.config.locations import parse_location
+from tilehaul.config.sending import SENDING_DEFAULT, WORKERS_PER_PERMIT, Sending
+from tilehaul.errors import PlanError
+from tilehaul.grid.area import Area
+from tilehaul.jobs.seed import SeedPlan
+from tilehaul.jobs.seed import seed as run_seed
+from tilehaul.jobs.stop import Stop
+from tilehaul.net.clock import SystemClock
+from tilehaul.net.manners import check_bulk, check_contact
+from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.events import Event, LaneHeld, SeedReport, Watch
+from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.store import JobKey
+from tilehaul.stores.sqlite_file import Durability
+from tilehaul.stores.vector_layers import json_row_of
+from tilehaul.wiring.places import open_source, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class SeedOptions:
+    """How to seed, apart from what and where. See `SeedPlan` and `Sending`."""
+
+    sending: Sending = SENDING_DEFAULT
+    overwrite: bool = False
+    max_failures: FailureLimit = FAILURES_DEFAULT
+    durability: Durability = "full"
+    force_source: bool = False
+
+
+async def seed(
+    source: str,
+    store: str,
+    area: Area,
+    *,
+    options: SeedOptions | None = None,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+) -> SeedReport:
+    """Copy the tiles of an area from a location into a store, exact after any crash.
+
+    Run it again with the same arguments to go on after an interruption: what is there is not asked for.
+
+    Args:
+        source: A location that answers tiles.
+        store: An `.mbtiles` file or a directory; made when it does not exist.
+        area: Which tiles.
+        options: How.
+        watch: Called with every event, in the loop's thread; must return quickly.
+        stop: Asks the job to end early: `stop.drain()`, then `stop.cancel()`.
+
+    Returns:
+        The report: `complete`, `dead_letters` or `interrupted`.
+
+    Raises:
+        PlanError: The request makes no sense, the provider forbids bulk download, or the store is another
+            source's. Nothing was sent.
+        FuseError: Too much failed or the origin is away.
+        StorageError: The disk refused.
+    """
+    options = options or SeedOptions()
+    check_places(source, store)
+    await check_location(source, options.sending)
+    tally = Tally()
+    told = watch or _untold
+    keeper = open_store(parse_location(store), durability=options.durability)
+    try:
+        async with open_source(
+            source,
+            sending=options.sending,
+            tally=tally,
+            on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s)),
+        ) as origin:
+            plan = _plan(origin.info, store, area, options)
+            return await run_seed(
+                origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
+            )
+    finally:
+        await keeper.close()
+
+
+def _untold(_event: Event) -> None:
+    pass
+
+
+def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> SeedPlan:
+    planned = area.count()
+    west, south, east, north = area.bounds_deg
+    metadata = {
+        "name": Path(store).stem,
+        "minzoom": str(area.zooms[0]),
+        "maxzoom": str(area.zooms[-1]),
+        # MBTiles bounds do not cross the antimeridian.
+        "bounds": f"{west},{south},{east},{north}" if west <= east else f"-180.0,{south},180.0,{north}",
+        "attribution": info.attribution,
+        "description": info.description,
+        "json": json_row_of(info.vector_layers),
+    }
+    key = JobKey(
+        source_identity=info.identity,
+        source_name=info.name,
+        area_identity=area.identity,
+        planned=planned,
+        metadata=tuple((name, value) for name, value in metadata.items() if value),
+    )
+    return SeedPlan(
+        tiles=area,
+        planned=planned,
+        key=key,
+        store_name=store,
+        workers=WORKERS_PER_PERMIT * options.sending.concurrency,
+        overwrite=options.overwrite,
+        max_failures=options.max_failures,
+        max_wait_s=options.sending.max_wait_s,
+        force_source=options.force_source,
+    )
+
+
+def check_places(source: str, store: str) -> None:
+    """Refuse what no seed could begin with, without looking at disk or network.
+
+    Raises:
+        PlanError: A location is none, both are the same place, the store cannot keep tiles, or the
+            provider forbids bulk download.
+        ConfigError: The URL template is wrong.
+    """
+    here, there = parse_location(source), parse_location(store)
+    open_store(there)
+    if here.kind == there.kind and here.path.resolve() == there.path.resolve():
+        raise PlanError(f"{store} is the source as well as the store: name another store")
+    if here.kind == "xyz":
+        check_bulk(parse_template(here.text).samples)
+
+
+async def check_location(location: str, sending: Sending) -> None:
+    """Refuse a tile service that must not be loaded with a job. Raises PlanError, ConfigError."""
+    place = parse_location(location)
+    if place.kind == "xyz":
+        samples = parse_template(place.text).samples
+        check_bulk(samples)
+        await check_contact(samples, contact=sending.contact)
