@@ -85,9 +85,10 @@ async def test_column_that_cannot_be_made_names_the_folder(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
-async def test_lock_that_cannot_be_made_is_not_a_lock_that_is_held() -> None:
+@pytest.mark.parametrize("name", ["x.mbtiles", "a/b/x.mbtiles"])
+async def test_lock_that_cannot_be_made_is_not_a_lock_that_is_held(name: str) -> None:
     """Nobody else is writing there, and nobody can."""
-    store = MbtilesStore(Path("/proc/x.mbtiles"))
+    store = MbtilesStore(Path("/proc") / name)
     with pytest.raises(StorageError, match=r"^cannot write in /proc \(.*choose another place"):
         await store.begin(JOB)
     await store.close()
@@ -109,7 +110,7 @@ def test_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise NotImplementedError("no flock here")
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with pytest.raises(StorageError, match="without locks.*choose another place"):
+    with pytest.raises(StorageError, match=r"without locks.*choose another place"):
         WriterLock(tmp_path / "s").take_once()
 
 
@@ -142,7 +143,7 @@ def test_file_that_may_grow_no_more_says_what_to_do(tmp_path: Path) -> None:
     file.prepare()
     file.connection.execute("CREATE TABLE t (b BLOB)")
     file.connection.execute("PRAGMA max_page_count=3")
-    with pytest.raises(StorageError, match="make room and run the same command again"):
-        with file.transaction() as connection:
-            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    told = pytest.raises(StorageError, match="make room and run the same command again")
+    with told, file.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
     file.close()

@@ -42,7 +42,7 @@ class WriterLock:
                 "wait for it, or choose another store"
             ) from error
         except OSError as error:
-            raise from_os(error, self.path, "locking") from error
+            raise self._refusal(error) from error
         except NotImplementedError as error:
             raise StorageError(
                 f"{self.path.parent} is on a disk without locks ({error}): choose another place for the store"
@@ -52,10 +52,14 @@ class WriterLock:
         """StorageError when the lock file is not there and cannot be made."""
         try:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644))
-        except FileNotFoundError as error:
-            raise cannot_write(self.path, "it takes no files") from error
         except OSError as error:
-            raise from_os(error, self.path, "locking") from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> StorageError:
+        # "No such file" about a file that was to be made means a folder that takes none.
+        if isinstance(error, FileNotFoundError):
+            return cannot_write(self.path, "it takes no files")
+        return from_os(error, self.path, "locking")
 
     def release(self) -> None:
         """Let go and remove the file. Safe to call twice."""
