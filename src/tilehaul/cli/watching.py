@@ -100,7 +100,7 @@ def summary_line(report: SeedReport) -> str:
     """The one line that every job ends with, on standard error."""
     words = [f"{report.done:,} of {plural(report.planned, 'tile')} done"]
     if report.skipped:
-        words.append(f"{report.skipped:,} of them before")
+        words.append(f"{report.skipped:,} settled before")
     words.append(f"{report.absent:,} absent")
     words.append(f"{report.retried:,} retried")
     words.append(f"{report.dead:,} dead")
