@@ -118,6 +118,7 @@ def run(options: argparse.Namespace) -> int:
 def area_of(options: argparse.Namespace) -> "Area":
     """The area that the flags name. Raises PlanError."""
     from tilehaul.grid.area import Area, parse_bbox, parse_zooms
+    from tilehaul.ports.source import WORLD_DEG
 
     given = [name for name in ("bbox", "region", "tiles") if getattr(options, name) is not None]
     if len(given) > 1:
@@ -140,7 +141,7 @@ def area_of(options: argparse.Namespace) -> "Area":
         return Area.from_geojson(_read(options.region), zooms)
     if options.bbox is not None:
         return Area.from_bbox(*parse_bbox(options.bbox), zooms=zooms)
-    return Area.from_bbox(-180.0, -85.0511287798066, 180.0, 85.0511287798066, zooms=zooms)
+    return Area.from_bbox(*WORLD_DEG, zooms=zooms)
 
 
 def _read(name: str) -> str:

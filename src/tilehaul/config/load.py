@@ -11,10 +11,9 @@ import yaml
 
 from tilehaul.config.settings import LayerSettings, Missing, Settings
 from tilehaul.errors import ConfigError
+from tilehaul.jobs.layer import LAYER_NAME
 
 CONFIG_BYTES_MAX = 1024 * 1024
-# A layer's name is part of addresses and file names (`resilience` §8, Paths).
-LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
 _UNITS = {

@@ -16,7 +16,7 @@ TILE_MAX_AGE_S = 3600
 MISSING_MAX_AGE_S = 300
 
 # A layer's name is part of every address and of file names, so nothing that needs escaping.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
+LAYER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Layer:
     stats: TileStats = field(default_factory=TileStats, compare=False)
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
+        if not LAYER_NAME.fullmatch(self.name):
             raise ConfigError(
                 f"layer name {self.name!r}: use 1 to 64 letters, digits, '.', '_' or '-', "
                 "beginning with a letter or digit"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from tilehaul.config.sending import Sending
 from tilehaul.errors import BusyError, DataError, PlanError, TransferError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.tile_stats import percentile_ms
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import Tile
@@ -177,9 +178,9 @@ def _level(concurrency: int, got: _Got, retried: int, base: Level | None, servic
         retried=retried,
         elapsed_s=got.elapsed_s,
         rate_per_s=rate,
-        p50_ms=_percentile(times_ms, 0.50),
-        p95_ms=_percentile(times_ms, 0.95),
-        p99_ms=_percentile(times_ms, 0.99),
+        p50_ms=percentile_ms(times_ms, 50),
+        p95_ms=percentile_ms(times_ms, 95),
+        p99_ms=percentile_ms(times_ms, 99),
         limit_per_s=limit,
         limit_share=rate / limit if limit > 0 else 0.0,
         speed_up=rate / base_rate if base_rate > 0 else 0.0,
@@ -190,14 +191,6 @@ def _level(concurrency: int, got: _Got, retried: int, base: Level | None, servic
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    """Nearest rank; 0.0 of nothing."""
-    if not ordered:
-        return 0.0
-    rank = max(1, -(-len(ordered) * round(share * 100) // 100))
-    return ordered[rank - 1]
 
 
 def _tiles(zoom: int, count: int) -> Iterator[TileId]:

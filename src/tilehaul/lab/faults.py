@@ -44,8 +44,6 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 BODY_KINDS: Final[frozenset[Kind]] = frozenset(
     {"short_length", "cut_chunked", "cut_close", "cut_gzip", "bit_flip", "wrong_tile", "reset_mid"}
 )
-# Kinds that send no answer at all.
-SILENT_KINDS: Final[frozenset[Kind]] = frozenset({"close_before", "reset_before", "black_hole"})
 
 # Shape of the heavy tail: finite mean (3 x the minimum), infinite variance.
 HEAVY_TAIL_SHAPE: Final = 1.5
