@@ -193,6 +193,8 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
         headers=headers_of(options.header),
         allow_private=tuple(options.allow_private),
         tls_roots=options.tls_roots,
+        adaptive=not options.fixed,
+        rate_limit=options.rate_limit,
     )
     limit = options.max_failures
     wanted = SeedOptions(
