@@ -246,7 +246,7 @@ async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
             await archive.close()
         if shown > DEAD_SHOWN:
             print(f"and {plural(shown - DEAD_SHOWN, 'dead tile')} more", file=sys.stderr)
-        if report.done == 0 and causes <= NEVER_REACHED:
+        if report.done == 0 and causes <= NEVER_REACHED | {"busy"}:
             print(
                 f"{report.source} was never reached: is the address right, and does it run?", file=sys.stderr
             )

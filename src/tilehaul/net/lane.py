@@ -26,6 +26,10 @@ from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.wire import Response
 
+# An upstream that has never answered is waited for until its breaker has opened so often: a restart is
+# waited out, a wrong address is told within seconds and not after `--max-wait`.
+OPENINGS_UNANSWERED_MAX = 2
+
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
@@ -37,7 +41,8 @@ class LaneSettings:
         adaptive: The limit finds itself, below `limit`. False: it is `limit`, always (`--fixed`).
         rate_per_s: At most so many requests a second, evenly spaced, > 0; None: no such bound.
         pause: What happens while the breaker is open. True: who enters waits (a job, where nothing
-            is lost by waiting). False: BusyError (a service, where people wait).
+            is lost by waiting), unless the upstream has never answered (OPENINGS_UNANSWERED_MAX).
+            False: BusyError (a service, where people wait).
 
     Raises ConfigError when `limit` or `rate_per_s` is out of range.
     """
@@ -81,6 +86,7 @@ class Lane:
 
     __slots__ = (
         "_adaptive",
+        "_answered",
         "_quota",
         "_rate",
         "_settings",
@@ -106,6 +112,7 @@ class Lane:
         self.budget = RetryBudget()
         self.in_flight = 0
         self._adaptive = self.limit if isinstance(self.limit, AdaptiveLimit) else None
+        self._answered = False
         self._quota = QuotaPace()
         self._rate = settings.new_rate()
         self._settings = settings
@@ -119,7 +126,7 @@ class Lane:
 
         Raises:
             ThrottledError: The gate stays closed for longer than `wait_s_max` (cause `held`).
-            BusyError: The breaker is open, and the settings say not to wait.
+            BusyError: The breaker is open, and this is not waited for (`LaneSettings.pause`).
         """
         if not self._waiting and self.in_flight < self.limit.limit:
             now_s = self._tools.clock.now_s()
@@ -150,6 +157,7 @@ class Lane:
     def on_success(self, ticket: Ticket, response: Response, sent_s: float) -> None:
         """An answer that is what was asked for, or that says "none"; `sent_s` is when it was asked."""
         now_s = self._tools.clock.now_s()
+        self._answered = True
         adaptive = self._adaptive
         if response.status in (200, 206, 304):
             openings = self.breaker.openings
@@ -175,6 +183,7 @@ class Lane:
     def on_push_back(self, ticket: Ticket, retry_after_s: float | None) -> None:
         """The upstream asked for less: the whole lane is held, and its limit cut."""
         now_s = self._tools.clock.now_s()
+        self._answered = True
         self._tools.tally.pushed_back += 1
         self.breaker.on_neutral(ticket)
         self.limit.on_push_back(now_s)
@@ -192,6 +201,7 @@ class Lane:
 
     def on_refusal(self, ticket: Ticket) -> None:
         """The upstream refused this request, and is well."""
+        self._answered = True
         self.breaker.on_answered(self._tools.clock.now_s(), ticket)
 
     def on_neutral(self, ticket: Ticket) -> None:
@@ -271,11 +281,11 @@ class Lane:
     def _stay_out(self, now_s: float) -> None:
         """The breaker is open: wait for its next probe, or turn away all who wait."""
         wait_s = self.breaker.retry_after_s(now_s)
-        if self._settings.pause:
+        if self._settings.pause and (self._answered or self.breaker.openings < OPENINGS_UNANSWERED_MAX):
             self._arm(now_s, wait_s)
             return
         for turn in self._all_waiting():
-            turn.set_exception(BusyError("the origin of this tile fails; left alone", retry_after_s=wait_s))
+            turn.set_exception(BusyError("the origin of this tile fails and is left alone", retry_after_s=wait_s))
 
     def _all_waiting(self) -> list[asyncio.Future[Ticket]]:
         turns = [turn for turn in self._waiting if not turn.done()]

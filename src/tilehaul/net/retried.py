@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from tilehaul.errors import DataError, ThrottledError, TransferError
+from tilehaul.errors import BusyError, DataError, ThrottledError, TransferError
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.retry import RetryRule, is_mistyped
 from tilehaul.policy.tally import Tally
@@ -63,6 +63,10 @@ class RetriedSender:
             self.tally.retried += 1
             try:
                 return await self.inner.send(request)
+            except BusyError:
+                # Why the first attempts failed says more than that there will be no other.
+                error.attempts = attempts - 1
+                raise error from None
             except (TransferError, DataError) as next_error:
                 error = next_error
 
