@@ -175,7 +175,9 @@ class Lane:
         self.budget.on_success()
         quota = parse_limit_fields(response.headers, wall_s=self._tools.clock.wall_s()).quota
         if quota is not None:
-            self._quota.on_quota(now_s, quota.pace_per_s(self.in_flight), quota.reset_s or 0.0)
+            # While somebody waits, the permits that come back are used at once.
+            wanted = max(self.in_flight, self.limit.limit) if self._waiting else self.in_flight
+            self._quota.on_quota(now_s, quota.pace_per_s(wanted), quota.reset_s or 0.0)
             if quota.hold_s is not None:
                 # Nothing is left, and nobody was refused: a wait, but no reason to send less at once.
                 self._hold(now_s, quota.hold_s)
@@ -285,7 +287,9 @@ class Lane:
             self._arm(now_s, wait_s)
             return
         for turn in self._all_waiting():
-            turn.set_exception(BusyError("the origin of this tile fails and is left alone", retry_after_s=wait_s))
+            turn.set_exception(
+                BusyError("the origin of this tile fails and is left alone", retry_after_s=wait_s)
+            )
 
     def _all_waiting(self) -> list[asyncio.Future[Ticket]]:
         turns = [turn for turn in self._waiting if not turn.done()]
