@@ -1,6 +1,7 @@
 """The lane as a whole, in virtual time: every rule of `policy` is heeded, and nobody is forgotten."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from doubles.clock import VirtualClock, in_virtual_time
 from doubles.wire import answer
 from tilehaul.errors import BrokenError, BusyError, ConfigError, RefusedError, ThrottledError
-from tilehaul.net.lane import OPENINGS_UNANSWERED_MAX, Lane, LaneSettings
+from tilehaul.net.lane import OPENINGS_UNANSWERED_MAX, Lane
+from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.limit import AdaptiveLimit
@@ -341,7 +343,7 @@ async def test_empty_budget_lets_one_retry_a_second_through() -> None:
     assert isinstance(results, list)
     assert all(isinstance(result, Response) for result in results)
     retries_s = rig.wire.sent_s[5:]
-    gaps_s = [later - earlier for earlier, later in zip(retries_s, retries_s[1:], strict=False)]
+    gaps_s = [later - earlier for earlier, later in itertools.pairwise(retries_s)]
     assert gaps_s == pytest.approx([1.0] * 4)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from doubles.clock import VirtualClock, in_virtual_time
 from doubles.wire import ScriptedWire, answer
 from tilehaul.errors import ThrottledError
-from tilehaul.net.lane import Lane, LaneSettings, LaneTools
+from tilehaul.net.lane import Lane
+from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.net.laned import LanedSender
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.wire import Request, Response, Sender

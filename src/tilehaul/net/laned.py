@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from tilehaul.errors import DataError, DeniedError, PlanError, RefusedError, ThrottledError, TransferError
-from tilehaul.net.lane import Lane, LaneSettings, LaneTools
+from tilehaul.net.lane import Lane
+from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck

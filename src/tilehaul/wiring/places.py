@@ -11,7 +11,7 @@ from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
-from tilehaul.net.lane import LaneSettings
+from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
