@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from math import inf
 
-from tilehaul.codec.limit_fields import parse_limit_fields
+from tilehaul.codec.limit_fields import LIMIT_FIELDS, parse_limit_fields
 from tilehaul.errors import BusyError, ThrottledError
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.breaker import BREAKER_DEFAULT, BREAKER_SERVING, Breaker, Ticket
@@ -36,6 +36,8 @@ class Lane:
     __slots__ = (
         "_adaptive",
         "_answered",
+        "_luck",
+        "_now_s",
         "_quota",
         "_rate",
         "_settings",
@@ -66,6 +68,9 @@ class Lane:
         self._rate = settings.new_rate()
         self._settings = settings
         self._tools = tools
+        # Looked up once: these are asked several times for each tile.
+        self._now_s = tools.clock.now_s
+        self._luck = tools.luck
         self._waiting: deque[asyncio.Future[Ticket]] = deque()
         self._timer: asyncio.Task[None] | None = None
         self._wakes_s = inf
@@ -78,14 +83,14 @@ class Lane:
             BusyError: The breaker is open, and this is not waited for (`LaneSettings.pause`).
         """
         if not self._waiting and self.in_flight < self.limit.limit:
-            now_s = self._tools.clock.now_s()
+            now_s = self._now_s()
             if self._wait_s(now_s) == 0.0 and (ticket := self.breaker.admit(now_s)) is not None:
                 self._take(now_s)
                 return ticket
         turn: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         if self.gate.until_s:
-            self._refuse_if_held(self._tools.clock.now_s())
+            self._refuse_if_held(self._now_s())
         if self.in_flight < self.limit.limit:
             self._pump()
         try:
@@ -105,7 +110,7 @@ class Lane:
 
     def on_success(self, ticket: Ticket, response: Response, sent_s: float) -> None:
         """An answer that is what was asked for, or that says "none"; `sent_s` is when it was asked."""
-        now_s = self._tools.clock.now_s()
+        now_s = self._now_s()
         self._answered = True
         adaptive = self._adaptive
         if response.status in (200, 206, 304):
@@ -117,23 +122,17 @@ class Lane:
         else:
             self.breaker.on_answered(now_s, ticket)
         if adaptive is not None:
-            adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._tools.luck())
+            adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
         if self.gate.until_s:
             self.gate.open_again(sent_s)
         self.pace.on_success(now_s)
         self.budget.on_success()
-        quota = parse_limit_fields(response.headers, wall_s=self._tools.clock.wall_s()).quota
-        if quota is not None:
-            # While somebody waits, the permits that come back are used at once.
-            wanted = max(self.in_flight, self.limit.limit) if self._waiting else self.in_flight
-            self._quota.on_quota(now_s, quota.pace_per_s(wanted), quota.reset_s or 0.0)
-            if quota.hold_s is not None:
-                # Nothing is left, and nobody was refused: a wait, but no reason to send less at once.
-                self._hold(now_s, quota.hold_s)
+        if not LIMIT_FIELDS.isdisjoint(response.headers):
+            self._heed_quota(now_s, response)
 
     def on_push_back(self, ticket: Ticket, retry_after_s: float | None) -> None:
         """The upstream asked for less: the whole lane is held, and its limit cut."""
-        now_s = self._tools.clock.now_s()
+        now_s = self._now_s()
         self._answered = True
         self._tools.tally.pushed_back += 1
         self.breaker.on_neutral(ticket)
@@ -143,17 +142,17 @@ class Lane:
 
     def on_failure(self, ticket: Ticket) -> None:
         """The attempt failed at the upstream's side, or brought a damaged body."""
-        now_s = self._tools.clock.now_s()
+        now_s = self._now_s()
         openings = self.breaker.openings
         self.limit.on_failure(now_s)
-        self.breaker.on_failure(now_s, ticket, self._tools.luck())
+        self.breaker.on_failure(now_s, ticket, self._luck())
         if self.breaker.openings != openings:
             self._tell_open(now_s)
 
     def on_refusal(self, ticket: Ticket) -> None:
         """The upstream refused this request, and is well."""
         self._answered = True
-        self.breaker.on_answered(self._tools.clock.now_s(), ticket)
+        self.breaker.on_answered(self._now_s(), ticket)
 
     def on_neutral(self, ticket: Ticket) -> None:
         """The attempt says nothing of the upstream: cancelled, or an error of our own."""
@@ -175,7 +174,7 @@ class Lane:
                 continue
             if self.in_flight >= self.limit.limit:
                 return
-            now_s = self._tools.clock.now_s()
+            now_s = self._now_s()
             wait_s = self._wait_s(now_s)
             if wait_s > 0.0:
                 self._arm(now_s, wait_s)
@@ -205,14 +204,25 @@ class Lane:
             self._rate.take(now_s)
         if self._quota.until_s > now_s:
             self._quota.on_send(now_s)
-        self.pace.on_send(now_s)
+        if self.pace.per_s != inf:
+            self.pace.on_send(now_s)
         self.in_flight += 1
+
+    def _heed_quota(self, now_s: float, response: Response) -> None:
+        quota = parse_limit_fields(response.headers, wall_s=self._tools.clock.wall_s()).quota
+        if quota is not None:
+            # While somebody waits, the permits that come back are used at once.
+            wanted = max(self.in_flight, self.limit.limit) if self._waiting else self.in_flight
+            self._quota.on_quota(now_s, quota.pace_per_s(wanted), quota.reset_s or 0.0)
+            if quota.hold_s is not None:
+                # Nothing is left, and nobody was refused: a wait, but no reason to send less at once.
+                self._hold(now_s, quota.hold_s)
 
     def _hold(self, now_s: float, asked_s: float | None) -> float:
         """Close the gate; tell it, and those for whom it is too long. Seconds until it opens."""
         tools = self._tools
         held_before_s = self.gate.held_s
-        hold_s = self.gate.hold(now_s, asked_s, tools.luck())
+        hold_s = self.gate.hold(now_s, asked_s, self._luck())
         added_s = self.gate.held_s - held_before_s
         tools.tally.push_back_s += added_s
         if added_s > 0.0 and tools.on_hold is not None:

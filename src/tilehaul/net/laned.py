@@ -44,7 +44,8 @@ class LanedSender:
     async def send(self, request: Request) -> Response:
         lane = self._lane_of(request)
         ticket = await lane.enter()
-        sent_s = self._clock.now_s()
+        # Asked for after a hold only; "before everything" is right for what was sent before the first.
+        sent_s = self._clock.now_s() if lane.gate.until_s else 0.0
         try:
             response = await self._inner.send(request)
         except ThrottledError as error:
