@@ -46,8 +46,8 @@ _REQUESTS = '"requests"'
 _TRIPLES = ("ratelimit", "x-ratelimit", "x-rate-limit")
 # Every field that is read here, in lower case: an answer that has none of them says nothing of a quota.
 LIMIT_FIELDS = frozenset(
-    ("ratelimit", "ratelimit-policy")
-    + tuple(f"{prefix}-{part}" for prefix in _TRIPLES for part in ("limit", "remaining", "reset"))
+    {"ratelimit", "ratelimit-policy"}
+    | {f"{prefix}-{part}" for prefix in _TRIPLES for part in ("limit", "remaining", "reset")}
 )
 
 
