@@ -44,7 +44,10 @@ class Running:
         ticks = 0
         for pid in self.pids:
             # The name in brackets may hold spaces; the numbers begin behind it.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except FileNotFoundError:
+                continue  # nginx's cache loader ends after a minute; it has served nothing
             ticks += int(fields[11]) + int(fields[12])
         return ticks / _TICKS_PER_S
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from tilehaul.cli.common import size_text
 from tilehaul.cli.main import main
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.plain_png import plain_png
@@ -44,6 +45,39 @@ def test_info_shows_no_control_characters(capsys, tmp_path: Path) -> None:
     assert f"odd?[2Jname: {'x' * 100}\n" in shown
     assert main(["info", str(path), "--json"]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_info_tells_the_file_from_its_tiles(capsys, tmp_path: Path) -> None:
+    """The size of a file is not the size of its tiles; a directory's size is."""
+    path = archive(tmp_path / "a.mbtiles", {(0, 0, 0): WHOLE})
+    assert main(["info", str(path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["file", *size_text(path.stat().st_size).split()] in rows
+    assert ["tiles", "1"] in rows
+    (tmp_path / "tiles/0/0").mkdir(parents=True)
+    (tmp_path / "tiles/0/0/0.png").write_bytes(WHOLE)
+    assert main(["info", str(tmp_path / "tiles")]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["tiles", "1", *size_text(len(WHOLE)).split()] in rows
+    assert "file" not in {row[0] for row in rows}
+
+
+def test_info_of_an_empty_file_says_so(capsys, tmp_path: Path) -> None:
+    (tmp_path / "a.mbtiles").touch()
+    assert main(["info", str(tmp_path / "a.mbtiles")]) == 2
+    told = capsys.readouterr().err
+    assert "a.mbtiles is empty" in told
+    assert "SQLite" not in told
+
+
+def test_same_copy_again_tells_the_absent_apart(capsys, tmp_path: Path) -> None:
+    """Nothing is asked for a second time, and nothing absent is called done."""
+    path = archive(tmp_path / "a.mbtiles", {(1, 0, 1): WHOLE})
+    reports = []
+    for _ in range(2):
+        assert main(["seed", str(path), str(tmp_path / "out.mbtiles"), "-z", "1", "--json"]) == 0
+        reports.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert [(r["done"], r["absent"], r["skipped"]) for r in reports] == [(1, 3, 0), (1, 3, 4)]
 
 
 @pytest.mark.parametrize("store", ["out.mbtiles", "out"])

@@ -30,7 +30,7 @@ def run_child(*args: object) -> list[str]:
 async def check_kept(kind: str, folder: Path, acknowledged: int, *, size_step: int = 0) -> None:
     """All that was acknowledged is there; what else is there is whole; the job can be completed."""
     store = open_store(kind, folder)
-    assert await store.begin(JOB) is False
+    assert await store.begin(JOB) is None
     for number in range(acknowledged + 2):
         size = size_step * (number + 1)
         outcomes = batch_of(number, size)

@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import JobStore, Outcome
+from tilehaul.ports.store import JobCounts, JobStore, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
 
 A, B, C, D = TileId(0, 0, 0), TileId(3, 5, 1), TileId(3, 5, 2), TileId(30, 2**30 - 1, 2**30 - 1)
+# What a complete job of `make.job` answers when its counts were not kept.
+ALL_DONE = JobCounts(10, 0)
 
 
 async def test_outcomes_are_told_in_order(backend: Any, make: Any) -> None:
     """`settled` answers each id in its place, also twice the same, and None while pending."""
     store: JobStore = backend.open()
-    assert await store.begin(make.job()) is False
+    assert await store.begin(make.job()) is None
     await store.commit([make.png(A), make.absent(B), make.dead(C), make.jpeg(D)])
     assert list(await store.settled([C, A, TileId(1, 1, 1), B, A, D])) == [
         "dead", "done", None, "absent", "done", "done",
@@ -37,7 +39,7 @@ async def test_reopened_store_knows_what_was_committed(backend: Any, make: Any) 
     await store.close()
 
     again = backend.open()
-    assert await again.begin(make.job()) is False
+    assert await again.begin(make.job()) is None
     assert list(await again.settled([A, B, C, D])) == ["done", "absent", "dead", None]
     assert [letter async for letter in again.dead_letters()] == [make.dead(C)]
     await again.close()
@@ -73,7 +75,7 @@ async def test_later_outcome_replaces_earlier(
 
 
 async def test_complete_job_is_recognised_with_nothing_to_do(backend: Any, make: Any) -> None:
-    """`begin` answers True for the very same job, though absent tiles left no row."""
+    """`begin` answers counts for the very same job, though absent tiles left no row."""
     store = backend.open()
     await store.begin(make.job())
     await store.commit([make.png(A), make.absent(B)])
@@ -82,7 +84,7 @@ async def test_complete_job_is_recognised_with_nothing_to_do(backend: Any, make:
     await store.close()
 
     again = backend.open()
-    assert await again.begin(make.job()) is True
+    assert await again.begin(make.job()) == ALL_DONE
     assert list(await again.settled([A, B])) == ["done", None]
     await again.finish(complete=True)
     assert (await again.describe()).state == "complete"
@@ -99,7 +101,7 @@ async def test_unfinished_job_is_not_complete(backend: Any, make: Any) -> None:
     await store.close()
 
     again = backend.open()
-    assert await again.begin(make.job()) is False
+    assert await again.begin(make.job()) is None
     assert [letter.tile_id async for letter in again.dead_letters()] == [B]
     await again.commit([make.png(B)])
     await again.finish(complete=True)
@@ -114,14 +116,14 @@ async def test_other_area_adds_and_leaves_the_first_complete(backend: Any, make:
     await store.begin(make.job("one"))
     await store.commit([make.png(A)])
     await store.finish(complete=True)
-    assert await store.begin(make.job("two")) is False
+    assert await store.begin(make.job("two")) is None
     assert list(await store.settled([A, B])) == ["done", None]
     await store.commit([make.png(B)])
     assert (await store.describe()).state == "partial"
     await store.finish(complete=True)
     assert (await store.describe()).tiles == 2
-    assert await store.begin(make.job("one")) is True
-    assert await store.begin(make.job("two")) is True
+    assert await store.begin(make.job("one")) == ALL_DONE
+    assert await store.begin(make.job("two")) == ALL_DONE
     await store.close()
 
 
@@ -136,8 +138,8 @@ async def test_store_with_another_unfinished_job_stays_partial(backend: Any, mak
     await store.finish(complete=True)
     info = await store.describe()
     assert (info.state, info.dead) == ("partial", 1)
-    assert await store.begin(make.job("two")) is True
-    assert await store.begin(make.job("one")) is False
+    assert await store.begin(make.job("two")) == ALL_DONE
+    assert await store.begin(make.job("one")) is None
     assert [letter.tile_id async for letter in store.dead_letters()] == [A]
     await store.close()
 
@@ -153,11 +155,84 @@ async def test_interrupted_job_stays_open_beside_a_completed_one(backend: Any, m
     await store.commit([make.png(B)])
     await store.finish(complete=True)
     assert (await store.describe()).state == "partial"
-    assert await store.begin(make.job("one")) is False
+    assert await store.begin(make.job("one")) is None
     assert list(await store.settled([A])) == ["absent"]
     await store.finish(complete=True)
     assert (await store.describe()).state == "complete"
     await store.close()
+
+
+async def test_complete_job_answers_its_counts(backend: Any, make: Any) -> None:
+    """Each job its own, in the next process too; an overwrite's counts replace them."""
+    store = backend.open()
+    one, two = make.job("one", planned=2), make.job("two", planned=1)
+    assert await store.begin(one) is None
+    await store.commit([make.png(A), make.absent(B)])
+    await store.finish(complete=True, counts=JobCounts(1, 1))
+    assert await store.begin(two) is None
+    await store.commit([make.png(C)])
+    await store.finish(complete=True, counts=JobCounts(1, 0))
+    await store.close()
+
+    again = backend.open()
+    assert await again.begin(one) == JobCounts(1, 1)
+    assert await again.begin(two) == JobCounts(1, 0)
+    assert await again.begin(one) == JobCounts(1, 1)
+    await again.commit([make.png(B)])
+    await again.finish(complete=True, counts=JobCounts(2, 0))
+    assert await again.begin(one) == JobCounts(2, 0)
+    await again.close()
+
+
+async def test_counts_of_a_job_that_is_not_complete_are_not_kept(backend: Any, make: Any) -> None:
+    """Nor do counts count that are not the plan's: they would leave tiles pending."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.png(A), make.dead(B)])
+    await store.finish(complete=False, counts=JobCounts(10, 0))
+    assert await store.begin(make.job()) is None
+    await store.commit([make.png(B)])
+    await store.finish(complete=True, counts=JobCounts(1, 1))
+    assert await store.begin(make.job()) == ALL_DONE
+    await store.close()
+
+
+@pytest.mark.parametrize("other", [{"source": "mirror"}, {"grid": "WorldCRS84Quad"}])
+@pytest.mark.parametrize("complete", [False, True])
+async def test_store_without_tiles_is_anybodys(backend: Any, make: Any, other: Any, complete: Any) -> None:
+    """A mistyped address that brought nothing leaves nothing: no letters, absences, names or jobs."""
+    store = backend.open()
+    await store.begin(make.job(metadata=(("name", "Wrong"), ("attribution", "nobody"))))
+    await store.commit([make.absent(A)] if complete else [make.absent(A), make.dead(B)])
+    await store.finish(complete=complete)
+    await store.close()
+
+    right = backend.open()
+    job = make.job(**other, metadata=(("name", "Right"),))
+    assert await right.begin(job) is None
+    assert list(await right.settled([A, B])) == [None, None]
+    assert [letter async for letter in right.dead_letters()] == []
+    await right.commit([make.png(A), make.png(B)])
+    await right.finish(complete=True)
+    info = await right.describe()
+    assert (info.state, info.tiles, info.absent, info.dead) == ("complete", 2, 0, 0)
+    assert (info.metadata["name"], info.metadata.get("attribution")) == ("Right", None)
+    assert await right.begin(job) == ALL_DONE
+    await right.close()
+
+
+async def test_store_without_tiles_keeps_what_its_own_source_left(backend: Any, make: Any) -> None:
+    """The same source again: the absences need no second request, the dead letters are told."""
+    store = backend.open()
+    await store.begin(make.job())
+    await store.commit([make.absent(A), make.dead(B)])
+    await store.close()
+    again = backend.open()
+    assert await again.begin(make.job()) is None
+    assert list(await again.settled([A, B])) == ["absent", "dead"]
+    assert await again.begin(make.job("more")) is None
+    assert list(await again.settled([A, B])) == ["absent", "dead"]
+    await again.close()
 
 
 @pytest.mark.parametrize("other", [{"source": "mirror"}, {"grid": "WorldCRS84Quad"}])
@@ -180,7 +255,7 @@ async def test_other_source_or_grid_is_refused_unless_forced(backend: Any, make:
     assert (await again.describe()).state == "complete"
 
     forced = backend.open()
-    assert await forced.begin(make.job("elsewhere", **other), force_source=True) is False
+    assert await forced.begin(make.job("elsewhere", **other), force_source=True) is None
     assert list(await forced.settled([A])) == ["done"]
     await forced.commit([make.png(B)])
     await forced.finish(complete=True)
@@ -189,17 +264,17 @@ async def test_other_source_or_grid_is_refused_unless_forced(backend: Any, make:
 
 
 async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend: Any, make: Any) -> None:
-    """After True a caller may still commit; a crash in between must not pass for complete."""
+    """After its counts a caller may still commit; a crash in between must not pass for complete."""
     store = backend.open()
     await store.begin(make.job())
     await store.commit([make.png(A)])
     await store.finish(complete=True)
-    assert await store.begin(make.job()) is True
+    assert await store.begin(make.job()) == ALL_DONE
     await store.commit([make.jpeg(A, b"newer")])
     assert (await store.describe()).state == "partial"
     await store.close()
     again = backend.open()
-    assert await again.begin(make.job()) is False
+    assert await again.begin(make.job()) is None
     await again.finish(complete=True)
     assert (await again.describe()).state == "complete"
     answer = await again.get(A)

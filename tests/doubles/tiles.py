@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tilehaul.errors import StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 Answer = Callable[[TileId], Tile | NoTile | Exception]
@@ -51,14 +51,14 @@ class FakeStore:
 
     outcomes: dict[TileId, Outcome] = field(default_factory=dict)
     commits: list[int] = field(default_factory=list)
-    complete_jobs: set[str] = field(default_factory=set)
+    complete_jobs: dict[str, JobCounts] = field(default_factory=dict)
     finished: list[bool] = field(default_factory=list)
     fail_at_commit: int = 0
     job: JobKey | None = None
 
-    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> JobCounts | None:
         self.job = job
-        return job.area_identity in self.complete_jobs
+        return self.complete_jobs.get(job.area_identity)
 
     async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         await asyncio.sleep(0)
@@ -77,10 +77,10 @@ class FakeStore:
             if isinstance(outcome, DeadLetter):
                 yield outcome
 
-    async def finish(self, *, complete: bool) -> None:
+    async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
         self.finished.append(complete)
         if complete and self.job is not None:
-            self.complete_jobs.add(self.job.area_identity)
+            self.complete_jobs[self.job.area_identity] = counts or JobCounts(self.job.planned, 0)
 
     async def close(self) -> None:
         pass

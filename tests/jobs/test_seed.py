@@ -17,7 +17,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.fuse import FailureLimit
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import Progress, SeedReport
-from tilehaul.ports.store import DeadLetter, JobKey
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 
 
@@ -59,6 +59,18 @@ async def test_same_job_again_sends_nothing() -> None:
     again = FakeSource()
     report = await run(again, store, plan(planned))
     assert (report.state, report.done, report.skipped, again.asked) == ("complete", 50, 50, [])
+
+
+async def test_same_job_again_tells_the_absent_apart() -> None:
+    """What the first run counted, the second run says."""
+    store, planned = FakeStore(), tiles(50)
+    half = FakeSource(lambda tile_id: every_tile(tile_id) if tile_id.x % 2 else NoTile(tile_id))
+    first = await run(half, store, plan(planned))
+    again = FakeSource()
+    second = await run(again, store, plan(planned))
+    assert (first.done, first.absent, first.skipped) == (25, 25, 0)
+    assert (second.done, second.absent, second.skipped, again.asked) == (25, 25, 50, [])
+    assert adds_up(second)
 
 
 async def test_overwrite_fetches_everything_again() -> None:
@@ -278,7 +290,7 @@ async def test_store_that_cannot_finish_still_gets_its_report_told() -> None:
     """The last event is the report, whatever happens."""
 
     class Unfinished(FakeStore):
-        async def finish(self, *, complete: bool) -> None:
+        async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
             raise StorageError("cannot sync")
 
     reports: list = []

@@ -118,7 +118,7 @@ async def test_next_writer_sweeps_after_a_crash(root: Any) -> None:
     """Temporary files go, of two formats the journalled one stays; other people's files are left."""
     await crash(root)
     store = DirectoryStore(root)
-    assert await store.begin(JOB) is False
+    assert await store.begin(JOB) is None
     assert names(root) == {"3/5/1.png", "3/5/2.png", "3/5/notes.txt"}
     assert list(await store.settled([A, B])) == ["done", "done"]
     await store.close()
@@ -152,7 +152,7 @@ async def test_foreign_directory_is_read_and_added_to_only_when_forced(root: Any
     with pytest.raises(PlanError, match="--force-source"):
         await store.begin(JOB)
     assert {path.name for path in root.parent.iterdir()} == {"tiles"}
-    assert await store.begin(JOB, force_source=True) is False
+    assert await store.begin(JOB, force_source=True) is None
     assert list(await store.settled([A, B, TileId(3, 5, 3)])) == ["done", None, None]
     await store.commit([png(A)])
     assert names(root) & {"3/5/1.png", "3/5/1.jpeg"} == {"3/5/1.png"}

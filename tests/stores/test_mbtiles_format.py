@@ -8,7 +8,7 @@ import pytest
 
 from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import DeadLetter, JobKey
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
 from tilehaul.stores import mbtiles_reader as reading
@@ -164,7 +164,7 @@ async def test_foreign_file_is_added_to_only_when_forced(tmp_path: Any) -> None:
     assert path.read_bytes() == before
 
     forced = MbtilesStore(path)
-    assert await forced.begin(JOB, force_source=True) is False
+    assert await forced.begin(JOB, force_source=True) is None
     assert list(await forced.settled([A, TileId(3, 0, 0)])) == ["done", None]
     await forced.commit([Tile(A, PNG, "image/png")])
     await forced.finish(complete=True)
@@ -238,12 +238,52 @@ async def test_other_database_is_no_mbtiles(tmp_path: Any) -> None:
     await store.close()
 
 
-async def test_damaged_record_is_told(tmp_path: Any) -> None:
+async def test_empty_file_is_called_empty(tmp_path: Any) -> None:
+    """Not "an SQLite file", which it is only to SQLite; a job may still fill it."""
+    path = tmp_path / "t.mbtiles"
+    path.touch()
+    store = MbtilesStore(path)
+    calls: list[Any] = [lambda s: s.get(A), lambda s: s.describe(), lambda s: s.source_info()]
+    for call in calls:
+        with pytest.raises(PlanError, match=r"t\.mbtiles is empty"):
+            await call(store)
+    await store.close()
+    assert isinstance(await (await written(path)).get(A), Tile)
+
+
+async def test_record_of_an_older_tilehaul_is_read(tmp_path: Any) -> None:
+    """It noted names only: all tiles count as done, and the name stays as it is."""
+    path = tmp_path / "t.mbtiles"
+    await written(path)
+    noted = "SELECT value FROM metadata WHERE name = 'tilehaul_jobs'"
+    assert rows(path, noted) == [('["s:a"]',)]
+    store = MbtilesStore(path)
+    assert await store.begin(JOB) == JobCounts(4, 0)
+    await store.begin(JobKey("s", "S", "b", 3))
+    await store.finish(complete=True, counts=JobCounts(1, 2))
+    await store.close()
+    assert rows(path, noted) == [('["s:a", ["s:b", 1, 2]]',)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{oops",
+        "{}",
+        "[1]",
+        '[["s:a"]]',
+        '[["s:a", 1, -1]]',
+        '[["s:a", true, 1]]',
+        "[[1, 1, 1]]",
+        "[" * 100_000,
+    ],
+)
+async def test_damaged_record_is_told(tmp_path: Any, text: Any) -> None:
     """A list of jobs that is none is not taken for an empty one."""
     path = tmp_path / "t.mbtiles"
     await written(path)
     connection = apsw.Connection(str(path))
-    connection.execute("UPDATE metadata SET value = '{oops' WHERE name = 'tilehaul_jobs'")
+    connection.execute("UPDATE metadata SET value = ? WHERE name = 'tilehaul_jobs'", (text,))
     connection.close()
     store = MbtilesStore(path)
     with pytest.raises(DataError, match="list of jobs"):

@@ -11,7 +11,7 @@ import pytest
 
 from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.store import JobCounts, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import sqlite_file
 from tilehaul.stores.directory import DirectoryStore
@@ -22,6 +22,7 @@ from tilehaul.stores.worker_thread import WorkerThread
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JOB = JobKey("s", "S", "a", 4)
+ALL_DONE = JobCounts(4, 0)
 
 
 def tiles(count: int, *, z: int = 9) -> list[Tile]:
@@ -43,7 +44,7 @@ async def test_second_writer_is_refused_until_the_first_closes(tmp_path: Any, ma
     with pytest.raises(PlanError, match="another tilehaul is writing"):
         await third.begin(JOB)
     await first.close()
-    assert await third.begin(JOB) is False
+    assert await third.begin(JOB) is None
     await third.close()
 
 
@@ -51,7 +52,7 @@ async def test_stale_lock_file_holds_nobody_up(tmp_path: Any) -> None:
     """A killed process leaves the file, not the lock."""
     Path(tmp_path / "s.mbtiles.lock").write_text("4711")
     store = MbtilesStore(tmp_path / "s.mbtiles")
-    assert await store.begin(JOB) is False
+    assert await store.begin(JOB) is None
     await store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["s.mbtiles"]
 
@@ -65,7 +66,7 @@ async def test_refused_begin_lets_the_lock_go(tmp_path: Any) -> None:
     with pytest.raises(PlanError):
         await store.begin(JobKey("other", "O", "a", 4))
     assert [path.name for path in tmp_path.iterdir()] == ["s.mbtiles"]
-    assert await store.begin(JOB) is False
+    assert await store.begin(JOB) is None
     await store.close()
 
 
@@ -123,7 +124,7 @@ async def test_reader_that_holds_a_transaction_does_not_break_the_end(
         assert len(notes) == 1
         assert notes[0].startswith(str(path))
     again = make(tmp_path)
-    assert await again.begin(JOB) is True
+    assert await again.begin(JOB) == ALL_DONE
     assert (await again.describe()).tiles == 6
     await again.close()
     assert not Path(f"{path}-wal").exists()

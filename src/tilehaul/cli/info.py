@@ -50,7 +50,12 @@ async def _info(options: argparse.Namespace) -> int:
         "foreign": "made by another program",
     }[info.state]
     print(f"{_shown(info.location)}: {info.kind}, {state}")
-    print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
+    # A directory's bytes are its tiles' own; a file has its index and its free pages besides.
+    if info.kind == "directory":
+        print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
+    else:
+        print(f"  file    {size_text(info.bytes):>12}")
+        print(f"  tiles   {info.tiles:>12,}")
     if info.absent:
         print(f"  absent  {info.absent:>12,}")
     if info.dead:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from tilehaul.cli.common import colour_wanted, plural, size_text
 from tilehaul.ports.events import Event, JobStarted, LaneHeld, Progress, SeedReport
@@ -28,7 +28,7 @@ class Watcher:
         self._json = as_json
         self._shown = not quiet and not as_json
         self._bar_wanted = self._shown and self._stream.isatty()
-        self._bar: object | None = None
+        self._bar: Any = None  # a tqdm, imported only when a bar is drawn
         self.report: SeedReport | None = None
 
     def __call__(self, event: Event) -> None:
@@ -42,7 +42,9 @@ class Watcher:
         elif isinstance(event, SeedReport):
             self.report = event
             if self._bar is not None:
-                self._bar.update(event.done + event.absent + event.dead - self._bar.n)  # type: ignore[attr-defined]
+                words = f"{event.rate_per_s:,.0f} tiles/s, {size_text(event.bytes)}"
+                self._bar.set_postfix_str(words, refresh=False)
+                self._bar.update(event.done + event.absent + event.dead - self._bar.n)
             self.close()
 
     def say(self, line: str) -> None:
@@ -52,12 +54,12 @@ class Watcher:
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()  # type: ignore[attr-defined]
+            self._bar.close()
             self._bar = None
 
     def _write(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.write(line, file=self._stream)  # type: ignore[attr-defined]
+            self._bar.write(line, file=self._stream)
         else:
             print(line, file=self._stream, flush=True)
 
@@ -67,42 +69,54 @@ class Watcher:
         elif event.delay_s >= HELD_TOLD_S:
             self.say(f"{event.lane} asks us to wait {event.delay_s:.0f} s; waiting, nothing is lost")
 
+    def _begin(self, planned: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=planned,
+            unit=" tiles",
+            file=self._stream,
+            # A terminal may say that it is 0 columns wide; the bar would be blank lines.
+            ncols=shutil.get_terminal_size((80, 24)).columns,
+            # The rate is the job's own: tqdm's would count the tiles of an earlier run as fetched now.
+            bar_format="{percentage:3.0f} % {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+            colour="cyan" if colour_wanted() else None,
+        )
+
     def _draw(self, progress: Progress) -> None:
         if not self._bar_wanted:
             return
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=progress.planned,
-                initial=progress.skipped,
-                unit=" tiles",
-                file=self._stream,
-                # A terminal may say that it is 0 columns wide; the bar would be blank lines.
-                ncols=shutil.get_terminal_size((80, 24)).columns,
-                mininterval=0.1,
-                ascii=None,
-                colour="cyan" if colour_wanted() else None,
-            )
+            self._begin(progress.planned)
         bar = self._bar
-        words = [size_text(progress.bytes)]
+        words = [f"{progress.rate_per_s:,.0f} tiles/s", size_text(progress.bytes)]
+        left = progress.planned - progress.done - progress.absent - progress.dead
+        if progress.rate_per_s > 0 and left > 0:
+            words.append(f"{_span_text(left / progress.rate_per_s)} left")
         if progress.absent:
             words.append(f"{progress.absent:,} absent")
         if progress.retried:
             words.append(f"{progress.retried:,} retried")
         if progress.dead:
             words.append(f"{progress.dead:,} dead")
-        bar.set_postfix_str(", ".join(words), refresh=False)  # type: ignore[attr-defined]
+        bar.set_postfix_str(", ".join(words), refresh=False)
         ended = progress.done + progress.absent + progress.dead
-        bar.update(ended - bar.n)  # type: ignore[attr-defined]
-        bar.refresh()  # type: ignore[attr-defined]
+        bar.update(ended - bar.n)
+        bar.refresh()
+
+
+def _span_text(seconds: float) -> str:
+    """7 -> "7 s", 200 -> "3 min", 9000 -> "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def summary_line(report: SeedReport) -> str:
     """The one line that every job ends with, on standard error."""
     words = [f"{report.done:,} of {plural(report.planned, 'tile')} done"]
     if report.skipped:
-        words.append(f"{report.skipped:,} of them before")
+        words.append(f"{report.skipped:,} settled before")
     words.append(f"{report.absent:,} absent")
     words.append(f"{report.retried:,} retried")
     words.append(f"{report.dead:,} dead")

@@ -21,7 +21,7 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
 from tilehaul.ports.source import TileSource
-from tilehaul.ports.store import DeadLetter, JobKey, JobStore, Outcome
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, JobStore, Outcome
 
 # After a first Ctrl-C what is under way has this long to end.
 DRAIN_S = 30.0
@@ -90,14 +90,15 @@ async def seed(
     already = await store.begin(plan.key, force_source=plan.force_source)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
     run = _Run(source, store, plan, tally, clock, watch, stop or Stop())
-    if already and not plan.overwrite:
+    if already is not None and not plan.overwrite:
         # The store vouches for the whole job: not one tile needs looking up.
-        run.work.skipped["done"] = plan.planned
+        run.work.skipped["done"] = already.done
+        run.work.skipped["absent"] = already.absent
         return run.report("complete")
     try:
         await run.move()
         complete = run.score.pending == 0 and run.score.dead == 0
-        await store.finish(complete=complete)
+        await store.finish(complete=complete, counts=JobCounts(run.score.done, run.score.absent))
     except BaseException as error:
         run.report("stopped", message=str(error) or type(error).__name__)
         raise

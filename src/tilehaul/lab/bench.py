@@ -1,13 +1,14 @@
 """The benchmark: one source, rising concurrency, honest figures.
 
 Little's law (J. D. C. Little, 1961): with `c` requests always under way that each take `w` seconds, the
-rate is `c / w` and cannot be more. `w` is measured at concurrency 1 of the same run: the mean time from
-sending to the last byte of attempts that ended well, without waits between attempts (of an archive: of the
-whole answer). So `limit_share` says how much of what the source allows the engine gets. A source that slows
-down under load lowers it as well.
+rate is `c / w` and cannot be more. `w` is the mean time from sending to the last byte of attempts that ended
+well, without waits between attempts (of an archive: of the whole answer), the lowest of this level and those
+before it: a source that had to warm up does not flatter what follows. So `limit_share` says how much of what
+the source allows the engine gets. A source that slows down under load lowers it as well.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -62,7 +63,7 @@ class BenchPlan:
 
     Args:
         tile_count: Tiles of each level, in [1, TILE_COUNT_MAX].
-        levels: Concurrencies, ascending, the first 1: the base of limit and speed-up.
+        levels: Concurrencies, ascending, the first 1: the base of the speed-up.
         zoom: Of the tiles, which lie in rows from the middle of the world.
         global_timeout_s: A level that takes longer is cut short; None: no limit.
     """
@@ -99,6 +100,7 @@ async def bench(
     await check_location(location, sending)
     tiles = tuple(_tiles(plan.zoom, plan.tile_count))
     results: list[Level] = []
+    service_s = math.inf
     for concurrency in plan.levels:
         tally = Tally()
         async with _opened(location, replace(sending, concurrency=concurrency), tally) as source:
@@ -106,8 +108,8 @@ async def bench(
             retried_before = tally.retried
             got = await _fetch(source, tiles, concurrency, plan.global_timeout_s)
         base = results[0] if results else None
-        alone_s = tally.fetches.mean_s() or _mean(got.times_s)
-        level = _level(concurrency, got, tally.retried - retried_before, base, alone_s)
+        service_s = min(service_s, tally.fetches.mean_s() or _mean(got.times_s) or math.inf)
+        level = _level(concurrency, got, tally.retried - retried_before, base, service_s)
         results.append(level)
         on_level(level)
     return results
@@ -160,13 +162,12 @@ async def _work(source: TileSource, work: Iterator[TileId], got: _Got) -> None:
             got.absent += 0 if isinstance(answer, Tile) else 1
 
 
-def _level(concurrency: int, got: _Got, retried: int, base: Level | None, alone_s: float) -> Level:
-    """`alone_s`: the time of one tile in this level; it is the base when there is no lower level."""
+def _level(concurrency: int, got: _Got, retried: int, base: Level | None, service_s: float) -> Level:
+    """`service_s`: the lowest time of one tile so far; infinite when none came."""
     times_ms = sorted(value * 1000 for value in got.times_s)
     answered = len(times_ms)
     rate = answered / got.elapsed_s if got.elapsed_s > 0 else 0.0
-    base_s = base.concurrency / base.limit_per_s if base is not None and base.limit_per_s else alone_s
-    limit = concurrency / base_s if base_s > 0 else 0.0
+    limit = concurrency / service_s
     base_rate = base.rate_per_s if base is not None else rate
     return Level(
         concurrency=concurrency,

@@ -21,8 +21,9 @@ from tilehaul.lab.mock_origin import MockOrigin, tile_of
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.lab.tile_bodies import TileBodies
 from tilehaul.lab.traffic import MockStats
+from tilehaul.net.loops import new_loop
 
-__all__ = ["MockServer", "MockSettings", "MockStats", "MockThread", "quick_loop_factory"]
+__all__ = ["MockServer", "MockSettings", "MockStats", "MockThread"]
 
 BACKLOG = 1024
 # How long the thread of `MockThread` may take to start and to end.
@@ -189,7 +190,7 @@ class MockThread:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=quick_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - the door of a thread: the starter raises it
             self._failure = error
@@ -228,12 +229,3 @@ class MockThread:
 
     def reset(self) -> None:
         self._ask(self._inner.reset)
-
-
-def quick_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Answer uvloop's loop where uvloop exists, else asyncio's own."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop

@@ -47,6 +47,14 @@ State = Literal["done", "absent", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
+class JobCounts:
+    """What became of the planned tiles of a job that is complete; both >= 0, together `JobKey.planned`."""
+
+    done: int
+    absent: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreInfo:
     """What a store says of itself. `state` is `complete`, `partial` or `foreign` (not made by a job)."""
 
@@ -68,10 +76,13 @@ class JobStore(Protocol):
     when the disk refuses; nothing is acknowledged before it is durable.
     """
 
-    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
-        """Take the store for this job. True when this very job is complete already.
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> JobCounts | None:
+        """Take the store for this job; its counts when this very job is complete already, else None.
 
-        Raises PlanError when the store belongs to another source or grid.
+        A store without one tile is anybody's: what another source left dead or absent in it is dropped.
+        A complete job whose counts were not kept answers all of `job.planned` as done.
+
+        Raises PlanError when the store holds tiles of another source or grid.
         """
         ...
 
@@ -87,8 +98,11 @@ class JobStore(Protocol):
         """Every dead letter, in tile order."""
         ...
 
-    async def finish(self, *, complete: bool) -> None:
-        """End the job. `complete` (none pending, none dead) drops the journal, marks the job done."""
+    async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
+        """End the job. `complete` (none pending, none dead) drops the journal, marks the job done.
+
+        `counts` is what `begin` answers from then on; without `complete` it does not count.
+        """
         ...
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
@@ -20,9 +20,10 @@ from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
     PREFIX,
     StoreRecord,
+    begins_anew,
     completed,
+    counts_of,
     decide_begin,
-    job_name,
     parse_record,
     record_rows,
     reopened,
@@ -55,30 +56,35 @@ class DirectoryWriter:
         self._record: StoreRecord | None = None
         self._prepared = False
         self._trusted = False
+        # What the journal remembers is of another source, without one tile: the next `_prepare` drops it.
+        self._anew = False
         self._broken = False
 
-    def begin(self, job: JobKey, *, force_source: bool) -> bool:
+    def begin(self, job: JobKey, *, force_source: bool) -> JobCounts | None:
         self._lock.take_once()
         try:
             metadata = self._read_journal()
             with self._translated("reading"):
                 has_tiles = next(walk(self.root), None) is not None
+            old = parse_record(metadata, str(self.root))
             record = decide_begin(
-                parse_record(metadata, str(self.root)),
+                old,
                 job,
                 has_tiles=has_tiles,
                 force_source=force_source,
                 location=str(self.root),
             )
             self._job, self._record, self._prepared = job, record, False
-            self._trusted = TRUSTED in metadata or (PREFIX + "source" not in metadata and has_tiles)
-            if job_name(job) in record.completed:
-                return True
-            self._prepare(job, record)
+            self._anew = begins_anew(old, job, has_tiles=has_tiles)
+            trusted = TRUSTED in metadata or (PREFIX + "source" not in metadata and has_tiles)
+            self._trusted = trusted and not self._anew
+            counts = counts_of(record, job)
+            if counts is None:
+                self._prepare(job, record)
         except BaseException:
             self.close()
             raise
-        return False
+        return counts
 
     def _read_journal(self) -> dict[str, str]:
         """The journal's metadata, without making a journal."""
@@ -109,9 +115,11 @@ class DirectoryWriter:
             with file.transaction() as connection:
                 connection.execute(METADATA_SCHEMA)
         with file.transaction() as connection:
+            if self._anew:
+                journal.drop_journal(connection)
             journal.create_journal(connection)
             before = read_metadata(connection)
-            after = merged(before, dict(job.metadata)) | record_rows(record)
+            after = merged({} if self._anew else before, dict(job.metadata)) | record_rows(record)
             marks = {WRITING: "1", TRUSTED: "1" if self._trusted else ""}
             write_metadata(connection, before, after | marks)
         if WRITING in before:
@@ -120,6 +128,7 @@ class DirectoryWriter:
             self._tree.sync_folders({str(self.root), str(self.root.parent)})
         self._record = record
         self._prepared = True
+        self._anew = False
 
     def _sweep(self) -> None:
         """After a crash: temporary files go, and of two extensions of a tile the one not journalled."""
@@ -194,11 +203,11 @@ class DirectoryWriter:
             return [note[1]]
         return self._tree.find(tile_id) if self._trusted else []
 
-    def finish(self, *, complete: bool) -> None:
+    def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         if self._job is None or self._record is None or not self._prepared:
             return
         file = self._opened()
-        record = completed(self._record, self._job) if complete else self._record
+        record = completed(self._record, self._job, counts) if complete else self._record
         with self._translated("reading"):
             kept = zooms(self.root)
             first = next(walk(self.root), None)

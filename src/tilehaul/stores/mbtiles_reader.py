@@ -173,6 +173,8 @@ class MbtilesReader:
         connection = open_reading(self.path)
         try:
             names = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_schema")}
+            if not names and _size_bytes(self.path) == 0:
+                raise PlanError(f"{self.path} is empty: no archive, or one that was not begun yet")
             if not {"tiles", "metadata"} <= names:
                 raise PlanError(
                     f"{self.path} is an SQLite file but not an MBTiles (no tables tiles, metadata)"

@@ -8,7 +8,7 @@ import apsw
 from tilehaul.codec.sniff import VECTOR_TILE
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import JobKey, Outcome, State
+from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import (
@@ -25,9 +25,10 @@ from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
     StoreRecord,
+    begins_anew,
     completed,
+    counts_of,
     decide_begin,
-    job_name,
     parse_record,
     record_rows,
     reopened,
@@ -65,8 +66,10 @@ class MbtilesWriter:
         self._record: StoreRecord | None = None
         self._prepared = False
         self._has_format = False
+        # What the file remembers is of another source, without one tile: the next `_prepare` drops it.
+        self._anew = False
 
-    def begin(self, job: JobKey, *, force_source: bool) -> bool:
+    def begin(self, job: JobKey, *, force_source: bool) -> JobCounts | None:
         self._lock.take_once()
         try:
             if self._file is None:
@@ -74,15 +77,16 @@ class MbtilesWriter:
             record = self._decide(self._file, job, force_source=force_source)
             self._file.adopt()
             self._job, self._record, self._prepared = job, record, False
-            if job_name(job) in record.completed:
-                return True
-            self._prepare(self._file, job, record)
+            counts = counts_of(record, job)
+            if counts is None:
+                self._prepare(self._file, job, record)
         except BaseException:
             self.close()
             raise
-        return False
+        return counts
 
     def _decide(self, file: WritableFile, job: JobKey, *, force_source: bool) -> StoreRecord:
+        self._anew = False
         tables = file.tables()
         if not tables:
             return decide_begin(
@@ -108,6 +112,7 @@ class MbtilesWriter:
                 f"{self.path} holds {format_of(old)} tiles; {format_of(new)} cannot be added to them"
             )
         record = parse_record(metadata, str(self.path))
+        self._anew = begins_anew(record, job, has_tiles=has_tiles)
         return decide_begin(
             record, job, has_tiles=has_tiles, force_source=force_source, location=str(self.path)
         )
@@ -122,9 +127,12 @@ class MbtilesWriter:
                 connection.execute(METADATA_SCHEMA + _SCHEMA)
             else:
                 self._ensure_index(connection)
+            if self._anew:
+                journal.drop_journal(connection)
             journal.create_journal(connection)
             before = read_metadata(connection)
-            metadata = merged(_with_bounds(connection, before), dict(job.metadata)) | record_rows(record)
+            kept = {} if self._anew else _with_bounds(connection, before)
+            metadata = merged(kept, dict(job.metadata)) | record_rows(record)
             write_metadata(connection, before, metadata)
             self._has_format = bool(metadata.get("format"))
         if fresh:
@@ -134,6 +142,7 @@ class MbtilesWriter:
                 raise from_os(error, self.path.parent, "syncing") from error
         self._record = record
         self._prepared = True
+        self._anew = False
 
     def _ensure_index(self, connection: apsw.Connection) -> None:
         for _, name, unique, *_ in connection.execute("PRAGMA index_list(tiles)").fetchall():
@@ -204,11 +213,11 @@ class MbtilesWriter:
             raise PlanError(f"{self.path}: nothing was begun")
         self._prepare(file, self._job, reopened(self._record, self._job))
 
-    def finish(self, *, complete: bool) -> None:
+    def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         file = self._opened()
         if self._job is None or self._record is None or not self._prepared:
             return
-        record = completed(self._record, self._job) if complete else self._record
+        record = completed(self._record, self._job, counts) if complete else self._record
         with file.transaction() as connection:
             before = read_metadata(connection)
             zooms = zoom_range(connection)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.archive_metadata import (
     Bounds,
@@ -16,9 +16,10 @@ from tilehaul.stores.archive_metadata import (
 )
 from tilehaul.stores.record import (
     StoreRecord,
+    begins_anew,
     completed,
+    counts_of,
     decide_begin,
-    job_name,
     record_rows,
     reopened,
     state_of,
@@ -53,7 +54,7 @@ class MemoryStore:
 
     # Writing
 
-    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> JobCounts | None:
         record = decide_begin(
             self._record,
             job,
@@ -61,11 +62,15 @@ class MemoryStore:
             force_source=force_source,
             location=self.name,
         )
+        if begins_anew(self._record, job, has_tiles=bool(self._tiles)):
+            self._notes.clear()
+            self._metadata = {}
         self._job, self._record = job, record
-        self._writing = job_name(job) not in record.completed
+        counts = counts_of(record, job)
+        self._writing = counts is None
         if self._writing:
             self._metadata = merged(self._metadata, dict(job.metadata))
-        return not self._writing
+        return counts
 
     async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         self._begun()
@@ -109,7 +114,7 @@ class MemoryStore:
         ):
             yield note
 
-    async def finish(self, *, complete: bool) -> None:
+    async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
         job, record = self._begun()
         if not self._writing:
             return
@@ -124,7 +129,7 @@ class MemoryStore:
         )
         self._writing = False
         if complete:
-            self._record = completed(record, job)
+            self._record = completed(record, job, counts)
             if not self._record.unfinished and not self._dead():
                 self._notes.clear()
 

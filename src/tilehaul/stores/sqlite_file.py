@@ -3,6 +3,7 @@
 The only file of the stores that decides pragmas; `docs/decisions/0003-sqlite.md` has the figures.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -35,8 +36,16 @@ TILE_BYTES_MAX = 64 * 1024 * 1024
 
 _CORRUPT = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 _BUSY = (apsw.BusyError, apsw.LockedError)
+_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+FULL_WORDS = "the disk is full: make room and run the same command again"
+# Where a folder or its disk says no for good. What only looks is told in the system's own words.
+_REFUSALS = {
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "read-only",
+}
+_LOOKS = frozenset({"reading", "looking at"})
 _WORDS = {
-    apsw.FullError: "the disk is full",
     apsw.IOError: "the disk reported an error",
     apsw.ReadOnlyError: "it cannot be written",
     apsw.CantOpenError: "it cannot be opened or created",
@@ -60,14 +69,28 @@ def from_sqlite(
         )
     if isinstance(error, _BUSY):
         return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({error})")
+    if isinstance(error, apsw.FullError) or system_errno in _FULL_ERRNOS:
+        return StorageError(f"{doing} {path} failed: {FULL_WORDS}")
     words = _WORDS.get(type(error), type(error).__name__)
     detail = os.strerror(system_errno) if system_errno else str(error)
     return StorageError(f"{doing} {path} failed: {words} ({detail})")
 
 
 def from_os(error: OSError, path: Path, doing: str) -> StorageError:
-    """The error of ours for a file or folder that refused."""
+    """The error of ours for a file or folder that refused; a folder where nothing can be written is named."""
+    if error.errno in _FULL_ERRNOS:
+        return StorageError(f"{doing} {path} failed: {FULL_WORDS}")
+    if error.errno in _REFUSALS and doing not in _LOOKS:
+        return cannot_write(path, _REFUSALS[error.errno])
     return StorageError(f"{doing} {path} failed: {error.strerror or error}")
+
+
+def cannot_write(path: Path, reason: str) -> StorageError:
+    """`path` cannot be made or replaced: names the folder, the nearest above it that is there."""
+    folder = path.absolute().parent
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110  `Path.exists` may raise
+        folder = folder.parent
+    return StorageError(f"cannot write in {folder} ({reason}): choose another place for the store")
 
 
 def open_reading(path: Path) -> apsw.Connection:
@@ -161,8 +184,8 @@ class WritableFile:
             # A failed sync may have dropped the pages it did not write, and a second sync would
             # "succeed" without them: the last commit that was acknowledged stays the last.
             self.broken = self.broken or isinstance(error, (apsw.IOError, apsw.FullError))
-            errno = self.connection.system_errno if isinstance(error, apsw.IOError) else 0
-            raise from_sqlite(error, self.path, doing, system_errno=errno) from error
+            number = self.connection.system_errno if isinstance(error, apsw.IOError) else 0
+            raise from_sqlite(error, self.path, doing, system_errno=number) from error
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.worker_thread import WorkerThread
 
@@ -21,13 +21,13 @@ WALK_ITEMS = 2048
 class BlockingWriter(Protocol):
     """The writing half; every call is made on one thread. Errors as in `ports.store.JobStore`."""
 
-    def begin(self, job: JobKey, *, force_source: bool) -> bool: ...
+    def begin(self, job: JobKey, *, force_source: bool) -> JobCounts | None: ...
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]: ...
 
     def commit(self, outcomes: Sequence[Outcome]) -> None: ...
 
-    def finish(self, *, complete: bool) -> None: ...
+    def finish(self, *, complete: bool, counts: JobCounts | None) -> None: ...
 
     def seal(self) -> None:
         """Leave nothing beside the store that a reader would need. No read of ours is under way."""
@@ -72,7 +72,7 @@ class ThreadedStore:
 
     # Writing
 
-    async def begin(self, job: JobKey, *, force_source: bool = False) -> bool:
+    async def begin(self, job: JobKey, *, force_source: bool = False) -> JobCounts | None:
         """See `JobStore.begin`. Takes the writer's lock, which `close` gives back.
 
         Raises:
@@ -98,9 +98,9 @@ class ThreadedStore:
         if outcomes:
             await self._write_thread.run(self._writer.commit, outcomes)
 
-    async def finish(self, *, complete: bool) -> None:
+    async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
         self._check_begun()
-        await self._write_thread.run(lambda: self._writer.finish(complete=complete))
+        await self._write_thread.run(lambda: self._writer.finish(complete=complete, counts=counts))
         await self._seal()
 
     async def _seal(self) -> None:

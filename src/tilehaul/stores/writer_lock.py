@@ -1,10 +1,12 @@
 """One writer of a store, across processes."""
 
+import os
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from tilehaul.errors import PlanError, StorageError
+from tilehaul.stores.sqlite_file import cannot_write, from_os
 
 
 class WriterLock:
@@ -33,12 +35,31 @@ class WriterLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout as error:
+            # Also what the lock answers where no file can be made at all, as in /proc.
+            self._check_makeable()
             raise PlanError(
                 f"another tilehaul is writing {self._store} ({self.path.name} is held): "
                 "wait for it, or choose another store"
             ) from error
-        except (OSError, NotImplementedError) as error:
-            raise StorageError(f"locking {self.path} failed: {error}") from error
+        except OSError as error:
+            raise self._refusal(error) from error
+        except NotImplementedError as error:
+            raise StorageError(
+                f"{self.path.parent} is on a disk without locks ({error}): choose another place for the store"
+            ) from error
+
+    def _check_makeable(self) -> None:
+        """StorageError when the lock file is not there and cannot be made."""
+        try:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644))
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> StorageError:
+        # "No such file" about a file that was to be made means a folder that takes none.
+        if isinstance(error, FileNotFoundError):
+            return cannot_write(self.path, "it takes no files")
+        return from_os(error, self.path, "locking")
 
     def release(self) -> None:
         """Let go and remove the file. Safe to call twice."""
