@@ -319,7 +319,7 @@ def test_reader_that_takes_nothing_is_given_up_on_uvloop(service, monkeypatch):
 
 async def test_slow_reader_gets_the_whole_answer(service, monkeypatch):
     """As long as something is taken between two looks, a closed connection is left to finish."""
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.05)
+    monkeypatch.setattr(protocol, "SILENCE_S", 0.4)
     body = b"\x89PNG" + bytes(7_000_000)
     service.layer().put("3/1/6", body)
     async with Server(service.build(), port=0, keep_alive_s=0) as server:
@@ -329,7 +329,7 @@ async def test_slow_reader_gets_the_whole_answer(service, monkeypatch):
         got = b""
         while len(got) < len(body):
             got += await reader.readexactly(min(70_000, len(body) - len(got)))
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.008)  # a hundred times: longer in all than the patience
         assert got == body
         assert json.dumps(service.layers["osm"].stats.errors) == "{}"
         writer.close()
