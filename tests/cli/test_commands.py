@@ -172,7 +172,7 @@ def test_second_signal_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
     store = tmp_path / "a.mbtiles"
     with MockThread(MockSettings(faults=Faults(shares={"black_hole": 0.3}))) as server:
         command = [sys.executable, "-m", "tilehaul", "seed", server.template, str(store), "-z", "0-5"]
-        child = subprocess.Popen([*command, "-c", "8"], stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen([*command, "-c", "8", "--fixed"], stderr=subprocess.PIPE, text=True)
         while server.stats().in_flight < 8:
             assert child.poll() is None
         for _ in range(2):

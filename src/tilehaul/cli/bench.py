@@ -7,7 +7,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, not_negative, positive, positive_seconds, run_async
+from tilehaul.cli.common import (
+    add_command,
+    add_rate_flag,
+    not_negative,
+    positive,
+    positive_seconds,
+    run_async,
+)
 from tilehaul.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--global-timeout", type=positive_seconds, metavar="S", help="cut a level short after this"
     )
     parser.add_argument("--zoom", type=int, default=10, metavar="Z", help="of the tiles (default: 10)")
+    add_rate_flag(parser)
     parser.add_argument("--contact", default=os.environ.get("TILEHAUL_CONTACT", ""), metavar="WHO")
     parser.add_argument("--json", action="store_true", help="one JSON object a level on stdout")
 
@@ -61,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
         timeout_s=options.timeout or _number("TIMEOUT_SECONDS", 10.0, least=1e-9),
         retries=options.retries if options.retries is not None else int(_number("RETRIES", 2, least=0)),
         contact=options.contact,
+        # Each level is a number of requests at once; a limit that finds itself would measure another.
+        adaptive=False,
+        rate_limit=options.rate_limit,
     )
     plan = BenchPlan(
         tile_count=options.tile_count,

@@ -194,6 +194,8 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
         headers=headers_of(options.header),
         allow_private=tuple(options.allow_private),
         tls_roots=options.tls_roots,
+        adaptive=not options.fixed,
+        rate_limit=options.rate_limit,
     )
     limit = options.max_failures
     wanted = SeedOptions(
@@ -245,7 +247,7 @@ async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
             await archive.close()
         if shown > DEAD_SHOWN:
             print(f"and {plural(shown - DEAD_SHOWN, 'dead tile')} more", file=sys.stderr)
-        if report.done == 0 and causes <= NEVER_REACHED:
+        if report.done == 0 and causes <= NEVER_REACHED | {"busy"}:
             print(
                 f"{report.source} was never reached: is the address right, and does it run?", file=sys.stderr
             )

@@ -16,7 +16,8 @@ class Sending:
     """Flags of one job.
 
     Args:
-        concurrency: Attempts under way at once in one lane, >= 1.
+        concurrency: Attempts under way at once in one lane, in 1 to 1000: the cap of a limit that finds
+            itself, or the limit.
         timeout_s: Seconds without progress until an attempt has failed, in every phase; an attempt may
             take four times as long in all as long as bytes keep coming. None: the defaults of `Timeouts`,
             a limit for each phase.
@@ -26,6 +27,8 @@ class Sending:
         headers: Sent with every request. Not User-Agent: it says who we are.
         allow_private: "host:port" that may be private although the operator did not type it.
         tls_roots: PEM file of the trusted roots instead of the system's.
+        adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`.
+        rate_limit: Requests a second in one lane, > 0; None: as many as the limit allows.
     """
 
     concurrency: int = 32
@@ -36,6 +39,8 @@ class Sending:
     headers: tuple[tuple[str, str], ...] = ()
     allow_private: tuple[str, ...] = ()
     tls_roots: str | None = None
+    adaptive: bool = True
+    rate_limit: float | None = None
 
     def __post_init__(self) -> None:
         if any(name.lower() == "user-agent" for name, _ in self.headers):

@@ -32,10 +32,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LaneHeld:
-    """The upstream asked the whole lane to wait `delay_s` seconds."""
+    """Nothing is sent in a lane for `delay_s` seconds, because the upstream asked for it.
+
+    `reason` says in a clause what is unusual: a very long wait, or an upstream that fails; else "".
+    """
 
     lane: str
     delay_s: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

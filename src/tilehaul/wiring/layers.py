@@ -57,6 +57,7 @@ async def _open_layer(
         contact=settings.contact,
         headers=tuple(layer.headers.items()),
         allow_private=tuple(settings.allow_private),
+        rate_limit=layer.rate_limit,
     )
     locations = [layer.source] if isinstance(layer.source, str) else layer.source
     sources = [

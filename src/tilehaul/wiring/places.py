@@ -11,13 +11,15 @@ from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
-from tilehaul.net.laned import LanedSender, LaneSettings
+from tilehaul.net.lane_settings import LaneSettings
+from tilehaul.net.laned import LanedSender
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
 from tilehaul.net.wire import Wire
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.wire import Sender
@@ -27,7 +29,7 @@ from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.sqlite_file import Durability
 
-OnHold = Callable[[str, float], None]
+OnHold = Callable[[LaneHeld], None]
 
 
 @asynccontextmanager
@@ -37,10 +39,12 @@ async def open_sender(
     *,
     tally: Tally,
     on_hold: OnHold | None = None,
+    pause: bool = False,
 ) -> AsyncIterator[Sender]:
     """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`.
 
     `typed_urls` are the addresses the operator typed: their hosts may be private.
+    `pause`: see `LaneSettings`.
     """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
@@ -58,14 +62,23 @@ async def open_sender(
         verified = VerifiedSender(RedirectedSender(wire), clock, tally)
         laned = LanedSender(
             verified,
-            LaneSettings(sending.concurrency, wait_s_max=sending.max_wait_s),
+            LaneSettings(
+                sending.concurrency,
+                wait_s_max=sending.max_wait_s,
+                adaptive=sending.adaptive,
+                rate_per_s=sending.rate_limit,
+                pause=pause,
+            ),
             clock=clock,
             luck=random.random,
             tally=tally,
             on_hold=on_hold,
         )
         rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
-        yield RetriedSender(laned, rule, clock, random.random, tally)
+        try:
+            yield RetriedSender(laned, rule, clock, random.random, tally)
+        finally:
+            await laned.aclose()
 
 
 def _check_roots(path: str) -> None:
@@ -83,8 +96,12 @@ async def open_source(
     sending: Sending = SENDING_DEFAULT,
     tally: Tally | None = None,
     on_hold: OnHold | None = None,
+    pause: bool = False,
 ) -> AsyncIterator[TileSource]:
     """Open whatever a location names, for reading.
+
+    While an upstream that fails is left alone, a tile is waited for if `pause` (a job, which has time), else
+    answered by BusyError.
 
     Raises:
         PlanError: Not a location, or there is nothing.
@@ -95,7 +112,7 @@ async def open_source(
     if place.kind == "xyz":
         source_of = XyzSource.opener(place.text, headers=sending.headers)
         async with open_sender(
-            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold
+            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold, pause=pause
         ) as sender:
             yield source_of(sender)
         return

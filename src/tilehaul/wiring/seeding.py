@@ -15,7 +15,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.events import Event, LaneHeld, SeedReport, Watch
+from tilehaul.ports.events import Event, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey
 from tilehaul.stores.sqlite_file import Durability
@@ -75,7 +75,8 @@ async def seed(
             source,
             sending=options.sending,
             tally=tally,
-            on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s)),
+            on_hold=told,
+            pause=True,
         ) as origin:
             plan = _plan(origin.info, store, area, options)
             return await run_seed(
