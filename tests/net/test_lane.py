@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
@@ -150,6 +151,27 @@ async def test_lane_comes_back_slot_by_slot_after_a_gate() -> None:
     opened_s = rig.wire.sent_s[4]
     assert opened_s == pytest.approx(2.1)
     assert [when_s for when_s in rig.wire.sent_s if opened_s <= when_s < opened_s + 0.04] == [opened_s]
+
+
+async def test_push_back_that_does_not_follow_load_does_not_cut_the_limit() -> None:
+    """Refused for 0.3 s of every 3 s, whatever is sent: after the third time the lane grows to its cap."""
+    rig = Rig(lambda _, sent_s: ThrottledError("x", retry_after_s=1.0) if sent_s % 3.0 >= 2.7 else answer())
+    await rig.flood(45.0)
+    lane = rig.lane()
+    assert rig.clock.now_s() < lane._blame.until_s
+    assert (lane.limit.limit, lane.pace.per_s) == (32, inf)
+    # Two of three seconds, 32 at once, 0.1 s each.
+    in_nine_s = sum(33.0 <= when_s < 42.0 for when_s in rig.wire.sent_s)
+    assert in_nine_s > 0.9 * 9.0 * 320.0 * 1.9 / 3.0
+
+
+async def test_fixed_lane_keeps_no_pace() -> None:
+    rig = Rig(
+        lambda _, sent_s: ThrottledError("x", retry_after_s=1.0) if sent_s % 2.0 >= 1.7 else answer(),
+        adaptive=False,
+    )
+    await rig.flood(20.0)
+    assert (rig.lane().pace.per_s, rig.wire.peak(18.0, 20.0)) == (inf, 32)
 
 
 def outage(from_s: float, to_s: float) -> Callable[[Request, float], Step]:

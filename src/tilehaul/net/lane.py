@@ -12,6 +12,7 @@ from math import inf
 from tilehaul.codec.limit_fields import LIMIT_FIELDS, parse_limit_fields
 from tilehaul.errors import BusyError, ThrottledError
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
+from tilehaul.policy.blame import Blame
 from tilehaul.policy.breaker import BREAKER_DEFAULT, BREAKER_SERVING, Breaker, Ticket
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.gate import Gate
@@ -36,6 +37,7 @@ class Lane:
     __slots__ = (
         "_adaptive",
         "_answered",
+        "_blame",
         "_luck",
         "_now_s",
         "_quota",
@@ -62,7 +64,9 @@ class Lane:
         self.breaker = Breaker(BREAKER_DEFAULT if settings.pause else BREAKER_SERVING)
         self.budget = RetryBudget()
         self.in_flight = 0
+        # A fixed lane does what its owner says: the gate holds it, nothing is learned and no pace is kept.
         self._adaptive = self.limit if isinstance(self.limit, AdaptiveLimit) else None
+        self._blame = None if self._adaptive is None else Blame(self._adaptive, self.pace)
         self._answered = False
         self._quota = QuotaPace()
         self._rate = settings.new_rate()
@@ -123,22 +127,23 @@ class Lane:
             self.breaker.on_answered(now_s, ticket)
         if adaptive is not None:
             adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
+            self.pace.on_success(now_s)
         if self.gate.until_s:
             self.gate.open_again(sent_s)
-        self.pace.on_success(now_s)
         self.budget.on_success()
         if not LIMIT_FIELDS.isdisjoint(response.headers):
             self._heed_quota(now_s, response)
 
     def on_push_back(self, ticket: Ticket, retry_after_s: float | None) -> None:
-        """The upstream asked for less: the whole lane is held, and its limit cut."""
+        """The upstream asked for less: the whole lane is held, and its limit cut if load is to blame."""
         now_s = self._now_s()
         self._answered = True
         self._tools.tally.pushed_back += 1
         self.breaker.on_neutral(ticket)
-        self.limit.on_push_back(now_s)
+        spell = self.gate.spell(now_s)
         hold_s = self._hold(now_s, retry_after_s)
-        self.pace.on_push_back(now_s, now_s + hold_s)
+        if self._blame is not None:
+            self._blame.on_push_back(now_s, now_s + hold_s, spell)
 
     def on_failure(self, ticket: Ticket) -> None:
         """The attempt failed at the upstream's side, or brought a damaged body."""
