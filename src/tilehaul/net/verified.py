@@ -89,7 +89,8 @@ def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) 
             f"{url} asked for fewer requests (HTTP {status})",
             url=url,
             retry_after_s=retry_after_s,
-            cause=cause,
+            # A 503 with Retry-After is no failure; a cause of its own tells the two apart afterwards.
+            cause=cause if status == 429 else f"pushed_back_{status}",
         )
     if meaning == "transient":
         return BrokenError(f"{url} failed (HTTP {status})", url=url, cause=cause)
