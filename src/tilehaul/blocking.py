@@ -11,16 +11,16 @@ work inside a program whose own loop runs (a notebook), and from several threads
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
-from tilehaul.errors import PlanError, TimedOutError
+from tilehaul.errors import TimedOutError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.stop import Stop
-from tilehaul.net.loops import new_loop
+from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
@@ -28,71 +28,14 @@ from tilehaul.wiring.places import open_source
 from tilehaul.wiring.seeding import SeedOptions
 from tilehaul.wiring.seeding import seed as seed_async
 
-T = TypeVar("T")
-
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
-# An interrupted call has this long to commit what it has fetched.
-END_S = 30.0
-
-
-class _LoopThread:
-    """A thread with a loop, and the means to run coroutines on it from outside."""
-
-    def __init__(self) -> None:
-        self._loop = new_loop()
-        self._closed = False
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tilehaul-loop", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result or error.
-
-        A KeyboardInterrupt cancels it, waits until it has put away what it holds, then passes on.
-
-        Raises:
-            PlanError: The thread has been closed.
-        """
-        if self._closed:
-            coroutine.close()
-            raise PlanError("this source is closed: use it within its `with` block")
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_announced(coroutine, ended), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            ended.wait(END_S)
-            raise
-
-    def close(self) -> None:
-        """Cancel what still runs, wait for it, end the thread."""
-        self.run(self._cancel_all())
-        self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _cancel_all(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.get_running_loop().shutdown_asyncgens()
-        await asyncio.get_running_loop().shutdown_default_executor()
-
-
-async def _announced(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
-    try:
-        return await coroutine
-    finally:
-        ended.set()
 
 
 class BlockingSource:
     """A source whose `get` waits. Made by `open`; usable from several threads."""
 
-    def __init__(self, source: TileSource, thread: _LoopThread) -> None:
+    def __init__(self, source: TileSource, thread: LoopThread) -> None:
         self._source = source
         self._thread = thread
 
@@ -111,7 +54,7 @@ class BlockingSource:
 @contextmanager
 def open(location: str, *, sending: Sending = SENDING_DEFAULT) -> Iterator[BlockingSource]:  # noqa: A001
     """Open a location for reading, as `tilehaul.open`, for synchronous callers."""
-    thread = _LoopThread()
+    thread = LoopThread()
     try:
         manager = open_source(location, sending=sending)
         source = thread.run(_entered(manager))
@@ -155,7 +98,7 @@ def seed(
         TimedOutError: The timeout came first. What was fetched is kept.
         Else as `tilehaul.seed`.
     """
-    thread = _LoopThread()
+    thread = LoopThread()
     try:
         return thread.run(_seed(source, store, area, options, progress, cancel, timeout))
     finally:
