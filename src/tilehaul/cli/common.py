@@ -162,6 +162,20 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
         return runner.run(call())
 
 
+async def until_signal() -> None:
+    """Wait for Ctrl-C or SIGTERM. Where the loop has no handlers (Windows) Ctrl-C is a KeyboardInterrupt."""
+    import asyncio
+    import signal
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:
+            break
+    await stop.wait()
+
+
 def colour_wanted() -> bool:
     """Colour and bars are for terminals, and never where NO_COLOR is set (no-color.org)."""
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
