@@ -19,6 +19,7 @@ import pycurl
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import RefusedError, TimedOutError, TransferError, UnreachableError
 from tilehaul.net.addresses import PORTS_DEFAULT, AddressGuard, host_port
+from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
 
 # Room for one tile: libcurl's 16 KiB default cuts many tiles in two, and each piece is a call.
 _BUFFER_BYTES = 64 * 1024
@@ -69,12 +70,13 @@ class CurlHandle:
     """One libcurl handle and the transfer it is busy with. Kept and used again.
 
     `head` and `body` grow while the transfer runs: header lines and pieces of the raw body.
-    `done` is set to None or the error. `seen` and `progress_s` belong to who watches the time.
+    `done` is set to None or the error. `timeouts`, `seen` and `progress_s` belong to who watches the time.
     """
 
     __slots__ = (
         "_asked",
         "_body_bytes_max",
+        "_connect_s",
         "_guard",
         "_header_list",
         "_method",
@@ -89,6 +91,7 @@ class CurlHandle:
         "progress_s",
         "seen",
         "start_s",
+        "timeouts",
         "url",
     )
 
@@ -100,6 +103,8 @@ class CurlHandle:
         self.done: asyncio.Future[TransferError | None]
         self.seen = 0
         self.start_s = self.progress_s = 0.0
+        self.timeouts = TIMEOUTS_DEFAULT
+        self._connect_s = settings.connect_s
         self._guard = settings.guard
         self._opened = opened
         self._asked = self._refused = ""
@@ -116,7 +121,7 @@ class CurlHandle:
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.USERAGENT, settings.user_agent),
             (pycurl.BUFFERSIZE, _BUFFER_BYTES),
-            (pycurl.CONNECTTIMEOUT_MS, max(1, round(settings.connect_s * 1000))),
+            (pycurl.CONNECTTIMEOUT_MS, _milliseconds(settings.connect_s)),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
             (pycurl.OPENSOCKETFUNCTION, self._open_socket),
@@ -127,7 +132,9 @@ class CurlHandle:
             self.curl.setopt(option, value)
         self._trust(settings.tls_roots)
 
-    def prepare(self, url: str, method: str, header_list: list[bytes], body_bytes_max: int) -> None:
+    def prepare(
+        self, url: str, method: str, header_list: list[bytes], body_bytes_max: int, timeouts: Timeouts
+    ) -> None:
         """Make ready for one transfer. Options that stay as they were are not set again.
 
         Args:
@@ -135,6 +142,7 @@ class CurlHandle:
             method: GET or HEAD.
             header_list: Lines as `name: value`, compared by identity with the one before.
             body_bytes_max: >= 1; bytes of the body as it crosses the wire.
+            timeouts: `connect_s` is kept here, the rest is for who watches the time.
         """
         setopt = self.curl.setopt
         self.url = url
@@ -154,6 +162,10 @@ class CurlHandle:
         if body_bytes_max != self._body_bytes_max:
             setopt(pycurl.MAXFILESIZE_LARGE, body_bytes_max)
             self._body_bytes_max = body_bytes_max
+        if timeouts.connect_s != self._connect_s:
+            setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timeouts.connect_s))
+            self._connect_s = timeouts.connect_s
+        self.timeouts = timeouts
         self._asked = self._refused = ""
         self._permitted = False
         self.seen = 0
@@ -224,6 +236,11 @@ class CurlHandle:
                 self.curl.setopt(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)
         if roots is not None:
             self.curl.setopt(pycurl.CAPATH if Path(roots).is_dir() else pycurl.CAINFO, str(roots))
+
+
+def _milliseconds(seconds: float) -> int:
+    """At least 1: libcurl takes 0 for its own default of 300 s."""
+    return max(1, round(seconds * 1000))
 
 
 def _encoded(url: str) -> bytes:

@@ -40,8 +40,8 @@ class Wire:
 
     Args:
         user_agent: Sent with every request.
-        timeouts: Limits by phase. `connect_s` is exact; the others are noticed up to an eighth of
-            the shortest of them late (at most 1 s).
+        timeouts: Limits by phase, for requests without their own. `connect_s` is exact; the others are
+            noticed up to an eighth of the shortest of them late (at most 1 s).
         guard: Which addresses may be reached; without one, public ones only.
         connections_max: Requests in flight at most, and so connections; more wait here, first
             come first served, and their clocks do not run yet.
@@ -71,8 +71,7 @@ class Wire:
             user_agent, guard or AddressGuard(), timeouts.connect_s, connections_max, tls_roots
         )
         self._timeouts = timeouts
-        shortest_s = min(timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s)
-        self._sweep_s = min(max(shortest_s / 8, SWEEP_S_MIN), SWEEP_S_MAX)
+        self._sweep_s = _sweep_s(timeouts)
         self._sweeper: asyncio.Handle | None = None
         self._curls: CurlLoop | None = None
         self._places = connections_max
@@ -175,7 +174,16 @@ class Wire:
             header_list = _header_list(request.headers)
             if len(self._header_lists) < _HEADER_LISTS_MAX:
                 self._header_lists[request.headers] = header_list
-        handle.prepare(url, request.method, header_list, request.body_bytes_max)
+        timeouts = request.timeouts
+        if timeouts is None:
+            timeouts = self._timeouts
+        elif (sweep_s := _sweep_s(timeouts)) < self._sweep_s:
+            # Until nothing is in flight any more; the next sweep must not come too late for this one.
+            self._sweep_s = sweep_s
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+                self._sweeper = None
+        handle.prepare(url, request.method, header_list, request.body_bytes_max, timeouts)
 
     def _sweep(self) -> None:
         """Fail what made no progress. Runs only while something is in flight."""
@@ -188,25 +196,33 @@ class Wire:
             seen = len(handle.head) + len(handle.body)
             if seen != handle.seen:
                 handle.seen, handle.progress_s = seen, now_s
-            phase = self._overdue(handle, now_s)
+            phase = _overdue(handle, now_s)
             if phase is not None:
                 text = f"no progress within the limit ({phase})"
                 curls.end(handle, TimedOutError(text, phase=phase, url=redact(handle.url)))
         if curls.busy:
             self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
+        else:
+            self._sweep_s = _sweep_s(self._timeouts)
 
-    def _overdue(self, handle: CurlHandle, now_s: float) -> Phase | None:
-        """The phase whose limit the transfer is over, if any. Connecting is libcurl's to time."""
-        limits, age_s = self._timeouts, now_s - handle.start_s
-        if age_s > limits.total_s:
-            return "total"
-        if handle.seen:
-            return "idle" if now_s - handle.progress_s > limits.idle_s else None
-        if age_s > limits.first_byte_s:
-            connected_s = handle.connected_s()
-            if connected_s > 0 and age_s - connected_s > limits.first_byte_s:
-                return "first_byte"
-        return None
+
+def _overdue(handle: CurlHandle, now_s: float) -> Phase | None:
+    """The phase whose limit the transfer is over, if any. Connecting is libcurl's to time."""
+    limits, age_s = handle.timeouts, now_s - handle.start_s
+    if age_s > limits.total_s:
+        return "total"
+    if handle.seen:
+        return "idle" if now_s - handle.progress_s > limits.idle_s else None
+    if age_s > limits.first_byte_s:
+        connected_s = handle.connected_s()
+        if connected_s > 0 and age_s - connected_s > limits.first_byte_s:
+            return "first_byte"
+    return None
+
+
+def _sweep_s(timeouts: Timeouts) -> float:
+    shortest_s = min(timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s)
+    return min(max(shortest_s / 8, SWEEP_S_MIN), SWEEP_S_MAX)
 
 
 def _header_list(headers: tuple[tuple[str, str], ...]) -> list[bytes]:

@@ -34,6 +34,7 @@ class Request(NamedTuple):
     `body_bytes_max` bounds the body as it crosses the wire and again once decoded.
     `lane_class` and the address's scheme, host and port name the lane.
     `expect` is the kind of body that verifies: `tile` (picture or vector tile), or `any`.
+    `timeouts` are this request's own limits; None: the sender's.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Request(NamedTuple):
     lane_class: str = "tile"
     body_bytes_max: int = 8 * MIB
     expect: str = "tile"
+    timeouts: Timeouts | None = None
 
 
 class Response(NamedTuple):
