@@ -1,27 +1,32 @@
 """The same jobs for synchronous callers: scripts, add-ons, notebooks.
 
 Everything runs on the one asynchronous engine, in a thread with a loop of its own; so these calls also
-work inside a program whose own loop runs (a notebook), and from several threads at once.
+work inside a program whose own loop runs (a notebook), and from several threads at once. No signal handler
+is installed, nothing is printed, and no thread is left when a call has returned or raised.
 
     import tilehaul.blocking as tilehaul
 
     with tilehaul.open("https://host/{z}/{x}/{y}.png") as source:
         tile = source.get(TileId(3, 4, 2))
+
+A program never hangs on a call at its end. When the main thread has ended while another of its threads still
+waits here, that call is ended as if interrupted; what is left is closed by `atexit`, which takes 2 s at most.
 """
 
 import asyncio
+import math
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
-from tilehaul.errors import TimedOutError
+from tilehaul.errors import ConfigError, TimedOutError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.loop_thread import LoopThread
-from tilehaul.ports.events import SeedReport, Watch
+from tilehaul.ports.events import Event, Progress, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.wiring.places import open_source
@@ -30,6 +35,8 @@ from tilehaul.wiring.seeding import seed as seed_async
 
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
+# Events kept for a callback that is slow.
+EVENTS_MAX = 1000
 
 
 class BlockingSource:
@@ -44,7 +51,12 @@ class BlockingSource:
         return self._source.info
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
-        """One tile, or the statement that there is none. Raises as `TileSource.get`."""
+        """One tile, or the statement that there is none.
+
+        Raises as `TileSource.get`, and:
+            PlanError: The source is closed.
+            UnreachableError: It was closed, or the program ended, before the answer came (cause `closed`).
+        """
         return self._thread.run(self._get(tile_id))
 
     async def _get(self, tile_id: TileId) -> Tile | NoTile:
@@ -54,25 +66,8 @@ class BlockingSource:
 @contextmanager
 def open(location: str, *, sending: Sending = SENDING_DEFAULT) -> Iterator[BlockingSource]:  # noqa: A001
     """Open a location for reading, as `tilehaul.open`, for synchronous callers."""
-    thread = LoopThread()
-    try:
-        manager = open_source(location, sending=sending)
-        source = thread.run(_entered(manager))
-        try:
-            yield BlockingSource(source, thread)
-        finally:
-            thread.run(_left(manager))
-    finally:
-        thread.close()
-
-
-async def _entered(manager: Any) -> TileSource:
-    source: TileSource = await manager.__aenter__()
-    return source
-
-
-async def _left(manager: Any) -> None:
-    await manager.__aexit__(None, None, None)
+    with LoopThread() as thread:
+        yield BlockingSource(thread.enter(open_source(location, sending=sending)), thread)
 
 
 def seed(
@@ -89,20 +84,66 @@ def seed(
 
     Args:
         source, store, area, options: As `tilehaul.seed`.
-        progress: Called with every event, in the seed's own thread; must return quickly.
-        cancel: Set it from any thread to end the job; what was fetched is kept, the report says
-            `interrupted`.
-        timeout: Seconds after which the job is ended as if cancelled.
+        progress: Called with every event, in the thread that called `seed`. The job never waits for it: a
+            slow one gets the newest `Progress` instead of each, and beyond `EVENTS_MAX` events loses the
+            oldest; never the first event, nor the report, which is the last. When it raises, the job is
+            ended as if interrupted and the exception passes on.
+        cancel: Set it from any thread, or from `progress`, to end the job; what was fetched is kept, the
+            report says `interrupted`. Set before the call: nothing is asked for.
+        timeout: Seconds, > 0, after which the job is ended as if cancelled.
 
     Raises:
+        ConfigError: The timeout is not positive.
         TimedOutError: The timeout came first. What was fetched is kept.
+        UnreachableError: The program is ending (cause `closed`). What was fetched is kept.
         Else as `tilehaul.seed`.
     """
-    thread = LoopThread()
-    try:
-        return thread.run(_seed(source, store, area, options, progress, cancel, timeout))
-    finally:
-        thread.close()
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigError(f"timeout: {timeout} is no positive number of seconds")
+    with LoopThread() as thread:
+        letters = _Letterbox()
+        # Also without a callback: an event a second lets Ctrl-C in where waiting keeps it out (Windows).
+        call = thread.start(_seed(source, store, area, options, letters.put, cancel, timeout))
+        call.when_done(letters.close)
+        try:
+            while (event := letters.take()) is not None:
+                if progress is not None:
+                    progress(event)
+        except BaseException:
+            call.end()
+            raise
+        return call.result()
+
+
+class _Letterbox:
+    """Events on their way from the job's thread to the caller's. Bounded; putting never waits."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, event: Event) -> None:
+        with self._changed:
+            events = self._events
+            if events and isinstance(event, Progress) and isinstance(events[-1], Progress):
+                events.pop()
+            elif len(events) == EVENTS_MAX:
+                # The first says what the job is.
+                del events[1]
+            events.append(event)
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> Event | None:
+        """The next event; None when there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self._closed)
+            return self._events.popleft() if self._events else None
 
 
 async def _seed(
@@ -110,15 +151,17 @@ async def _seed(
     store: str,
     area: Area,
     options: SeedOptions | None,
-    progress: Watch | None,
+    watch: Watch,
     cancel: threading.Event | None,
     timeout: float | None,
 ) -> SeedReport:
     stop = Stop()
-    looking = asyncio.create_task(_look(cancel, stop)) if cancel is not None else None
+    if cancel is not None and cancel.is_set():
+        stop.cancel()
+    looking = None if cancel is None else asyncio.create_task(_look(cancel, stop))
     timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, stop.cancel)
     try:
-        report = await seed_async(source, store, area, options=options, watch=progress, stop=stop)
+        report = await seed_async(source, store, area, options=options, watch=watch, stop=stop)
     finally:
         if looking is not None:
             looking.cancel()

@@ -118,7 +118,8 @@ class ThreadedStore:
 
     async def _close(self) -> None:
         try:
-            await self._read_thread.run(self._reader.release)
+            if self._read_thread.is_running:
+                await self._read_thread.run(self._reader.release)
             if self._begun:
                 self._begun = False
                 await self._write_thread.run(self._writer.close)
