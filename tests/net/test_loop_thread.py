@@ -177,7 +177,7 @@ def test_dropped_without_close_by_its_own_thread_does_not_hang() -> None:
     """The garbage collector runs wherever it likes, also in the loop's thread."""
 
     @contextmanager
-    def opened():  # noqa: ANN202
+    def opened():
         with LoopThread() as thread:
             yield thread
 
