@@ -113,8 +113,21 @@ class ThreadedStore:
         await self._read_thread.run(seal)
 
     async def close(self) -> None:
-        """Fold up and let go, also when a write failed before. A cancelled close is still carried out."""
-        await asyncio.shield(asyncio.ensure_future(self._close()))
+        """Fold up and let go, also when a write failed before.
+
+        A cancelled close is carried out to its end before it says so, however often it is cancelled: the
+        loop may close next, and the lock would stay taken for as long as the program runs.
+        """
+        closing = asyncio.ensure_future(self._close())
+        cancelled: asyncio.CancelledError | None = None
+        while not closing.done():
+            try:
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
 
     async def _close(self) -> None:
         try:
