@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from soak.evidence import Evidence, read
+from soak.link import ProxyThread
 from soak.lives import CODES, Ended, run_call, run_program
 from soak.schedule import SCRIPT_S, Life, Schedule
 from tilehaul.grid.tile_id import TileId
@@ -43,8 +44,8 @@ def run(schedule: Schedule) -> Result:
     begun_s = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     try:
-        with MockThread(schedule.server) as server:
-            _Run(schedule, folder, server, result).all_lives()
+        with MockThread(schedule.server) as server, ProxyThread(server.base_url, schedule) as proxy:
+            _Run(schedule, folder, server, proxy, result).all_lives()
     except AssertionError as error:
         result.failure = str(error)
     finally:
@@ -54,12 +55,14 @@ def run(schedule: Schedule) -> Result:
 
 
 class _Run:
-    def __init__(self, schedule: Schedule, folder: Path, server: MockThread, result: Result) -> None:
-        self.schedule, self.server, self.result = schedule, server, result
+    def __init__(
+        self, schedule: Schedule, folder: Path, server: MockThread, proxy: ProxyThread, result: Result
+    ) -> None:
+        self.schedule, self.server, self.proxy, self.result = schedule, server, proxy, result
         self.planned = list(schedule.area)
         self.absent = {tile_id for tile_id in self.planned if server.is_absent(tile_id)}
         self.store = folder / ("out.mbtiles" if schedule.store == "mbtiles" else "out")
-        self.template = server.template
+        self.template = proxy.url_of(server.template) if schedule.link else server.template
         # How often a committed tile had been asked for when it was first seen committed.
         self.asked_at_commit: dict[TileId, int] = {}
         result.planned = len(self.planned)
@@ -77,8 +80,10 @@ class _Run:
                 ended = self._live(None)
         # The repair: the script has come to its end, and what was wrong from the start is mended.
         time.sleep(max(0.0, begun_s + SCRIPT_S - time.monotonic()))
-        self._count_faults()
+        self.result.faults.update(self.server.stats().by_fault)
+        self.result.faults.update({f"link_{kind}": count for kind, count in self.proxy.by_fault().items()})
         self.server.set_faults(Faults())
+        self.proxy.repair()
         self.result.replayed = len(read(self.store).dead)
         last = self._live(None)
         need(last.code == CODES["complete"], f"after the repair: exit {last.code}, {last.said}")
@@ -125,10 +130,6 @@ class _Run:
         self.result.inside += inside
         self.result.inside_allowed += allowed
         need(inside <= allowed, f"{inside} requests inside Retry-After, at most {allowed} could be in flight")
-
-    def _count_faults(self) -> None:
-        stats = self.server.stats()
-        self.result.faults.update(stats.by_fault)
 
     def _check_end(self) -> None:
         found = read(self.store)

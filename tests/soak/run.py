@@ -4,8 +4,9 @@
     make soak ARGS="--runs 200 --seed 1"          the same 200 for everybody
     make soak ARGS="--seed 1 --only 17 --show"    one run again, with its schedule
 
-Each run: a lab server with its own mix of faults, an area of 50 to 400 tiles, a job that is killed,
-interrupted or cancelled at random moments, started again until it ends, then a repair and a last run.
+Each run: a lab server with its own mix of faults, half of the time behind a proxy with others, an area of
+50 to 400 tiles, a job that is killed, interrupted or cancelled at random moments, started again until it
+ends, then a repair and a last run.
 After each life and at the end:
 
 * every planned tile is exactly one of done, absent, dead or pending, and what the job said of itself

@@ -53,7 +53,10 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One run: an area, a misbehaving server, a store, and how the job's lives are ended."""
+    """One run: an area, a misbehaving server, a store, and how the job's lives are ended.
+
+    `link` are faults of a proxy before the server, as `lab/link_faults.py` writes them; none: no proxy.
+    """
 
     seed: int
     number: int
@@ -64,6 +67,7 @@ class Schedule:
     retries: int
     max_failures: str
     server: MockSettings
+    link: tuple[str, ...]
     lives: tuple[Life, ...]
 
     @property
@@ -99,6 +103,7 @@ def draw(seed: int, number: int) -> Schedule:
         retries=luck.choice((0, 1, 2, 5)),
         max_failures=luck.choice(("1%", "20", "1000")),
         server=server,
+        link=tuple(_link(luck) for _ in range(luck.choice((0, 0, 1, 2)))),
         lives=tuple(_life(luck, planned) for _ in range(luck.choice((0, 1, 1, 2, 3)))),
     )
 
@@ -120,6 +125,20 @@ def _life(luck: random.Random, planned: int) -> Life:
     # Zero requests: in the middle of starting up.
     requests = 0 if luck.random() < 0.1 else luck.randint(1, planned)
     return Life(luck.choice(ENDS), requests, luck.uniform(0.0, 0.15), again_s)
+
+
+def _link(luck: random.Random) -> str:
+    """Something wrong with the connections: for some of them, for a while, or both."""
+    kind = luck.choice(("delay", "throttle", "cut", "reset", "black_hole", "refuse"))
+    amount = {
+        "delay": f"={luck.uniform(0.005, 0.1):.3f}",
+        "throttle": f"={luck.choice((2_000, 50_000))}",
+        "refuse": "",
+    }.get(kind, luck.choice(("", f"={luck.randint(0, 5_000)}")))
+    from_s = luck.uniform(0.0, SCRIPT_S - 0.3)
+    span = f"{from_s:.2f}s-{min(SCRIPT_S, from_s + luck.uniform(0.1, 0.6)):.2f}s"
+    share = f"{luck.uniform(2, 30):.0f}%"
+    return f"{kind}{amount}@{span if kind == 'refuse' else luck.choice((span, share, f'{span},{share}'))}"
 
 
 def _steps(luck: random.Random) -> Iterator[Step]:
