@@ -14,6 +14,7 @@ Every failure carries a fine cause (`http_502`, `timeout_idle`, `truncated`); th
 """
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, get_args
 
 from tilehaul.errors import BusyError, DataError, ThrottledError, TilehaulError, TransferError
@@ -75,7 +76,12 @@ def status_of(cause: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def by_class(counts: dict[str, int]) -> dict[CauseClass, int]:
+def is_among(cause: str, causes: Collection[str]) -> bool:
+    """Whether a fine cause or its class is among the words; any is, when there are none."""
+    return not causes or cause in causes or class_of(cause) in causes
+
+
+def by_class(counts: Mapping[str, int]) -> dict[CauseClass, int]:
     """Counts by fine cause as counts by class, in the order of `CAUSE_CLASSES`, without zeros."""
     summed = dict.fromkeys(CAUSE_CLASSES, 0)
     for cause, count in counts.items():

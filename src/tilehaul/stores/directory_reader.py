@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import apsw
@@ -158,11 +158,8 @@ class DirectoryReader:
         except OSError as error:
             raise from_os(error, self.root, "reading") from error
 
-    def dead_letters(self) -> Iterator[DeadLetter]:
-        after: TileId | None = None
-        while page := self._dead_page(after):
-            yield from page
-            after = page[-1].tile_id
+    def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]:
+        return journal.dead_letters(self._dead_page, causes)
 
     def _dead_page(self, after: TileId | None) -> list[DeadLetter]:
         path = journal_path(self.root)
@@ -178,7 +175,7 @@ class DirectoryReader:
 
     def describe(self) -> StoreInfo:
         """Walks the folders; `bytes` is the sum of the tiles' sizes."""
-        metadata, absent, dead = self._journal()
+        metadata, noted = self._journal()
         by_zoom: dict[int, int] = {}
         size_bytes = 0
         for tile_id, _, tile_bytes in self._walk():
@@ -188,17 +185,19 @@ class DirectoryReader:
             location=str(self.root),
             kind="directory",
             tiles=sum(by_zoom.values()),
-            absent=absent,
-            dead=dead,
+            absent=noted.absent,
+            dead=noted.dead,
             bytes=size_bytes,
-            state=state_of(parse_record(metadata, str(self.root)), dead=dead),
+            state=state_of(parse_record(metadata, str(self.root)), dead=noted.dead),
             metadata=metadata,
             tiles_by_zoom=by_zoom,
+            dropped=noted.dropped,
+            dead_causes=noted.dead_causes,
         )
 
     def source_info(self) -> SourceInfo:
         """From the journal's metadata; what is missing there, from the names and the first tile."""
-        metadata, _, _ = self._journal()
+        metadata, _ = self._journal()
         if not self.root.is_dir():
             raise PlanError(f"{self.root}: no such folder")
         try:
@@ -222,17 +221,17 @@ class DirectoryReader:
             media_type=media_type,
         )
 
-    def _journal(self) -> tuple[dict[str, str], int, int]:
-        """Metadata, absent and dead; nothing for a directory that is not ours."""
+    def _journal(self) -> tuple[dict[str, str], journal.JournalCounts]:
+        """Metadata and what is noted; nothing for a directory that is not ours."""
         path = journal_path(self.root)
         if not path.exists():
-            return {}, 0, 0
+            return {}, journal.JournalCounts()
         connection = open_reading(path)
         try:
             has_metadata = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'metadata'").get
             if not has_metadata:
-                return {}, 0, 0
-            return read_metadata(connection), *journal.counts(connection)
+                return {}, journal.JournalCounts()
+            return read_metadata(connection), journal.counts(connection)
         except apsw.Error as error:
             raise from_sqlite(error, path, "reading") from error
         finally:

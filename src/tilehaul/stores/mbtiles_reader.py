@@ -1,7 +1,7 @@
 """Reading an MBTiles file, ours or anybody's: the flat table or the deduplicated view."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,11 +118,8 @@ class MbtilesReader:
                 yield TileId(zoom, column, (1 << zoom) - 1 - row)
             after = rows[-1]
 
-    def dead_letters(self) -> Iterator[DeadLetter]:
-        after: TileId | None = None
-        while page := self._dead_page(after):
-            yield from page
-            after = page[-1].tile_id
+    def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]:
+        return journal.dead_letters(self._dead_page, causes)
 
     def _dead_page(self, after: TileId | None) -> list[DeadLetter]:
         with self._reading() as connection:
@@ -133,17 +130,19 @@ class MbtilesReader:
         with self._reading() as connection:
             metadata = read_metadata(connection)
             by_zoom = {int(zoom or 0): int(count or 0) for zoom, count in connection.execute(_COUNTS)}
-            absent, dead = journal.counts(connection)
+            noted = journal.counts(connection)
         return StoreInfo(
             location=str(self.path),
             kind="mbtiles",
             tiles=sum(by_zoom.values()),
-            absent=absent,
-            dead=dead,
+            absent=noted.absent,
+            dead=noted.dead,
             bytes=_size_bytes(self.path) + _size_bytes(Path(f"{self.path}-wal")),
-            state=state_of(parse_record(metadata, str(self.path)), dead=dead),
+            state=state_of(parse_record(metadata, str(self.path)), dead=noted.dead),
             metadata=metadata,
             tiles_by_zoom=by_zoom,
+            dropped=noted.dropped,
+            dead_causes=noted.dead_causes,
         )
 
     def source_info(self) -> SourceInfo:

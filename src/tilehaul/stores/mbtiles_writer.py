@@ -26,12 +26,13 @@ from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
     StoreRecord,
     begins_anew,
-    completed,
     counts_of,
     decide_begin,
+    finished,
     parse_record,
     record_rows,
     reopened,
+    replayed,
 )
 from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
 from tilehaul.stores.writer_lock import WriterLock
@@ -188,8 +189,9 @@ class MbtilesWriter:
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         file = self._opened()
-        self._reopen(file)
+        job, record = self._reopen(file)
         check_free(self.path.parent, self._free_bytes_min)
+        after = replayed(record, outcomes) if job.replay else record
         with file.transaction() as connection:
             for run in journal.distinct_runs(outcomes):
                 tiles = journal.tiles_of(run)
@@ -204,21 +206,27 @@ class MbtilesWriter:
                 if name:
                     connection.execute("INSERT INTO metadata (name, value) VALUES ('format', ?)", (name,))
                     self._has_format = True
+            if after is not record:
+                write_metadata(connection, record_rows(record), record_rows(after))
+        self._record = after
 
-    def _reopen(self, file: WritableFile) -> None:
+    def _reopen(self, file: WritableFile) -> tuple[JobKey, StoreRecord]:
         """A job that was complete, or finished a moment ago, writes again: it is unfinished again."""
-        if self._prepared:
-            return
         if self._job is None or self._record is None:
             raise PlanError(f"{self.path}: nothing was begun")
-        self._prepare(file, self._job, reopened(self._record, self._job))
+        job, record = self._job, self._record
+        if not self._prepared:
+            record = reopened(record, job)
+            self._prepare(file, job, record)
+        return job, record
 
     def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         file = self._opened()
         if self._job is None or self._record is None or not self._prepared:
             return
-        record = completed(self._record, self._job, counts) if complete else self._record
         with file.transaction() as connection:
+            dead = journal.has_dead(connection)
+            record = finished(self._record, self._job, counts, complete=complete, dead=dead)
             before = read_metadata(connection)
             zooms = zoom_range(connection)
             metadata = completed_metadata(
@@ -229,7 +237,7 @@ class MbtilesWriter:
                 media_type=first_media_type(connection),
             )
             write_metadata(connection, before, metadata | record_rows(record))
-            if complete and not record.unfinished and not journal.has_dead(connection):
+            if not record.unfinished and not dead and not journal.has_dropped(connection):
                 journal.drop_journal(connection)
         self._record = record
         self._prepared = False

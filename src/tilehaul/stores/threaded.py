@@ -1,7 +1,7 @@
 """A store whose work blocks, made asynchronous: one thread writes, another reads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -43,7 +43,7 @@ class BlockingReader(Protocol):
 
     def tile_ids(self) -> Iterator[TileId]: ...
 
-    def dead_letters(self) -> Iterator[DeadLetter]: ...
+    def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]: ...
 
     def describe(self) -> StoreInfo: ...
 
@@ -154,9 +154,9 @@ class ThreadedStore:
         """Every tile kept, zoom by zoom and column by column, without holding up writers or reads."""
         return self._walk(self._reader.tile_ids)
 
-    def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        """Every dead letter, in tile order; also without `begin`."""
-        return self._walk(self._reader.dead_letters)
+    def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
+        """See `JobStore.dead_letters`; also without `begin`."""
+        return self._walk(lambda: self._reader.dead_letters(causes))
 
     async def _walk(self, start: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
         items = await self._read_thread.run(lambda: iter(start()))
