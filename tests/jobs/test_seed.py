@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.fuse import FailureLimit
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import Progress, SeedReport
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey
+from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 
 
@@ -36,7 +37,7 @@ async def run(source: FakeSource, store: FakeStore, job: SeedPlan, **options: ob
 
 
 def adds_up(report: SeedReport) -> bool:
-    return report.planned == report.done + report.absent + report.dead + report.pending
+    return report.planned == report.done + report.absent + report.dead + report.pending + report.dropped
 
 
 async def test_every_tile_is_kept_once_and_the_job_is_complete() -> None:
@@ -92,15 +93,33 @@ async def test_absent_is_settled_and_dead_is_not() -> None:
             return BrokenError("boom", url="http://h/", attempts=6, cause="http_500")
         return every_tile(tile_id)
 
-    store, planned = FakeStore(), tiles(100)
+    store, planned, begun_s = FakeStore(), tiles(100), SystemClock().wall_s()
     report = await run(FakeSource(answer), store, plan(planned))
     assert (report.state, report.done, report.absent, report.dead) == ("dead_letters", 80, 10, 10)
     letter = store.outcomes[planned[1]]
-    assert letter == DeadLetter(planned[1], "http_500", 6, "http://h/", "boom")
+    assert isinstance(letter, DeadLetter)
+    assert letter.at_s >= begun_s
+    assert replace(letter, at_s=0.0) == DeadLetter(planned[1], "http_500", 6, "http://h/", "boom")
     again = FakeSource()
     report = await run(again, store, plan(planned))
     assert sorted(again.asked) == sorted(planned[1::10])
     assert (report.state, report.done, report.absent, report.skipped) == ("complete", 90, 10, 90)
+
+
+async def test_dropped_tile_is_not_asked_for_and_is_not_done() -> None:
+    """A person's word holds until it is overwritten; the job is complete without the tile, and says so."""
+    store, planned = FakeStore(), tiles(50)
+    store.outcomes[planned[7]] = Dropped(planned[7])
+    source = FakeSource()
+    first = await run(source, store, plan(planned))
+    assert planned[7] not in source.asked
+    assert (first.state, first.done, first.dropped, first.skipped, first.dead) == ("complete", 49, 1, 1, 0)
+    second = await run(FakeSource(), store, plan(planned))
+    assert (second.state, second.done, second.dropped, second.skipped) == ("complete", 49, 1, 50)
+    assert adds_up(first)
+    assert adds_up(second)
+    third = await run(FakeSource(), store, plan(planned, overwrite=True))
+    assert (third.done, third.dropped) == (50, 0)
 
 
 async def test_dead_letter_keeps_the_head_of_the_body_without_secrets() -> None:

@@ -44,7 +44,7 @@ class Watcher:
             if self._bar is not None:
                 words = f"{event.rate_per_s:,.0f} tiles/s, {size_text(event.bytes)}"
                 self._bar.set_postfix_str(words, refresh=False)
-                self._bar.update(event.done + event.absent + event.dead - self._bar.n)
+                self._bar.update(event.planned - event.pending - self._bar.n)
             self.close()
 
     def say(self, line: str) -> None:
@@ -118,6 +118,8 @@ def summary_line(report: SeedReport) -> str:
     words.append(f"{report.absent:,} absent")
     words.append(f"{report.retried:,} retried")
     words.append(f"{report.dead:,} dead")
+    if report.dropped:
+        words.append(f"{report.dropped:,} dropped")
     if report.pending:
         words.append(f"{report.pending:,} pending")
     words.append(size_text(report.bytes))
@@ -133,6 +135,7 @@ def report_text(report: SeedReport) -> str:
         ("done", f"{report.done:,}" + (f"  ({report.skipped:,} before)" if report.skipped else "")),
         ("absent", f"{report.absent:,}"),
         ("dead", f"{report.dead:,}"),
+        *([("dropped", f"{report.dropped:,}")] if report.dropped else []),
         ("pending", f"{report.pending:,}"),
         (
             "requests",

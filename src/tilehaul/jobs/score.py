@@ -44,16 +44,24 @@ class Score:
         return self._absent + self._skipped["absent"]
 
     @property
+    def dropped(self) -> int:
+        return self._skipped["dropped"]
+
+    @property
     def skipped(self) -> int:
-        return self._skipped["done"] + self._skipped["absent"]
+        return self._skipped["done"] + self._skipped["absent"] + self._skipped["dropped"]
 
     @property
     def pending(self) -> int:
-        return self.planned - self.done - self.absent - self.dead
+        return self.planned - self.done - self.absent - self.dropped - self.dead
+
+    def settled(self) -> dict[str, int]:
+        """Planned tiles by what became of them, without the pending ones."""
+        return {"done": self.done, "absent": self.absent, "dropped": self.dropped, "dead": self.dead}
 
     def counts(self) -> dict[str, int]:
         """Planned tiles by what became of them; the values add up to `planned`."""
-        return {"done": self.done, "absent": self.absent, "dead": self.dead, "pending": self.pending}
+        return {**self.settled(), "pending": self.pending}
 
     def progress(self, now_s: float) -> Progress:
         moved = self._done + self._absent + self.dead
@@ -99,4 +107,5 @@ class Score:
             source=source,
             store=store,
             message=message,
+            dropped=self.dropped,
         )

@@ -2,7 +2,8 @@
 
     area (lazy) -> work list (minus the journal) -> workers -> outbox -> one writer -> store and journal
 
-Every planned tile is exactly one of done, absent, dead or pending, at every moment.
+Every planned tile is exactly one of done, absent, dead or pending, at every moment (or dropped, when a
+person has said so of a dead one).
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from tilehaul.jobs.outbox import Outbox
 from tilehaul.jobs.score import Score
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
 from tilehaul.jobs.worklist import WorkList
+from tilehaul.policy.causes import cause_of
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
@@ -94,11 +96,12 @@ async def seed(
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped["done"] = already.done
         run.work.skipped["absent"] = already.absent
+        run.work.skipped["dropped"] = already.dropped
         return run.report("complete")
     try:
         await run.move()
         complete = run.score.pending == 0 and run.score.dead == 0
-        await store.finish(complete=complete, counts=JobCounts(run.score.done, run.score.absent))
+        await store.finish(complete=complete, counts=JobCounts(**run.score.settled()))
     except BaseException as error:
         run.report("stopped", message=str(error) or type(error).__name__)
         raise
@@ -194,7 +197,7 @@ class _Run:
                     # The lane is at fault, not the tile: it stays pending, and the job ends for now.
                     self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
                     return
-                outcome = _letter(tile_id, error)
+                outcome = _letter(tile_id, error, self._clock.wall_s())
                 reason = fuse.failed(denied=isinstance(error, DeniedError))
                 if reason is not None:
                     self._blow(reason)
@@ -255,20 +258,21 @@ class _Run:
         self._watch(self.score.progress(self._told_s))
 
 
-def _letter(tile_id: TileId, error: TransferError | DataError | BusyError) -> DeadLetter:
+def _letter(tile_id: TileId, error: TransferError | DataError | BusyError, at_s: float) -> DeadLetter:
     if isinstance(error, BusyError):
-        return DeadLetter(tile_id, cause="busy", attempts=1, message=str(error))
+        return DeadLetter(tile_id, cause=cause_of(error), attempts=1, message=str(error), at_s=at_s)
     head = b""
     if isinstance(error, DataError):
         # An error page may repeat the key that was sent with the request.
         head = redact_text(error.head.decode("utf-8", "replace")).encode()[: DataError.HEAD_BYTES_MAX]
     return DeadLetter(
         tile_id,
-        cause=error.cause,
+        cause=cause_of(error),
         attempts=max(1, error.attempts),
         url=error.url,
         message=str(error),
         body_head=head,
+        at_s=at_s,
     )
 
 

@@ -15,8 +15,8 @@ CHUNK_TILES = 1000
 class WorkList:
     """Hands out pending tiles in the area's order; many workers pull from one list.
 
-    `skipped` counts by state the tiles that an earlier run had settled. Dead ones are handed out again:
-    running a job again is how a person asks for another try.
+    `skipped` counts by state the tiles that are settled: by an earlier run, or dropped by a person. Dead
+    ones are handed out again: running a job again is one way to ask for another try.
     """
 
     def __init__(self, tiles: Iterator[TileId], store: JobStore, *, overwrite: bool) -> None:
@@ -27,7 +27,7 @@ class WorkList:
         self._refill = asyncio.Lock()
         self._next: asyncio.Task[list[TileId] | None] | None = None
         self._ended = False
-        self.skipped: dict[State, int] = {"done": 0, "absent": 0}
+        self.skipped: dict[State, int] = {"done": 0, "absent": 0, "dropped": 0}
 
     async def take(self) -> TileId | None:
         """The next pending tile, or None when there are no more."""
@@ -70,7 +70,7 @@ class WorkList:
         states = await self._store.settled(chunk)
         pending: list[TileId] = []
         for tile_id, state in zip(chunk, states, strict=True):
-            if state in ("done", "absent"):
+            if state is not None and state in self.skipped:
                 self.skipped[state] += 1
             else:
                 pending.append(tile_id)

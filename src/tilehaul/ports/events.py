@@ -40,10 +40,11 @@ class LaneHeld:
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
-    """How a seed ended. Every planned tile is exactly one of done, absent, dead, pending.
+    """How a seed ended. Every planned tile is exactly one of done, absent, dead, pending, dropped.
 
-    `done` and `absent` include `skipped`, the ones an earlier run had ended. `bytes` counts what was
-    written in this run. Times in seconds; percentiles of the fetch in milliseconds.
+    `dropped`: given up by a person (`tilehaul retry --drop`), never by a job. `skipped` are the ones among
+    `done`, `absent` and `dropped` that were so before. `bytes` counts what was written in this run.
+    Times in seconds; percentiles of the fetch in milliseconds.
     `state` is `complete`, `dead_letters`, `interrupted`, or `stopped` (fuse or origin away).
     """
 
@@ -67,6 +68,7 @@ class SeedReport:
     source: str
     store: str
     message: str = ""
+    dropped: int = 0
 
 
 Event = JobStarted | Progress | LaneHeld | SeedReport
