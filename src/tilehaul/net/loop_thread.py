@@ -149,7 +149,8 @@ class LoopThread:
         """End every call, leave what was entered, end the thread. Safe to call twice, and from any thread.
 
         Raises what leaving raised. Returns after `wait_s` seconds at the latest: a call that the operating
-        system holds up, say on a dead disk, is left to itself.
+        system holds up, say on a dead disk, is left to itself. (libcurl waits for a name server that is
+        silent, some 10 s, before it closes.)
         """
         self.stop()
         if threading.current_thread() is not self._thread:
