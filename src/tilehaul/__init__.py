@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from tilehaul.jobs.stop import Stop
     from tilehaul.policy.fuse import FailureLimit
     from tilehaul.ports.events import SeedReport
-    from tilehaul.ports.tile import NoTile, Tile
+    from tilehaul.ports.tile import FailedTile, NoTile, Tile
     from tilehaul.wiring.places import open_source as open  # noqa: A004
     from tilehaul.wiring.seeding import SeedOptions, seed
+    from tilehaul.wiring.streaming import stream
 
 _HOMES = {
     "Area": "tilehaul.grid.area",
@@ -49,6 +50,7 @@ _HOMES = {
     "ConfigError": "tilehaul.errors",
     "DataError": "tilehaul.errors",
     "DeniedError": "tilehaul.errors",
+    "FailedTile": "tilehaul.ports.tile",
     "FailureLimit": "tilehaul.policy.fuse",
     "FuseError": "tilehaul.errors",
     "NoTile": "tilehaul.ports.tile",
@@ -69,6 +71,7 @@ _HOMES = {
     "blocking": "tilehaul.blocking",
     "open": "tilehaul.wiring.places",
     "seed": "tilehaul.wiring.seeding",
+    "stream": "tilehaul.wiring.streaming",
 }
 __all__ = [
     "Area",
@@ -77,6 +80,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeniedError",
+    "FailedTile",
     "FailureLimit",
     "FuseError",
     "NoTile",
@@ -97,6 +101,7 @@ __all__ = [
     "blocking",
     "open",
     "seed",
+    "stream",
 ]
 
 

@@ -33,7 +33,7 @@ class ConfigError(TilehaulError):
 
 
 class PlanError(TilehaulError):
-    """The request cannot become work. Nothing was sent, nothing was written."""
+    """The request, or an item of it, cannot become work. Nothing was sent or written for it."""
 
 
 class TransferError(TilehaulError):

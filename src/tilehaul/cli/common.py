@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
 
 def add_command(
     subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
@@ -107,6 +109,18 @@ def positive_seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
     return value
+
+
+def span(text: str) -> float:
+    """`90`, `90s`, `10m`, `1.5h` as seconds, > 0."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_S else (text, "s")
+    try:
+        seconds = float(number) * _UNITS_S[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f'"{text}" is no span above 0, such as 90, 10m or 2h')
+    return seconds
 
 
 def failure_limit(text: str) -> "FailureLimit":

@@ -20,6 +20,7 @@ from tilehaul.cli.common import (
     positive_seconds,
     run_async,
     size_text,
+    span,
 )
 from tilehaul.errors import FuseError, PlanError, StorageError
 
@@ -77,6 +78,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=1800.0,
         metavar="S",
         help="stop when nothing came for this long (default: 1800)",
+    )
+    job.add_argument(
+        "--deadline",
+        type=span,
+        metavar="S|10m|2h",
+        help="end in good order after this long, resumable (default: none)",
     )
     job.add_argument("--overwrite", action="store_true", help="fetch again what is there already")
     job.add_argument(
@@ -202,6 +209,7 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
         max_failures=failure_limit(limit) if isinstance(limit, str) else limit,
         durability=options.durability,
         force_source=options.force_source,
+        deadline_s=options.deadline,
     )
     stop = Stop()
     listen(stop, watcher)
@@ -249,7 +257,10 @@ async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
             print(
                 f"{report.source} was never reached: is the address right, and does it run?", file=sys.stderr
             )
-    if report.state != "complete" and not quiet:
+    if report.state == "interrupted" and report.message:
+        # Told also when quiet: nobody has pressed a key.
+        print(f"tilehaul: {report.message}", file=sys.stderr)
+    elif report.state != "complete" and not quiet:
         verb = "try the dead ones again" if report.state == "dead_letters" else "go on"
         print(f"run the same command again (without --overwrite) to {verb}", file=sys.stderr)
 

@@ -26,6 +26,8 @@ class Sending:
         headers: Sent with every request. Not User-Agent: it says who we are.
         allow_private: "host:port" that may be private although the operator did not type it.
         tls_roots: PEM file of the trusted roots instead of the system's.
+
+    Raises ConfigError when a number is out of range, or a header is one that says who we are.
     """
 
     concurrency: int = 32
@@ -38,8 +40,20 @@ class Sending:
     tls_roots: str | None = None
 
     def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError(f"concurrency: {self.concurrency} is below 1")
+        if self.retries < 0:
+            raise ConfigError(f"retries: {self.retries} is below 0; 0 asks for each tile once")
+        for name, value in (("timeout_s", self.timeout_s), ("max_wait_s", self.max_wait_s)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name}: {value:g} s is no time to wait; give more than 0")
         if any(name.lower() == "user-agent" for name, _ in self.headers):
             raise ConfigError("the User-Agent names tilehaul and you: use --contact to say who you are")
+
+    @property
+    def workers(self) -> int:
+        """Tiles a job asks for at once."""
+        return WORKERS_PER_PERMIT * self.concurrency
 
     def timeouts(self) -> Timeouts:
         limit_s = self.timeout_s

@@ -9,6 +9,7 @@ from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
+from tilehaul.jobs.retries import Origin
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.laned import LanedSender, LaneSettings
@@ -104,6 +105,15 @@ async def open_source(
         yield await StoredSource.open(archive, location=str(place.path))
     finally:
         await archive.close()
+
+
+@asynccontextmanager
+async def open_origin(
+    location: str, *, sending: Sending, tally: Tally, on_hold: OnHold | None = None
+) -> AsyncIterator[Origin]:
+    """Open a location for a job. Raises as `open_source`."""
+    async with open_source(location, sending=sending, tally=tally, on_hold=on_hold) as source:
+        yield Origin(source)
 
 
 def open_archive(location: Location | str) -> TileArchive:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tilehaul.codec.url_template import parse_template
 from tilehaul.config.locations import parse_location
-from tilehaul.config.sending import SENDING_DEFAULT, WORKERS_PER_PERMIT, Sending
+from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
-from tilehaul.jobs.seed import SeedPlan
+from tilehaul.jobs.seed import SeedPlan, check_deadline
 from tilehaul.jobs.seed import seed as run_seed
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
@@ -20,18 +20,26 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.places import open_source, open_store
+from tilehaul.wiring.places import open_origin, open_store
 
 
 @dataclass(frozen=True, slots=True)
 class SeedOptions:
-    """How to seed, apart from what and where. See `SeedPlan` and `Sending`."""
+    """How to seed, apart from what and where. See `SeedPlan` and `Sending`.
+
+    Raises ConfigError when the deadline is out of range.
+    """
 
     sending: Sending = SENDING_DEFAULT
     overwrite: bool = False
     max_failures: FailureLimit = FAILURES_DEFAULT
     durability: Durability = "full"
     force_source: bool = False
+    deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        # A mistake is told when the options are made, before anything is opened.
+        check_deadline(self.deadline_s)
 
 
 async def seed(
@@ -71,13 +79,13 @@ async def seed(
     told = watch or _untold
     keeper = open_store(parse_location(store), durability=options.durability)
     try:
-        async with open_source(
+        async with open_origin(
             source,
             sending=options.sending,
             tally=tally,
             on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s)),
         ) as origin:
-            plan = _plan(origin.info, store, area, options)
+            plan = _plan(origin.source.info, store, area, options)
             return await run_seed(
                 origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
             )
@@ -114,11 +122,12 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
         planned=planned,
         key=key,
         store_name=store,
-        workers=WORKERS_PER_PERMIT * options.sending.concurrency,
+        workers=options.sending.workers,
         overwrite=options.overwrite,
         max_failures=options.max_failures,
         max_wait_s=options.sending.max_wait_s,
         force_source=options.force_source,
+        deadline_s=options.deadline_s,
     )
 
 
