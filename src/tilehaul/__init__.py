@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     )
     from tilehaul.grid.area import Area
     from tilehaul.grid.tile_id import TileId
+    from tilehaul.jobs.mailbox import Mailbox
     from tilehaul.jobs.stop import Stop
     from tilehaul.policy.fuse import FailureLimit
-    from tilehaul.ports.events import SeedReport
+    from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, SeedReport, TileDead
     from tilehaul.ports.tile import FailedTile, NoTile, Tile
     from tilehaul.wiring.places import open_source as open  # noqa: A004
     from tilehaul.wiring.seeding import SeedOptions, seed
@@ -53,8 +54,13 @@ _HOMES = {
     "FailedTile": "tilehaul.ports.tile",
     "FailureLimit": "tilehaul.policy.fuse",
     "FuseError": "tilehaul.errors",
+    "JobStarted": "tilehaul.ports.events",
+    "LaneChanged": "tilehaul.ports.events",
+    "LaneHeld": "tilehaul.ports.events",
+    "Mailbox": "tilehaul.jobs.mailbox",
     "NoTile": "tilehaul.ports.tile",
     "PlanError": "tilehaul.errors",
+    "Progress": "tilehaul.ports.events",
     "RefusedError": "tilehaul.errors",
     "SeedOptions": "tilehaul.wiring.seeding",
     "SeedReport": "tilehaul.ports.events",
@@ -63,6 +69,7 @@ _HOMES = {
     "StorageError": "tilehaul.errors",
     "ThrottledError": "tilehaul.errors",
     "Tile": "tilehaul.ports.tile",
+    "TileDead": "tilehaul.ports.events",
     "TileId": "tilehaul.grid.tile_id",
     "TilehaulError": "tilehaul.errors",
     "TimedOutError": "tilehaul.errors",
@@ -83,8 +90,13 @@ __all__ = [
     "FailedTile",
     "FailureLimit",
     "FuseError",
+    "JobStarted",
+    "LaneChanged",
+    "LaneHeld",
+    "Mailbox",
     "NoTile",
     "PlanError",
+    "Progress",
     "RefusedError",
     "SeedOptions",
     "SeedReport",
@@ -93,6 +105,7 @@ __all__ = [
     "StorageError",
     "ThrottledError",
     "Tile",
+    "TileDead",
     "TileId",
     "TilehaulError",
     "TimedOutError",

@@ -16,7 +16,6 @@ waits here, that call is ended as if interrupted; what is left is closed by `ate
 import asyncio
 import math
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,9 +23,10 @@ from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, TimedOutError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.mailbox import Mailbox
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.loop_thread import LoopThread
-from tilehaul.ports.events import Event, Progress, SeedReport, Watch
+from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.wiring.places import open_source
@@ -35,8 +35,6 @@ from tilehaul.wiring.seeding import seed as seed_async
 
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
-# Events kept for a callback that is slow.
-EVENTS_MAX = 1000
 
 
 class BlockingSource:
@@ -85,9 +83,9 @@ def seed(
     Args:
         source, store, area, options: As `tilehaul.seed`.
         progress: Called with every event, in the thread that called `seed`. The job never waits for it: a
-            slow one gets the newest `Progress` instead of each, and beyond `EVENTS_MAX` events loses the
-            oldest; never the first event, nor the report, which is the last. When it raises, the job is
-            ended as if interrupted and the exception passes on.
+            slow one gets the newest `Progress` instead of each, and loses what has become old (`Mailbox`);
+            never the first event, nor the report, which is the last. When it raises, the job is ended as
+            if interrupted and the exception passes on.
         cancel: Set it from any thread, or from `progress`, to end the job; what was fetched is kept, the
             report says `interrupted`. Set before the call: nothing is asked for.
         timeout: Seconds, > 0, after which the job is ended as if cancelled.
@@ -101,9 +99,9 @@ def seed(
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ConfigError(f"timeout: {timeout} is no positive number of seconds")
     with LoopThread() as thread:
-        letters = _Letterbox()
+        letters = Mailbox()
         # Also without a callback: an event a second lets Ctrl-C in where waiting keeps it out (Windows).
-        call = thread.start(_seed(source, store, area, options, letters.put, cancel, timeout))
+        call = thread.start(_seed(source, store, area, options, letters, cancel, timeout))
         call.when_done(letters.close)
         try:
             while (event := letters.take()) is not None:
@@ -113,37 +111,6 @@ def seed(
             call.end()
             raise
         return call.result()
-
-
-class _Letterbox:
-    """Events on their way from the job's thread to the caller's. Bounded; putting never waits."""
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def put(self, event: Event) -> None:
-        with self._changed:
-            events = self._events
-            if events and isinstance(event, Progress) and isinstance(events[-1], Progress):
-                events.pop()
-            elif len(events) == EVENTS_MAX:
-                # The first says what the job is.
-                del events[1]
-            events.append(event)
-            self._changed.notify()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def take(self) -> Event | None:
-        """The next event; None when there will be no more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._events or self._closed)
-            return self._events.popleft() if self._events else None
 
 
 async def _seed(

@@ -1,7 +1,6 @@
 """The synchronous face: from plain code, inside a running loop, from several threads, and cancelled."""
 
 import asyncio
-import dataclasses
 import gc
 import signal
 import threading
@@ -16,7 +15,7 @@ from tilehaul import blocking
 from tilehaul.lab.faults import Faults, Latency
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
-from tilehaul.ports.events import JobStarted, LaneHeld, Progress, SeedReport
+from tilehaul.ports.events import JobStarted, Progress, SeedReport
 
 AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
 SLOW = MockSettings(faults=Faults(latency=Latency(ms=20)))
@@ -201,22 +200,6 @@ def test_progress_that_blocks_delays_events_only(tmp_path: Path) -> None:
     assert report.state == "complete"
     assert isinstance(events[0], JobStarted)
     assert events[-1] == report
-
-
-def test_slow_reader_loses_old_events_but_neither_the_first_nor_the_last() -> None:
-    letters = blocking._Letterbox()
-    first, held = JobStarted("seed", 1, "a", "b"), LaneHeld("lane", 1.0)
-    letters.put(first)
-    for _ in range(3 * blocking.EVENTS_MAX):
-        letters.put(held)
-    newest = Progress(2, 0, 0, 0, 0, 0, 5, 1, 1.0, 1.0)
-    letters.put(dataclasses.replace(newest, done=1))
-    letters.put(newest)
-    letters.close()
-    events = list(iter(letters.take, None))
-    assert len(events) == blocking.EVENTS_MAX
-    assert events[0] == first
-    assert events[-2:] == [held, newest]
 
 
 def test_cancelled_before_it_began_asks_for_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOG_LEVELS = ("debug", "info", "warning")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -32,6 +33,9 @@ def add_command(
         epilog="examples:\n" + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    logs = parser.add_argument_group("log, on standard error")
+    logs.add_argument("--log-level", choices=LOG_LEVELS, help="how much (default: warning; or TILEHAUL_LOG)")
+    logs.add_argument("--log-json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
     return parser
 

@@ -188,6 +188,8 @@ def _estimate(area: "Area", *, as_json: bool) -> int:
 
 
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:
+    import asyncio
+
     from tilehaul.config.sending import Sending
     from tilehaul.jobs.stop import Stop
     from tilehaul.wiring.seeding import SeedOptions, seed
@@ -216,6 +218,8 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
     code = exit_codes.STOPPED
     try:
         report = await seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop)
+        # Who reads standard output may be slow: the job did not wait for it, the program does.
+        await asyncio.to_thread(watcher.ended.wait)
         code = exit_codes.code_of_state(report.state)
     except (FuseError, StorageError) as error:
         print(f"tilehaul: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ from tilehaul.jobs.retries import Item, Origin, Retries
 from tilehaul.jobs.stop import Stop
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
+from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
 
 Answer = Tile | NoTile | FailedTile
@@ -80,6 +81,7 @@ class Feed:
         get = self._source.get
         while (item := await self._take()) is not None:
             answer: Answer
+            REQUEST_ID.set(item.tile_id)
             try:
                 answer = await get(item.tile_id)
             except (TransferError, DataError, BusyError) as error:

@@ -2,9 +2,10 @@
 
 from collections import deque
 
+from tilehaul.policy.causes import by_class
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import Progress, SeedReport
-from tilehaul.ports.store import Outcome, State
+from tilehaul.ports.store import DeadLetter, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 RATE_WINDOW_S = 5.0
@@ -24,16 +25,19 @@ class Score:
         self._marks: deque[tuple[float, int]] = deque([(begun_s, 0)])
         self.dead = 0
 
-    def add(self, batch: list[Outcome]) -> None:
-        """Count a batch that has been committed."""
+    def add(self, batch: list[Outcome]) -> list[DeadLetter]:
+        """Count a batch that has been committed. Answers the dead letters in it."""
+        letters: list[DeadLetter] = []
         for outcome in batch:
             if isinstance(outcome, Tile):
                 self._done += 1
                 self._bytes += len(outcome.body)
             elif isinstance(outcome, NoTile):
                 self._absent += 1
-            else:
-                self.dead += 1
+            elif isinstance(outcome, DeadLetter):
+                letters.append(outcome)
+        self.dead += len(letters)
+        return letters
 
     @property
     def done(self) -> int:
@@ -108,4 +112,5 @@ class Score:
             store=store,
             message=message,
             dropped=self.dropped,
+            causes=by_class(self._tally.causes),
         )

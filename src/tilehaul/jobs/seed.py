@@ -10,7 +10,7 @@ person has said so of a dead one).
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from tilehaul.errors import ConfigError, DeniedError, FuseError, ThrottledError
@@ -22,11 +22,14 @@ from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.score import Score
 from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
+from tilehaul.jobs.telling import death_of, signed
 from tilehaul.jobs.worklist import WorkList
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
+from tilehaul.policy.health import judge_health
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
+from tilehaul.ports.lane import Lanes
 from tilehaul.ports.store import JobCounts, JobKey, JobStore
 from tilehaul.ports.tile import FailedTile
 
@@ -57,6 +60,7 @@ class SeedPlan:
             under way has DEADLINE_DRAIN_S to end. None: it takes what it takes.
         force_source: Write into a store that another source made.
         job: Its name in events.
+        job_id: Which run of it, in events, report and log; short.
 
     Raises ConfigError when `workers` or `deadline_s` is out of range.
     """
@@ -72,6 +76,7 @@ class SeedPlan:
     deadline_s: float | None = None
     force_source: bool = False
     job: str = "seed"
+    job_id: str = ""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -98,11 +103,13 @@ async def seed(
     clock: Clock,
     watch: Watch = _unwatched,
     stop: Stop | None = None,
+    lanes: Lanes = tuple,
 ) -> SeedReport:
     """Move every planned tile that is not settled from the origin to `store`.
 
     Once the store is taken, the last event that `watch` gets is the report, whatever happens.
-    `stop` may be raised by the job itself.
+    `watch` returns at once; what it raises ends the job. `stop` may be raised by the job itself. `lanes` are
+    asked for the report.
 
     Returns:
         A report whose state is `complete`, `dead_letters` or `interrupted`.
@@ -115,8 +122,9 @@ async def seed(
         Exception: Whatever `plan.tiles` raises; what came before it is moved first.
     """
     already = await store.begin(plan.key, force_source=plan.force_source)
+    watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
-    run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())
+    run = _Run(origin, store, plan, tally, clock, watch, stop or Stop(), lanes)
     if already is not None and not plan.overwrite:
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped["done"] = already.done
@@ -150,6 +158,7 @@ class _Run:
         clock: Clock,
         watch: Watch,
         stop: Stop,
+        lanes: Lanes,
     ) -> None:
         now_s = clock.now_s()
         self.work = WorkList(plan.tiles, store, overwrite=plan.overwrite)
@@ -169,6 +178,7 @@ class _Run:
         self._clock = clock
         self._watch = watch
         self._stop = stop
+        self._lanes = lanes
         self._fuse = Fuse(plan.max_failures)
         self._outbox = Outbox()
         self._ends_s = inf if plan.deadline_s is None else now_s + plan.deadline_s
@@ -187,6 +197,8 @@ class _Run:
             store=plan.store_name,
             message=message,
         )
+        lanes = self._lanes()
+        report = replace(report, job_id=plan.job_id, lanes=lanes, health=judge_health(lanes))
         self._watch(report)
         return report
 
@@ -291,7 +303,8 @@ class _Run:
         """The one task that uses the store for writing; outcomes count once they are durable."""
         while batch := await self._outbox.take():
             await self._store.commit(batch)
-            self.score.add(batch)
+            for letter in self.score.add(batch):
+                self._watch(death_of(letter))
             if self._clock.now_s() - self._told_s >= PROGRESS_S:
                 self._tell()
 

@@ -72,10 +72,13 @@ class Health:
     reasons: tuple[str, ...] = ()
 
 
+HEALTHY = Health("healthy")
+
+
 def judge_health(lanes: Iterable[LaneSigns], rule: HealthRule = HEALTH_DEFAULT) -> Health:
     """Healthy when no lane is in trouble; of none at all, too."""
     reasons = tuple(f"{lane.name}: {trouble}" for lane in lanes for trouble in _troubles(lane, rule))
-    return Health("degraded" if reasons else "healthy", reasons)
+    return Health("degraded", reasons) if reasons else HEALTHY
 
 
 def _troubles(lane: LaneSigns, rule: HealthRule) -> Iterator[str]:

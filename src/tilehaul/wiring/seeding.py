@@ -1,13 +1,16 @@
 """`tilehaul.seed`: two locations and an area become a job."""
 
-from dataclasses import dataclass
+import re
+import secrets
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilehaul.codec.url_template import parse_template
 from tilehaul.config.locations import parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
-from tilehaul.errors import PlanError
+from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
+from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import SeedPlan, check_deadline
 from tilehaul.jobs.seed import seed as run_seed
 from tilehaul.jobs.stop import Stop
@@ -15,19 +18,27 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.correlation import JOB_ID
 from tilehaul.ports.events import Event, LaneHeld, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.places import open_origin, open_store
+from tilehaul.wiring.reading import reading
+
+# Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
+JOB_ID_BYTES = 4
+_JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class SeedOptions:
     """How to seed, apart from what and where. See `SeedPlan` and `Sending`.
 
-    Raises ConfigError when the deadline is out of range.
+    `job_id` names the run in events, report and log: at most 64 of `A-Z a-z 0-9 . _ -`; empty: a random one.
+
+    Raises ConfigError when the deadline or the job's name is out of range.
     """
 
     sending: Sending = SENDING_DEFAULT
@@ -36,10 +47,13 @@ class SeedOptions:
     durability: Durability = "full"
     force_source: bool = False
     deadline_s: float | None = None
+    job_id: str = ""
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
         check_deadline(self.deadline_s)
+        if not _JOB_ID.match(self.job_id):
+            raise ConfigError("job_id: use at most 64 letters, digits, '.', '_' or '-'")
 
 
 async def seed(
@@ -60,7 +74,10 @@ async def seed(
         store: An `.mbtiles` file or a directory; made when it does not exist.
         area: Which tiles.
         options: How.
-        watch: Called with every event, in the loop's thread; must return quickly.
+        watch: Called with every event, in a thread of its own, one after another; or a `Mailbox`, which is
+            read elsewhere. The job does not wait for either: a slow reader loses events that have become old
+            (see `Mailbox`). At the end it has LAST_WORDS_S to read the report. What it raises ends the job
+            as an interruption would, and is raised here.
         stop: Asks the job to end early: `stop.drain()`, then `stop.cancel()`.
 
     Returns:
@@ -76,25 +93,29 @@ async def seed(
     check_places(source, store)
     await check_location(source, options.sending)
     tally = Tally()
-    told = watch or _untold
+    job_id = options.job_id or secrets.token_hex(JOB_ID_BYTES)
     keeper = open_store(parse_location(store), durability=options.durability)
+    job = JOB_ID.set(job_id)
     try:
-        async with open_origin(
-            source,
-            sending=options.sending,
-            tally=tally,
-            on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s)),
-        ) as origin:
-            plan = _plan(origin.source.info, store, area, options)
-            return await run_seed(
-                origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
-            )
+        async with reading(watch) as tell:
+
+            def told(event: Event) -> None:
+                log_event(event)
+                tell(event)
+
+            async with open_origin(
+                source,
+                sending=options.sending,
+                tally=tally,
+                on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s, job_id=job_id)),
+            ) as origin:
+                plan = replace(_plan(origin.source.info, store, area, options), job_id=job_id)
+                return await run_seed(
+                    origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
+                )
     finally:
+        JOB_ID.reset(job)
         await keeper.close()
-
-
-def _untold(_event: Event) -> None:
-    pass
 
 
 def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> SeedPlan:
