@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from tilehaul.policy.fuse import FailureLimit
     from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, SeedReport, TileDead
     from tilehaul.ports.tile import FailedTile, NoTile, Tile
-    from tilehaul.wiring.missing import missing
     from tilehaul.wiring.places import open_source as open  # noqa: A004
     from tilehaul.wiring.seeding import SeedOptions, seed
     from tilehaul.wiring.streaming import stream
@@ -77,7 +76,6 @@ _HOMES = {
     "TransferError": "tilehaul.errors",
     "UnreachableError": "tilehaul.errors",
     "blocking": "tilehaul.blocking",
-    "missing": "tilehaul.wiring.missing",
     "open": "tilehaul.wiring.places",
     "seed": "tilehaul.wiring.seeding",
     "stream": "tilehaul.wiring.streaming",
@@ -114,7 +112,6 @@ __all__ = [
     "TransferError",
     "UnreachableError",
     "blocking",
-    "missing",
     "open",
     "seed",
     "stream",

@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,7 @@ import pycurl
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import RefusedError, TimedOutError, TransferError, UnreachableError
 from tilehaul.net.addresses import PORTS_DEFAULT, AddressGuard, host_port
-from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
+from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Signing, Timeouts
 
 # Room for one tile: libcurl's 16 KiB default cuts many tiles in two, and each piece is a call.
 _BUFFER_BYTES = 64 * 1024
@@ -57,20 +58,22 @@ _UNREACHABLE = {
 
 @dataclass(frozen=True, slots=True)
 class CurlSettings:
-    """What all handles of one wire share. `tls_roots` None: the system's."""
+    """What all handles of one wire share. `tls_roots` None: the system's; `signing` None: unsigned."""
 
     user_agent: str
     guard: AddressGuard
     connect_s: float
     connections_max: int
     tls_roots: Path | str | None = None
+    signing: Signing | None = None
 
 
 class CurlHandle:
     """One libcurl handle and the transfer it is busy with. Kept and used again.
 
     `head` and `body` grow while the transfer runs: header lines and pieces of the raw body.
-    `done` is set to None or the error. `timeouts`, `seen` and `progress_s` belong to who watches the time.
+    `done` is set to None or the error. `timeouts`, `seen`, `sent` and `progress_s` belong to who watches
+    the time.
     """
 
     __slots__ = (
@@ -90,8 +93,10 @@ class CurlHandle:
         "head",
         "progress_s",
         "seen",
+        "sent",
         "start_s",
         "timeouts",
+        "upload",
         "url",
     )
 
@@ -101,9 +106,10 @@ class CurlHandle:
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.done: asyncio.Future[TransferError | None]
-        self.seen = 0
+        self.seen = self.sent = 0
         self.start_s = self.progress_s = 0.0
         self.timeouts = TIMEOUTS_DEFAULT
+        self.upload: BytesIO | None = None
         self._connect_s = settings.connect_s
         self._guard = settings.guard
         self._opened = opened
@@ -131,18 +137,27 @@ class CurlHandle:
         ):
             self.curl.setopt(option, value)
         self._trust(settings.tls_roots)
+        if settings.signing is not None:
+            self._sign(settings.signing)
 
     def prepare(
-        self, url: str, method: str, header_list: list[bytes], body_bytes_max: int, timeouts: Timeouts
+        self,
+        url: str,
+        method: str,
+        header_list: list[bytes],
+        body_bytes_max: int,
+        timeouts: Timeouts,
+        upload: bytes = b"",
     ) -> None:
         """Make ready for one transfer. Options that stay as they were are not set again.
 
         Args:
             url: Begins with http:// or https://.
-            method: GET or HEAD.
+            method: GET, HEAD, PUT or DELETE.
             header_list: Lines as `name: value`, compared by identity with the one before.
             body_bytes_max: >= 1; bytes of the body as it crosses the wire.
             timeouts: `connect_s` is kept here, the rest is for who watches the time.
+            upload: The body of a PUT.
         """
         setopt = self.curl.setopt
         self.url = url
@@ -153,9 +168,8 @@ class CurlHandle:
             # fifty. Over plain HTTP that would hold 49 requests until the first is answered.
             setopt(pycurl.PIPEWAIT, int(secure))
             self._secure = secure
-        if method != self._method:
-            setopt(pycurl.NOBODY if method == "HEAD" else pycurl.HTTPGET, 1)
-            self._method = method
+        if method != self._method or method == "PUT":
+            self._set_method(method, upload)
         if header_list is not self._header_list:
             setopt(pycurl.HTTPHEADER, header_list)
             self._header_list = header_list
@@ -168,7 +182,31 @@ class CurlHandle:
         self.timeouts = timeouts
         self._asked = self._refused = ""
         self._permitted = False
-        self.seen = 0
+        self.seen = self.sent = 0
+
+    def _set_method(self, method: str, upload: bytes) -> None:
+        curl = self.curl
+        if self._method == "DELETE":
+            curl.unsetopt(pycurl.CUSTOMREQUEST)
+        # Setting HTTPGET also undoes NOBODY and UPLOAD.
+        curl.setopt(pycurl.NOBODY if method == "HEAD" else pycurl.HTTPGET, 1)
+        self.upload = None
+        if method == "DELETE":
+            curl.setopt(pycurl.CUSTOMREQUEST, method)
+        elif method == "PUT":
+            self.upload = BytesIO(upload)
+            curl.setopt(pycurl.UPLOAD, 1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, len(upload))
+            curl.setopt(pycurl.READFUNCTION, self.upload.read)
+            # libcurl sends again by itself on a kept-alive connection that died before the answer.
+            curl.setopt(pycurl.SEEKFUNCTION, self._rewind)
+        self._method = method
+
+    def _rewind(self, offset: int, origin: int) -> int:
+        if self.upload is None:
+            return int(pycurl.SEEKFUNC_FAIL)
+        self.upload.seek(offset, origin)
+        return int(pycurl.SEEKFUNC_OK)
 
     def figures(self) -> tuple[int, float, float]:
         """Status, seconds from sending to the headers, seconds in all."""
@@ -226,6 +264,12 @@ class CurlHandle:
             return int(pycurl.SOCKET_BAD)
         self._opened.append(opened)
         return opened
+
+    def _sign(self, signing: Signing) -> None:
+        """Every request is signed by libcurl, with AWS Signature Version 4."""
+        self.curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{signing.region}:s3")
+        self.curl.setopt(pycurl.USERNAME, signing.access_key)
+        self.curl.setopt(pycurl.PASSWORD, signing.secret_key)
 
     def _trust(self, roots: Path | str | None) -> None:
         """Name the roots: a wheel's libcurl carries the path of the machine that built it."""

@@ -127,7 +127,7 @@ def _verified(request: Request, response: Response) -> Response:
         raise _damaged(request, f"promised {declared[:20]} bytes and sent {len(body)}", "truncated", body)
     try:
         coding = headers.get("content-encoding")
-        if coding is not None:
+        if coding is not None and request.expect != "stored":
             body = decode(body, coding, request.body_bytes_max)
         media_type = ""
         if request.expect == "tile":

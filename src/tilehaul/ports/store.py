@@ -137,7 +137,8 @@ class JobStore(Protocol):
 
         `counts` is what `begin` answers from then on. Without `complete` they are kept when they leave
         nothing pending: a replay that ends with none dead completes the job then, if it is the only one.
-        A replay's own counts do not count. The journal goes once nothing is pending, dead or dropped.
+        A replay's own counts do not count. The journal goes once nothing is pending, dead or dropped;
+        a bucket's stays, for it alone knows what is kept.
         """
         ...
 
@@ -154,17 +155,6 @@ class TileArchive(Protocol):
     def tile_ids(self) -> AsyncIterator[TileId]: ...
 
     def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]: ...
-
-    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
-        """As `JobStore.settled`, without taking the store; also while a job writes it.
-
-        Every tile of a store that no job wrote is `done`, when it is there.
-        """
-        ...
-
-    async def has_completed(self, area_identity: str) -> bool:
-        """Whether a job over this area has ended whole, so that not one of its tiles needs looking up."""
-        ...
 
     async def describe(self) -> StoreInfo: ...
 
