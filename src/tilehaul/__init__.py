@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from tilehaul.jobs.stop import Stop
     from tilehaul.policy.fuse import FailureLimit
     from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, SeedReport, TileDead
+    from tilehaul.ports.store import DeadLetter
     from tilehaul.ports.tile import FailedTile, NoTile, Tile
     from tilehaul.wiring.places import open_source as open  # noqa: A004
+    from tilehaul.wiring.retrying import dead_letters, drop_dead_letters, retry
     from tilehaul.wiring.seeding import SeedOptions, seed
     from tilehaul.wiring.streaming import stream
 
@@ -50,6 +52,7 @@ _HOMES = {
     "BusyError": "tilehaul.errors",
     "ConfigError": "tilehaul.errors",
     "DataError": "tilehaul.errors",
+    "DeadLetter": "tilehaul.ports.store",
     "DeniedError": "tilehaul.errors",
     "FailedTile": "tilehaul.ports.tile",
     "FailureLimit": "tilehaul.policy.fuse",
@@ -76,7 +79,10 @@ _HOMES = {
     "TransferError": "tilehaul.errors",
     "UnreachableError": "tilehaul.errors",
     "blocking": "tilehaul.blocking",
+    "dead_letters": "tilehaul.wiring.retrying",
+    "drop_dead_letters": "tilehaul.wiring.retrying",
     "open": "tilehaul.wiring.places",
+    "retry": "tilehaul.wiring.retrying",
     "seed": "tilehaul.wiring.seeding",
     "stream": "tilehaul.wiring.streaming",
 }
@@ -86,6 +92,7 @@ __all__ = [
     "BusyError",
     "ConfigError",
     "DataError",
+    "DeadLetter",
     "DeniedError",
     "FailedTile",
     "FailureLimit",
@@ -112,7 +119,10 @@ __all__ = [
     "TransferError",
     "UnreachableError",
     "blocking",
+    "dead_letters",
+    "drop_dead_letters",
     "open",
+    "retry",
     "seed",
     "stream",
 ]

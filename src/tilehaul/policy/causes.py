@@ -22,7 +22,7 @@ from tilehaul.errors import BusyError, DataError, ThrottledError, TilehaulError,
 CauseClass = Literal["rate_limit", "network", "timeout", "server", "client", "body", "other"]
 CAUSE_CLASSES: Final[tuple[CauseClass, ...]] = get_args(CauseClass)
 
-_CAUSES: dict[CauseClass, tuple[str, ...]] = {
+_BY_CLASS: dict[CauseClass, tuple[str, ...]] = {
     "rate_limit": ("throttled", "held"),
     "network": (
         *("unreachable", "transfer", "dns", "connect", "tls", "tls_certificate"),
@@ -37,7 +37,9 @@ _CAUSES: dict[CauseClass, tuple[str, ...]] = {
     ),
     "other": ("busy",),
 }
-_CLASS_OF: dict[str, CauseClass] = {cause: name for name, causes in _CAUSES.items() for cause in causes}
+_CLASS_OF: dict[str, CauseClass] = {cause: name for name, causes in _BY_CLASS.items() for cause in causes}
+# The fine causes that are no pattern (as `http_503` or `timeout_idle` are).
+CAUSES: Final[frozenset[str]] = frozenset(_CLASS_OF)
 
 _STATUS = re.compile(r"(?:http|pushed_back)_([1-9][0-9]{2})", re.ASCII)
 # Below 500, yet the origin's failure (`policy/answers.py`).

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tilehaul.config.locations import parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
+from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import SeedPlan, check_deadline
 from tilehaul.jobs.seed import seed as run_seed
@@ -21,7 +23,7 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.correlation import JOB_ID
 from tilehaul.ports.events import Event, LaneHeld, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.places import open_origin, open_store
@@ -30,6 +32,9 @@ from tilehaul.wiring.reading import reading
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
 JOB_ID_BYTES = 4
 _JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
+
+# What to do, once it is known what the source says of itself.
+PlanOf = Callable[[SourceInfo, JobStore], Awaitable[SeedPlan]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,21 @@ async def seed(
         FuseError: Too much failed or the origin is away.
         StorageError: The disk refused.
     """
-    options = options or SeedOptions()
+    chosen = options or SeedOptions()
+
+    async def plan_of(info: SourceInfo, _keeper: JobStore) -> SeedPlan:
+        return _plan(info, store, area, chosen)
+
+    return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
+
+
+async def run_between(
+    source: str, store: str, plan_of: PlanOf, *, options: SeedOptions, watch: Watch | None, stop: Stop | None
+) -> SeedReport:
+    """Open both places, plan, and move. `plan_of` may look into the store, which is not taken yet.
+
+    Returns and raises as `seed`, and what `plan_of` raises.
+    """
     check_places(source, store)
     await check_location(source, options.sending)
     tally = Tally()
@@ -109,7 +128,7 @@ async def seed(
                 tally=tally,
                 on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s, job_id=job_id)),
             ) as origin:
-                plan = replace(_plan(origin.source.info, store, area, options), job_id=job_id)
+                plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id)
                 return await run_seed(
                     origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
                 )
@@ -138,11 +157,19 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
         planned=planned,
         metadata=tuple((name, value) for name, value in metadata.items() if value),
     )
+    return plan_with(options, area, key, store)
+
+
+def plan_with(
+    options: SeedOptions, tiles: Iterable[TileId], key: JobKey, store: str, *, job: str = "seed"
+) -> SeedPlan:
+    """The plan to move `tiles`, `key.planned` of them, as the options say."""
     return SeedPlan(
-        tiles=area,
-        planned=planned,
+        tiles=tiles,
+        planned=key.planned,
         key=key,
         store_name=store,
+        job=job,
         workers=options.sending.workers,
         overwrite=options.overwrite,
         max_failures=options.max_failures,
