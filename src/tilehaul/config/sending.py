@@ -11,6 +11,11 @@ PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
 WORKERS_PER_PERMIT = 2
 
 
+def timeouts_of(limit_s: float) -> Timeouts:
+    """The limits that one number means: see `Sending.timeout_s`."""
+    return Timeouts(connect_s=limit_s, first_byte_s=limit_s, idle_s=limit_s, total_s=4 * limit_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """Flags of one job.
@@ -56,10 +61,7 @@ class Sending:
         return WORKERS_PER_PERMIT * self.concurrency
 
     def timeouts(self) -> Timeouts:
-        limit_s = self.timeout_s
-        if limit_s is None:
-            return TIMEOUTS_DEFAULT
-        return Timeouts(connect_s=limit_s, first_byte_s=limit_s, idle_s=limit_s, total_s=4 * limit_s)
+        return TIMEOUTS_DEFAULT if self.timeout_s is None else timeouts_of(self.timeout_s)
 
     def user_agent(self) -> str:
         """`tilehaul/<version> (+<project page>; <contact>)`. Raises ConfigError."""

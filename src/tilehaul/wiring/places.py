@@ -2,7 +2,8 @@
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
 from tilehaul.codec.safe_url import redact
@@ -16,7 +17,7 @@ from tilehaul.net.laned import LanedSender, LaneSettings
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
-from tilehaul.net.wire import Wire
+from tilehaul.net.wire import CONNECTIONS_MAX_DEFAULT, Wire
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
@@ -43,16 +44,41 @@ async def open_sender(
 
     `typed_urls` are the addresses the operator typed: their hosts may be private.
     """
+    allowed = allowed_hosts(sending, typed_urls)
+    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold) as laned:
+        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
+        yield RetriedSender(laned, rule, SystemClock(), random.random, tally)
+
+
+def allowed_hosts(sending: Sending, typed_urls: Iterable[str]) -> set[str]:
+    """The "host:port" that may be private: those the operator typed, or allowed by name."""
+    return {host_port_of(url) for url in typed_urls} | {
+        parse_host_port(text) for text in sending.allow_private
+    }
+
+
+@asynccontextmanager
+async def open_laned(
+    sending: Sending,
+    allowed: AbstractSet[str],
+    *,
+    tally: Tally,
+    on_hold: OnHold | None = None,
+    connections_max: int | None = None,
+) -> AsyncIterator[LanedSender]:
+    """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
+
+    `allowed` are the "host:port" that may be private; it may grow while this is open.
+    `connections_max`: see `Wire`; None: enough for one lane at its limit.
+    """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
-    allowed = {host_port_of(url) for url in typed_urls}
-    allowed |= {parse_host_port(text) for text in sending.allow_private}
     clock = SystemClock()
     wire = Wire(
         sending.user_agent(),
         timeouts=sending.timeouts(),
-        guard=AddressGuard(frozenset(allowed)),
-        connections_max=max(256, sending.concurrency),
+        guard=AddressGuard(allowed),
+        connections_max=connections_max or max(CONNECTIONS_MAX_DEFAULT, sending.concurrency),
         tls_roots=sending.tls_roots,
     )
     async with wire:
@@ -65,8 +91,7 @@ async def open_sender(
             tally=tally,
             on_hold=on_hold,
         )
-        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
-        yield RetriedSender(laned, rule, clock, random.random, tally)
+        yield laned
 
 
 def _check_roots(path: str) -> None:

@@ -11,7 +11,18 @@ Whoever only wants an area in a file does better with `tilehaul.blocking.seed`.
 """
 
 from tilehaul.compat.threads.bounded_queue import BoundedQueue
+from tilehaul.compat.threads.download import close_connections, download_tile, download_tile_safe
 from tilehaul.compat.threads.pool import CancellableThreadPool
+from tilehaul.compat.threads.seeding import SeedResult, seed_tiles
 from tilehaul.compat.threads.time_limit import run_with_timeout
 
-__all__ = ["BoundedQueue", "CancellableThreadPool", "run_with_timeout"]
+__all__ = [
+    "BoundedQueue",
+    "CancellableThreadPool",
+    "SeedResult",
+    "close_connections",
+    "download_tile",
+    "download_tile_safe",
+    "run_with_timeout",
+    "seed_tiles",
+]

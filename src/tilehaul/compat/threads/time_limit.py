@@ -21,8 +21,8 @@ def run_with_timeout(
     ends when the function does and does not keep the interpreter from ending; its answer is dropped.
 
     Returns:
-        `(True, result, None)`, or `(False, None, error)` with the error as one line: what `fn` raised, that the
-        time is over, or that STUCK_MAX such functions still run and `fn` was therefore not begun.
+        `(True, result, None)`, or `(False, None, error)` with the error as one line: what `fn` raised, that
+        the time is over, or that STUCK_MAX such functions still run and `fn` was therefore not begun.
 
     Raises:
         ValueError: The time limit is not above 0.
