@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, SeedReport, TileDead
     from tilehaul.ports.store import DeadLetter
     from tilehaul.ports.tile import FailedTile, NoTile, Tile
+    from tilehaul.wiring.missing import missing
     from tilehaul.wiring.places import open_source as open  # noqa: A004
     from tilehaul.wiring.retrying import dead_letters, drop_dead_letters, retry
     from tilehaul.wiring.seeding import SeedOptions, seed
@@ -81,6 +82,7 @@ _HOMES = {
     "blocking": "tilehaul.blocking",
     "dead_letters": "tilehaul.wiring.retrying",
     "drop_dead_letters": "tilehaul.wiring.retrying",
+    "missing": "tilehaul.wiring.missing",
     "open": "tilehaul.wiring.places",
     "retry": "tilehaul.wiring.retrying",
     "seed": "tilehaul.wiring.seeding",
@@ -121,6 +123,7 @@ __all__ = [
     "blocking",
     "dead_letters",
     "drop_dead_letters",
+    "missing",
     "open",
     "retry",
     "seed",

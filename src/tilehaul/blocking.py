@@ -16,8 +16,8 @@ waits here, that call is ended as if interrupted; what is left is closed by `ate
 import asyncio
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, TimedOutError
@@ -29,12 +29,15 @@ from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.wiring.missing import missing as missing_async
 from tilehaul.wiring.places import open_source
 from tilehaul.wiring.seeding import SeedOptions
 from tilehaul.wiring.seeding import seed as seed_async
 
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
+# Addresses handed over at a time.
+PAGE_TILES = 1000
 
 
 class BlockingSource:
@@ -66,6 +69,26 @@ def open(location: str, *, sending: Sending = SENDING_DEFAULT) -> Iterator[Block
     """Open a location for reading, as `tilehaul.open`, for synchronous callers."""
     with LoopThread() as thread:
         yield BlockingSource(thread.enter(open_source(location, sending=sending)), thread)
+
+
+def missing(store: str, area: Area) -> Iterator[TileId]:
+    """As `tilehaul.missing`: the tiles that a seed of the area into this store would ask for.
+
+    Lazy: the store is opened with the first `next`, and closed when the iterator ends or is dropped.
+    """
+    with LoopThread() as thread:
+        tile_ids = thread.enter(aclosing(missing_async(store, area)))
+        while page := thread.run(_page(tile_ids)):
+            yield from page
+
+
+async def _page(tile_ids: AsyncIterator[TileId]) -> list[TileId]:
+    page: list[TileId] = []
+    async for tile_id in tile_ids:
+        page.append(tile_id)
+        if len(page) == PAGE_TILES:
+            break
+    return page
 
 
 def seed(

@@ -156,6 +156,17 @@ class TileArchive(Protocol):
 
     def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]: ...
 
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        """As `JobStore.settled`, without taking the store; also while a job writes it.
+
+        Every tile of a store that no job wrote is `done`, when it is there.
+        """
+        ...
+
+    async def has_completed(self, area_identity: str) -> bool:
+        """Whether a job over this area has ended whole, so that not one of its tiles needs looking up."""
+        ...
+
     async def describe(self) -> StoreInfo: ...
 
     async def source_info(self) -> SourceInfo: ...

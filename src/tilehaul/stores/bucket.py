@@ -25,9 +25,9 @@ from tilehaul.stores.archive_metadata import (
 )
 from tilehaul.stores.bucket_keys import METADATA_KEY, extension_for, key_of, metadata_of, tile_of
 from tilehaul.stores.bucket_objects import KEYS_A_PAGE, BucketObjects
-from tilehaul.stores.directory_reader import plain_number
-from tilehaul.stores.journal_file import JournalFile, read_dead_letters, read_journal
-from tilehaul.stores.record import PREFIX, parse_record, state_of
+from tilehaul.stores.directory_files import plain_number
+from tilehaul.stores.journal_file import JournalFile, read_dead_letters, read_journal, read_notes
+from tilehaul.stores.record import PREFIX, has_completed, parse_record, state_of
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.threaded import WALK_ITEMS
 from tilehaul.stores.worker_thread import WorkerThread
@@ -223,6 +223,23 @@ class BucketStore:
         while page := await asyncio.to_thread(lambda: list(islice(letters, WALK_ITEMS))):
             for letter in page:
                 yield letter
+
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        """See `TileArchive.states`. A bucket without a journal here is asked for each tile."""
+        noted = await asyncio.to_thread(read_notes, self._journal_path, tile_ids)
+        if noted is not None:
+            return noted
+        objects, extensions = await self._opened(), await self._known_extensions()
+
+        async def look(tile_id: TileId) -> State | None:
+            found = [await objects.size(key_of(tile_id, extension)) for extension in extensions]
+            return "done" if any(found) else None
+
+        return list(await asyncio.gather(*map(look, tile_ids)))
+
+    async def has_completed(self, area_identity: str) -> bool:
+        metadata, _ = await self._told()
+        return has_completed(parse_record(metadata, self.shown), area_identity)
 
     async def describe(self) -> StoreInfo:
         """Lists every key: a thousand a request."""

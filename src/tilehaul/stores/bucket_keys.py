@@ -6,7 +6,7 @@ from tilehaul.codec.sniff import extension_of
 from tilehaul.errors import DataError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.tile import Tile
-from tilehaul.stores.directory_reader import EXTENSIONS, plain_number
+from tilehaul.stores.directory_files import EXTENSIONS, plain_number
 
 # The name and shape that mb-util uses.
 METADATA_KEY = "metadata.json"

@@ -75,11 +75,20 @@ class BucketObjects:
             self._conditional = False
             await self.put(key, body, headers)
 
+    async def size(self, key: str) -> int:
+        """Bytes of the object; 0 when there is none."""
+        answer = await self._head(key)
+        declared = answer.headers.get("content-length", "")
+        return int(declared) if answer.status == 200 and declared.isdigit() else 0
+
     async def _is_same(self, key: str, body: bytes) -> bool:
         """By the ETag, which is the MD5 of an object that was written in one piece (S3 and R2)."""
-        answer = await self._sender.send(Request(self._url + key, "HEAD", lane_class="s3-read", expect="any"))
+        answer = await self._head(key)
         etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
         return answer.status == 200 and etag == md5(body, usedforsecurity=False).hexdigest()
+
+    async def _head(self, key: str) -> Response:
+        return await self._sender.send(Request(self._url + key, "HEAD", lane_class="s3-read", expect="any"))
 
     async def delete(self, key: str) -> None:
         """Remove; nothing there is as good."""

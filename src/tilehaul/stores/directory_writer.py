@@ -12,7 +12,16 @@ from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
-from tilehaul.stores.directory_reader import EXTENSIONS, column_bounds, journal_path, walk, zooms
+from tilehaul.stores.directory_files import (
+    EXTENSIONS,
+    TRUSTED,
+    column_bounds,
+    extensions_of,
+    journal_path,
+    state_of_file,
+    walk,
+    zooms,
+)
 from tilehaul.stores.directory_tree import DirectoryTree
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
@@ -32,8 +41,6 @@ from tilehaul.stores.record import (
 from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
 from tilehaul.stores.writer_lock import WriterLock
 
-# Files without a journal row count as done: a job was complete before, or the operator forced it.
-TRUSTED = PREFIX + "trusted"
 # A writer is at work; found by the next one, it means that the last did not end cleanly.
 WRITING = PREFIX + "writing"
 
@@ -153,17 +160,12 @@ class DirectoryWriter:
         return [notes[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
-        """A tile journalled as done whose file is gone or empty is pending again."""
         notes = self._noted(tile_ids)
-        return [self._state(tile_id, note) for tile_id, note in zip(tile_ids, notes, strict=True)]
-
-    def _state(self, tile_id: TileId, note: tuple[int, str] | None) -> State | None:
-        if note is None:
-            return "done" if self._trusted and self._tree.find(tile_id) else None
-        state = journal.STATES[note[0]]
-        if state == "done" and not self._tree.has(tile_id, note[1]):
-            return None
-        return state
+        with self._translated("reading"):
+            return [
+                state_of_file(self.root, tile_id, note, trusted=self._trusted)
+                for tile_id, note in zip(tile_ids, notes, strict=True)
+            ]
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         if self._broken or (self._file is not None and self._file.broken):
@@ -210,7 +212,7 @@ class DirectoryWriter:
     def _old_extensions(self, tile_id: TileId, note: tuple[int, str] | None) -> list[str]:
         if note is not None and note[0] != journal.ABSENT and note[1]:
             return [note[1]]
-        return self._tree.find(tile_id) if self._trusted else []
+        return extensions_of(self.root, tile_id) if self._trusted else []
 
     def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         if self._job is None or self._record is None or not self._prepared:

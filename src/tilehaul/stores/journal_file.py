@@ -165,6 +165,21 @@ def read_journal(path: Path) -> tuple[dict[str, str], journal.JournalCounts]:
         connection.close(force=True)
 
 
+def read_notes(path: Path, tile_ids: Sequence[TileId]) -> list[State | None] | None:
+    """What the journal says of each id; None where there is no journal. Opens it for reading only."""
+    if not path.exists():
+        return None
+    connection = open_reading(path)
+    try:
+        found = journal.journalled(connection, journal.keys_by_zoom(tile_ids))
+    except apsw.Error as error:
+        raise from_sqlite(error, path, "reading") from error
+    finally:
+        connection.close(force=True)
+    notes = [found[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
+    return [None if note is None else journal.STATES[note[0]] for note in notes]
+
+
 def read_dead_letters(path: Path, causes: Collection[str]) -> Iterator[DeadLetter]:
     """See `JobStore.dead_letters`; each page is a read of its own, so that no writer is held up."""
 

@@ -20,7 +20,7 @@ from tilehaul.stores.archive_metadata import (
 )
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.mbtiles_reader import first_media_type, tile_bounds, zoom_range
+from tilehaul.stores.mbtiles_reader import first_media_type, states_in, tile_bounds, zoom_range
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
@@ -46,12 +46,6 @@ CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row);
 """
 _PUT = "INSERT OR REPLACE INTO tiles (zoom_level, tile_column, tile_row, tile_data) VALUES (?, ?, ?, ?)"
 _DROP = "DELETE FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
-_KEPT = (
-    "SELECT c.value FROM carray(?2) AS c CROSS JOIN tiles AS t ON t.zoom_level = ?1 "
-    "AND t.tile_column = c.value >> 30 "
-    # A row without bytes is no tile: it is fetched, and replaced.
-    "AND t.tile_row = ?3 - (c.value & ?4) AND length(t.tile_data) > 0"
-)
 
 
 class MbtilesWriter:
@@ -161,31 +155,8 @@ class MbtilesWriter:
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         file = self._opened()
-        keys = journal.keys_by_zoom(tile_ids)
         with file.translated("reading"):
-            connection = file.connection
-            if not file.tables():
-                return [None] * len(tile_ids)
-            kept = {
-                zoom: {
-                    row[0]
-                    for row in connection.execute(
-                        _KEPT, (zoom, apsw.carray(values), (1 << zoom) - 1, journal.KEY_MASK)
-                    )
-                }
-                for zoom, values in keys.items()
-            }
-            noted = journal.journalled(connection, keys) if journal.has_journal(connection) else {}
-        answer: list[State | None] = []
-        for tile_id in tile_ids:
-            key = tile_id.x << journal.KEY_BITS | tile_id.y
-            # The journal speaks last: a tile kept from before may have died when it was fetched anew.
-            note = noted[tile_id.z].get(key) if noted else None
-            if note is not None:
-                answer.append(journal.STATES[note[0]])
-            else:
-                answer.append("done" if key in kept[tile_id.z] else None)
-        return answer
+            return states_in(file.connection, tile_ids) if file.tables() else [None] * len(tile_ids)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         file = self._opened()

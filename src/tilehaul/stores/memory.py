@@ -22,6 +22,7 @@ from tilehaul.stores.record import (
     counts_of,
     decide_begin,
     finished,
+    has_completed,
     record_rows,
     reopened,
     replayed,
@@ -157,6 +158,12 @@ class MemoryStore:
         """In tile order, as they were when the walk began."""
         for tile_id in sorted(self._tiles):
             yield tile_id
+
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        return [self._state(tile_id) for tile_id in tile_ids]
+
+    async def has_completed(self, area_identity: str) -> bool:
+        return has_completed(self._record, area_identity)
 
     async def describe(self) -> StoreInfo:
         """`bytes` is the sum of the bodies."""

@@ -50,7 +50,11 @@ class StoreRecord:
 
 
 def job_name(job: JobKey) -> str:
-    return f"{job.source_identity}:{job.area_identity}"
+    return _name_of(job.source_identity, job.area_identity)
+
+
+def _name_of(source_identity: str, area_identity: str) -> str:
+    return f"{source_identity}:{area_identity}"
 
 
 def decide_begin(
@@ -142,6 +146,14 @@ def counts_of(record: StoreRecord, job: JobKey) -> JobCounts | None:
             fits = counts is not None and counts.total == job.planned
             return counts if fits else JobCounts(job.planned, 0)
     return None
+
+
+def has_completed(record: StoreRecord | None, area_identity: str) -> bool:
+    """Whether a job over this area, from the source the store belongs to, is complete."""
+    if record is None:
+        return False
+    name = _name_of(record.source_identity, area_identity)
+    return any(job.name == name for job in record.completed)
 
 
 def reopened(record: StoreRecord, job: JobKey) -> StoreRecord:

@@ -45,6 +45,10 @@ class BlockingReader(Protocol):
 
     def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]: ...
 
+    def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]: ...
+
+    def has_completed(self, area_identity: str) -> bool: ...
+
     def describe(self) -> StoreInfo: ...
 
     def source_info(self) -> SourceInfo: ...
@@ -163,6 +167,12 @@ class ThreadedStore:
         while page := await self._read_thread.run(lambda: list(islice(items, WALK_ITEMS))):
             for item in page:
                 yield item
+
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        return await self._read_thread.run(self._reader.states, tile_ids)
+
+    async def has_completed(self, area_identity: str) -> bool:
+        return await self._read_thread.run(self._reader.has_completed, area_identity)
 
     async def describe(self) -> StoreInfo:
         """Counts the whole store, on a thread and a connection of its own."""
