@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench run-mock-tiles browser-test lock clean
+.PHONY: help demo test check format bench soak run-mock-tiles browser-test lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ format: $(READY)  ## put the code in shape
 
 bench: $(READY)  ## the figures of docs/benchmarks.md (needs nginx and wrk for the comparisons)
 	@$(BIN)/python benchmarks/run_all.py $(ARGS)
+
+soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="--runs 200 --seed 1")
+	@PYTHONPATH=tests $(BIN)/python -m soak.run $(ARGS)
 
 run-mock-tiles: $(READY)  ## the lab's tile server on port 8001
 	@$(BIN)/tilehaul mock --port 8001 $(ARGS)

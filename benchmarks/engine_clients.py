@@ -15,7 +15,7 @@ from typing import Any
 import pycurl
 
 from origin import tile_ids
-from tilehaul.config.sending import WORKERS_PER_PERMIT, Sending
+from tilehaul.config.sending import Sending
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.seed import SeedPlan
@@ -28,7 +28,7 @@ from tilehaul.ports.store import JobKey, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.ports.wire import Request
 from tilehaul.stores.memory import MemoryStore
-from tilehaul.wiring.places import open_source
+from tilehaul.wiring.places import open_origin, open_source
 from tilehaul.wiring.seeding import SeedOptions, seed
 
 IN_FLIGHT = 50
@@ -65,14 +65,14 @@ async def seed_into_memory(base: str, count: int) -> int:
 async def _seed_job(base: str, count: int, store: MemoryStore) -> int:
     tiles = tile_ids(count)
     tally = Tally()
-    async with open_source(f"{base}/{{z}}/{{x}}/{{y}}.png", sending=_SENDING, tally=tally) as source:
+    async with open_origin(f"{base}/{{z}}/{{x}}/{{y}}.png", sending=_SENDING, tally=tally) as origin:
         plan = SeedPlan(
             tiles=tiles,
             planned=count,
-            key=JobKey(source.info.identity, source.info.name, "area", count),
-            workers=WORKERS_PER_PERMIT * IN_FLIGHT,
+            key=JobKey(origin.source.info.identity, origin.source.info.name, "area", count),
+            workers=_SENDING.workers,
         )
-        report = await run_seed(source, store, plan, tally=tally, clock=SystemClock())
+        report = await run_seed(origin, store, plan, tally=tally, clock=SystemClock())
     if report.state != "complete":
         raise SystemExit(f"the seed ended {report.state}: {tally.causes}")
     return report.bytes

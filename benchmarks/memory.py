@@ -28,6 +28,7 @@ from origin import Running, missing, nginx
 from tilehaul.cli.common import run_async
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.seed import SeedPlan
 from tilehaul.jobs.seed import seed as run_seed
 from tilehaul.lab.plain_png import plain_png
@@ -88,7 +89,7 @@ def run_ready(count: int, path: str) -> None:
         source = ReadySource(plain_png(TileId(0, 0, 0), size_bytes=SMALL_BYTES))
         plan = SeedPlan(area, area.count(), JobKey("ready", "ready", area.identity, area.count()))
         store = MbtilesStore(Path(path))
-        report = await run_seed(source, store, plan, tally=Tally(), clock=SystemClock())
+        report = await run_seed(Origin(source), store, plan, tally=Tally(), clock=SystemClock())
         await store.close()
         if report.state != "complete" or report.done != area.count():
             raise SystemExit(f"the seed ended {report.state} with {report.done} tiles")

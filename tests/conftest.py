@@ -1,8 +1,21 @@
-"""Where nothing may be skipped (`.ci/run`), a skipped test is a failure."""
+"""Where nothing may be skipped (`.ci/run`), a skipped test is a failure; and what many tests need."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture
+def log_kept() -> Iterator[None]:
+    """For tests that set up the log: it is as it was afterwards."""
+    root, own = logging.getLogger(), logging.getLogger("tilehaul")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

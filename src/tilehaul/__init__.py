@@ -35,12 +35,17 @@ if TYPE_CHECKING:
     )
     from tilehaul.grid.area import Area
     from tilehaul.grid.tile_id import TileId
+    from tilehaul.jobs.mailbox import Mailbox
     from tilehaul.jobs.stop import Stop
     from tilehaul.policy.fuse import FailureLimit
-    from tilehaul.ports.events import SeedReport
-    from tilehaul.ports.tile import NoTile, Tile
+    from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, SeedReport, TileDead
+    from tilehaul.ports.store import DeadLetter
+    from tilehaul.ports.tile import FailedTile, NoTile, Tile
+    from tilehaul.wiring.missing import missing
     from tilehaul.wiring.places import open_source as open  # noqa: A004
+    from tilehaul.wiring.retrying import dead_letters, drop_dead_letters, retry
     from tilehaul.wiring.seeding import SeedOptions, seed
+    from tilehaul.wiring.streaming import stream
 
 _HOMES = {
     "Area": "tilehaul.grid.area",
@@ -48,11 +53,18 @@ _HOMES = {
     "BusyError": "tilehaul.errors",
     "ConfigError": "tilehaul.errors",
     "DataError": "tilehaul.errors",
+    "DeadLetter": "tilehaul.ports.store",
     "DeniedError": "tilehaul.errors",
+    "FailedTile": "tilehaul.ports.tile",
     "FailureLimit": "tilehaul.policy.fuse",
     "FuseError": "tilehaul.errors",
+    "JobStarted": "tilehaul.ports.events",
+    "LaneChanged": "tilehaul.ports.events",
+    "LaneHeld": "tilehaul.ports.events",
+    "Mailbox": "tilehaul.jobs.mailbox",
     "NoTile": "tilehaul.ports.tile",
     "PlanError": "tilehaul.errors",
+    "Progress": "tilehaul.ports.events",
     "RefusedError": "tilehaul.errors",
     "SeedOptions": "tilehaul.wiring.seeding",
     "SeedReport": "tilehaul.ports.events",
@@ -61,14 +73,20 @@ _HOMES = {
     "StorageError": "tilehaul.errors",
     "ThrottledError": "tilehaul.errors",
     "Tile": "tilehaul.ports.tile",
+    "TileDead": "tilehaul.ports.events",
     "TileId": "tilehaul.grid.tile_id",
     "TilehaulError": "tilehaul.errors",
     "TimedOutError": "tilehaul.errors",
     "TransferError": "tilehaul.errors",
     "UnreachableError": "tilehaul.errors",
     "blocking": "tilehaul.blocking",
+    "dead_letters": "tilehaul.wiring.retrying",
+    "drop_dead_letters": "tilehaul.wiring.retrying",
+    "missing": "tilehaul.wiring.missing",
     "open": "tilehaul.wiring.places",
+    "retry": "tilehaul.wiring.retrying",
     "seed": "tilehaul.wiring.seeding",
+    "stream": "tilehaul.wiring.streaming",
 }
 __all__ = [
     "Area",
@@ -76,11 +94,18 @@ __all__ = [
     "BusyError",
     "ConfigError",
     "DataError",
+    "DeadLetter",
     "DeniedError",
+    "FailedTile",
     "FailureLimit",
     "FuseError",
+    "JobStarted",
+    "LaneChanged",
+    "LaneHeld",
+    "Mailbox",
     "NoTile",
     "PlanError",
+    "Progress",
     "RefusedError",
     "SeedOptions",
     "SeedReport",
@@ -89,14 +114,20 @@ __all__ = [
     "StorageError",
     "ThrottledError",
     "Tile",
+    "TileDead",
     "TileId",
     "TilehaulError",
     "TimedOutError",
     "TransferError",
     "UnreachableError",
     "blocking",
+    "dead_letters",
+    "drop_dead_letters",
+    "missing",
     "open",
+    "retry",
     "seed",
+    "stream",
 ]
 
 

@@ -1,98 +1,49 @@
 """The same jobs for synchronous callers: scripts, add-ons, notebooks.
 
 Everything runs on the one asynchronous engine, in a thread with a loop of its own; so these calls also
-work inside a program whose own loop runs (a notebook), and from several threads at once.
+work inside a program whose own loop runs (a notebook), and from several threads at once. No signal handler
+is installed, nothing is printed, and no thread is left when a call has returned or raised.
 
     import tilehaul.blocking as tilehaul
 
     with tilehaul.open("https://host/{z}/{x}/{y}.png") as source:
         tile = source.get(TileId(3, 4, 2))
+
+A program never hangs on a call at its end. When the main thread has ended while another of its threads still
+waits here, that call is ended as if interrupted; what is left is closed by `atexit`, which takes 2 s at most.
 """
 
 import asyncio
+import math
 import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
-from tilehaul.errors import PlanError, TimedOutError
+from tilehaul.errors import ConfigError, TimedOutError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.mailbox import Mailbox
 from tilehaul.jobs.stop import Stop
-from tilehaul.net.loops import new_loop
+from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.wiring.missing import missing as missing_async
 from tilehaul.wiring.places import open_source
 from tilehaul.wiring.seeding import SeedOptions
 from tilehaul.wiring.seeding import seed as seed_async
 
-T = TypeVar("T")
-
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
-# An interrupted call has this long to commit what it has fetched.
-END_S = 30.0
-
-
-class _LoopThread:
-    """A thread with a loop, and the means to run coroutines on it from outside."""
-
-    def __init__(self) -> None:
-        self._loop = new_loop()
-        self._closed = False
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tilehaul-loop", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result or error.
-
-        A KeyboardInterrupt cancels it, waits until it has put away what it holds, then passes on.
-
-        Raises:
-            PlanError: The thread has been closed.
-        """
-        if self._closed:
-            coroutine.close()
-            raise PlanError("this source is closed: use it within its `with` block")
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_announced(coroutine, ended), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            ended.wait(END_S)
-            raise
-
-    def close(self) -> None:
-        """Cancel what still runs, wait for it, end the thread."""
-        self.run(self._cancel_all())
-        self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _cancel_all(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.get_running_loop().shutdown_asyncgens()
-        await asyncio.get_running_loop().shutdown_default_executor()
-
-
-async def _announced(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
-    try:
-        return await coroutine
-    finally:
-        ended.set()
+# Addresses handed over at a time.
+PAGE_TILES = 1000
 
 
 class BlockingSource:
     """A source whose `get` waits. Made by `open`; usable from several threads."""
 
-    def __init__(self, source: TileSource, thread: _LoopThread) -> None:
+    def __init__(self, source: TileSource, thread: LoopThread) -> None:
         self._source = source
         self._thread = thread
 
@@ -101,7 +52,12 @@ class BlockingSource:
         return self._source.info
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
-        """One tile, or the statement that there is none. Raises as `TileSource.get`."""
+        """One tile, or the statement that there is none.
+
+        Raises as `TileSource.get`, and:
+            PlanError: The source is closed.
+            UnreachableError: It was closed, or the program ended, before the answer came (cause `closed`).
+        """
         return self._thread.run(self._get(tile_id))
 
     async def _get(self, tile_id: TileId) -> Tile | NoTile:
@@ -111,25 +67,28 @@ class BlockingSource:
 @contextmanager
 def open(location: str, *, sending: Sending = SENDING_DEFAULT) -> Iterator[BlockingSource]:  # noqa: A001
     """Open a location for reading, as `tilehaul.open`, for synchronous callers."""
-    thread = _LoopThread()
-    try:
-        manager = open_source(location, sending=sending)
-        source = thread.run(_entered(manager))
-        try:
-            yield BlockingSource(source, thread)
-        finally:
-            thread.run(_left(manager))
-    finally:
-        thread.close()
+    with LoopThread() as thread:
+        yield BlockingSource(thread.enter(open_source(location, sending=sending)), thread)
 
 
-async def _entered(manager: Any) -> TileSource:
-    source: TileSource = await manager.__aenter__()
-    return source
+def missing(store: str, area: Area) -> Iterator[TileId]:
+    """As `tilehaul.missing`: the tiles that a seed of the area into this store would ask for.
+
+    Lazy: the store is opened with the first `next`, and closed when the iterator ends or is dropped.
+    """
+    with LoopThread() as thread:
+        tile_ids = thread.enter(aclosing(missing_async(store, area)))
+        while page := thread.run(_page(tile_ids)):
+            yield from page
 
 
-async def _left(manager: Any) -> None:
-    await manager.__aexit__(None, None, None)
+async def _page(tile_ids: AsyncIterator[TileId]) -> list[TileId]:
+    page: list[TileId] = []
+    async for tile_id in tile_ids:
+        page.append(tile_id)
+        if len(page) == PAGE_TILES:
+            break
+    return page
 
 
 def seed(
@@ -146,20 +105,35 @@ def seed(
 
     Args:
         source, store, area, options: As `tilehaul.seed`.
-        progress: Called with every event, in the seed's own thread; must return quickly.
-        cancel: Set it from any thread to end the job; what was fetched is kept, the report says
-            `interrupted`.
-        timeout: Seconds after which the job is ended as if cancelled.
+        progress: Called with every event, in the thread that called `seed`. The job never waits for it: a
+            slow one gets the newest `Progress` instead of each, and loses what has become old (`Mailbox`);
+            never the first event, nor the report, which is the last. When it raises, the job is ended as
+            if interrupted and the exception passes on.
+        cancel: Set it from any thread, or from `progress`, to end the job; what was fetched is kept, the
+            report says `interrupted`. Set before the call: nothing is asked for.
+        timeout: Seconds, > 0, after which the job is ended as if cancelled.
 
     Raises:
+        ConfigError: The timeout is not positive.
         TimedOutError: The timeout came first. What was fetched is kept.
+        UnreachableError: The program is ending (cause `closed`). What was fetched is kept.
         Else as `tilehaul.seed`.
     """
-    thread = _LoopThread()
-    try:
-        return thread.run(_seed(source, store, area, options, progress, cancel, timeout))
-    finally:
-        thread.close()
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigError(f"timeout: {timeout} is no positive number of seconds")
+    with LoopThread() as thread:
+        letters = Mailbox()
+        # Also without a callback: an event a second lets Ctrl-C in where waiting keeps it out (Windows).
+        call = thread.start(_seed(source, store, area, options, letters, cancel, timeout))
+        call.when_done(letters.close)
+        try:
+            while (event := letters.take()) is not None:
+                if progress is not None:
+                    progress(event)
+        except BaseException:
+            call.end()
+            raise
+        return call.result()
 
 
 async def _seed(
@@ -167,15 +141,17 @@ async def _seed(
     store: str,
     area: Area,
     options: SeedOptions | None,
-    progress: Watch | None,
+    watch: Watch,
     cancel: threading.Event | None,
     timeout: float | None,
 ) -> SeedReport:
     stop = Stop()
-    looking = asyncio.create_task(_look(cancel, stop)) if cancel is not None else None
+    if cancel is not None and cancel.is_set():
+        stop.cancel()
+    looking = None if cancel is None else asyncio.create_task(_look(cancel, stop))
     timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, stop.cancel)
     try:
-        report = await seed_async(source, store, area, options=options, watch=progress, stop=stop)
+        report = await seed_async(source, store, area, options=options, watch=watch, stop=stop)
     finally:
         if looking is not None:
             looking.cancel()

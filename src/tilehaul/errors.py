@@ -33,7 +33,7 @@ class ConfigError(TilehaulError):
 
 
 class PlanError(TilehaulError):
-    """The request cannot become work. Nothing was sent, nothing was written."""
+    """The request, or an item of it, cannot become work. Nothing was sent or written for it."""
 
 
 class TransferError(TilehaulError):
@@ -44,7 +44,8 @@ class TransferError(TilehaulError):
         url: The address, already redacted (see `codec/safe_url.py`).
         attempts: Attempts made for this item, set by the retrying sender.
         retry_after_s: Seconds the upstream asked us to wait, if it did.
-        cause: Short machine-readable word: `http_503`, `timeout_first_byte`, `refused_address`.
+        cause: Short machine-readable word: `http_503`, `timeout_first_byte`, `refused_address`. Every word
+            belongs to a class: a new one goes into the table of `policy/causes.py`.
     """
 
     cause_default = "transfer"

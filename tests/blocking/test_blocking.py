@@ -1,7 +1,11 @@
 """The synchronous face: from plain code, inside a running loop, from several threads, and cancelled."""
 
 import asyncio
+import gc
+import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from tilehaul import blocking
 from tilehaul.lab.faults import Faults, Latency
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
-from tilehaul.ports.events import SeedReport
+from tilehaul.ports.events import JobStarted, Progress, SeedReport
 
 AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
 SLOW = MockSettings(faults=Faults(latency=Latency(ms=20)))
@@ -102,3 +106,151 @@ def test_source_that_is_closed_says_so() -> None:
         pass
     with pytest.raises(tilehaul.PlanError, match="closed"):
         source.get(tilehaul.TileId(0, 0, 0))
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> list[object]:
+    """What `work(0)`, `work(1)` ... gave, each in a thread of its own: a value or the error."""
+    outcomes: list[object] = [None] * count
+
+    def run(number: int) -> None:
+        try:
+            outcomes[number] = work(number)
+        except BaseException as error:
+            outcomes[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def test_eight_threads_seed_into_eight_archives(tmp_path: Path) -> None:
+    with MockThread() as server:
+        stores = [str(tmp_path / f"{number}.mbtiles") for number in range(8)]
+        reports = in_threads(8, lambda number: blocking.seed(server.template, stores[number], AREA))
+        assert [report.state for report in reports if isinstance(report, SeedReport)] == ["complete"] * 8
+        assert server.stats().requests == 8 * AREA.count()
+        for store in stores:
+            with blocking.open(store) as source:
+                tile = source.get(tilehaul.TileId(3, 4, 2))
+                assert isinstance(tile, tilehaul.Tile)
+                assert tile.body == server.body_of("3/4/2")
+    assert threads_of_ours() == []
+
+
+def test_two_threads_cannot_seed_into_one_archive(tmp_path: Path) -> None:
+    """One does the work, the other is told who is at it, and asks for nothing."""
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread(SLOW) as server:
+        outcomes = in_threads(2, lambda _: blocking.seed(server.template, store, AREA))
+        assert server.stats().requests == AREA.count()
+    assert [outcome.state for outcome in outcomes if isinstance(outcome, SeedReport)] == ["complete"]
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, tilehaul.PlanError)]
+    assert ["another tilehaul is writing" in str(refusal) for refusal in refusals] == [True]
+
+
+def test_progress_is_told_in_the_callers_thread(tmp_path: Path) -> None:
+    """Add-ons may touch their window from one thread only."""
+    told_in: set[str] = set()
+    with MockThread() as server:
+        blocking.seed(
+            server.template,
+            str(tmp_path / "a.mbtiles"),
+            AREA,
+            progress=lambda _: told_in.add(threading.current_thread().name),
+        )
+    assert told_in == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_progress_that_raises_ends_the_job_which_can_go_on(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    store = str(tmp_path / "a.mbtiles")
+
+    def fail(event: object) -> None:
+        if isinstance(event, Progress) and event.done > 10:
+            raise error("mine")
+
+    with MockThread(SLOW) as server:
+        options = tilehaul.SeedOptions(sending=tilehaul.Sending(concurrency=4))
+        with pytest.raises(error, match="mine"):
+            blocking.seed(server.template, store, AREA, options=options, progress=fail)
+        assert threads_of_ours() == []
+        server.set_faults(Faults())
+        again = blocking.seed(server.template, store, AREA)
+        assert again.state == "complete"
+        assert again.skipped > 10
+        assert again.requests == AREA.count() - again.skipped
+
+
+def test_progress_that_blocks_delays_events_only(tmp_path: Path) -> None:
+    """The job ends while the callback still holds its first event; the last event is the report."""
+    events: list[object] = []
+    with MockThread() as server:
+
+        def hold(event: object) -> None:
+            events.append(event)
+            while server.stats().requests < AREA.count():
+                time.sleep(0.002)
+
+        report = blocking.seed(server.template, str(tmp_path / "a.mbtiles"), AREA, progress=hold)
+    assert report.state == "complete"
+    assert isinstance(events[0], JobStarted)
+    assert events[-1] == report
+
+
+def test_cancelled_before_it_began_asks_for_nothing(tmp_path: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread() as server:
+        report = blocking.seed(server.template, store, AREA, cancel=cancel)
+        assert (report.state, report.pending, report.requests) == ("interrupted", AREA.count(), 0)
+        assert server.stats().requests == 0
+        cancel.set()  # twice, and of a job that has ended: nothing happens
+        assert blocking.seed(server.template, store, AREA).state == "complete"
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf")])
+def test_timeout_that_is_none_is_refused(tmp_path: Path, timeout: float) -> None:
+    store = tmp_path / "a.mbtiles"
+    with pytest.raises(tilehaul.ConfigError, match="timeout"):
+        blocking.seed("http://127.0.0.1:9/{z}/{x}/{y}.png", str(store), AREA, timeout=timeout)
+    assert not store.exists()
+
+
+def test_source_is_closed_when_its_block_raises_or_is_dropped() -> None:
+    with MockThread() as server:
+        with pytest.raises(ZeroDivisionError), blocking.open(server.template) as source:
+            raise ZeroDivisionError
+        assert threads_of_ours() == []
+        source = blocking.open(server.template).__enter__()
+        gc.collect()
+        assert threads_of_ours() == []
+        with pytest.raises(tilehaul.PlanError, match="closed"):
+            source.get(tilehaul.TileId(0, 0, 0))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no such signals there")
+def test_signal_handlers_stay_the_callers_own(tmp_path: Path) -> None:
+    """A host program (Blender, a notebook) has its own."""
+    kinds = [signal.SIGINT, signal.SIGTERM]
+    seen: list[object] = []
+
+    def look(_event: object) -> None:
+        seen.append([signal.getsignal(kind) for kind in kinds])
+
+    before = [signal.getsignal(kind) for kind in kinds]
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    with MockThread() as server:
+        blocking.seed(server.template, str(tmp_path / "a.mbtiles"), AREA, progress=look)
+        in_threads(
+            1, lambda _: blocking.seed(server.template, str(tmp_path / "b.mbtiles"), AREA, progress=look)
+        )
+    assert seen
+    assert all(handlers == before for handlers in seen)
+    assert signal.set_wakeup_fd(wakeup) == wakeup

@@ -71,6 +71,11 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         ([GOOD, "S", "-c", "0"], ["less than 1"]),
         ([GOOD, "S", "--max-failures", "many"], ["1%"]),
         ([GOOD, "S", "--timeout", "-3"], ["seconds"]),
+        ([GOOD, "S", "--retries", "-1"], ["--retries", "negative"]),
+        ([GOOD, "S", "--deadline", "0"], ["--deadline", "10m"]),
+        ([GOOD, "S", "--deadline=-5m"], ["--deadline", "10m"]),
+        ([GOOD, "S", "--deadline", "soon"], ["soon", "10m"]),
+        ([GOOD, "S", "--deadline", "inf"], ["inf", "10m"]),
     ],
 )
 def test_seed_that_makes_no_sense_is_refused_before_anything_is_sent(

@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tilehaul.cli.common import span
 from tilehaul.cli.main import main
 from tilehaul.cli.watching import Watcher
 from tilehaul.lab.absence import Absence
@@ -165,6 +166,28 @@ def test_first_signal_drains_and_the_job_can_go_on(tmp_path: Path, number: int) 
         subprocess.run([*command, "--quiet"], check=True, timeout=60)
         assert server.stats().requests == 1365
         assert server.stats().max_per_tile == 1
+
+
+def test_deadline_ends_the_job_in_good_order_and_it_can_go_on(capsys, tmp_path: Path) -> None:
+    """Exit 130, what was fetched is kept, the message says how to go on; and so it does."""
+    store = str(tmp_path / "a.mbtiles")
+    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=20)))) as server:
+        job = ["seed", server.template, store, "-z", "0-4", "-c", "4"]
+        assert main([*job, "--deadline", "0.2", "--quiet"]) == 130
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("tilehaul: the deadline of 0.2 s has come: ")
+        assert line.endswith("tiles are pending; the same again (without overwriting) goes on")
+        first = server.stats().requests
+        assert 0 < first < 341
+        assert main([*job, "--deadline", "5m", "--json"]) == 0
+        assert server.stats().requests == 341
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["state"], report["done"], report["skipped"]) == ("complete", 341, first)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("10m", 600), ("2h", 7200)])
+def test_spans_are_read_with_their_unit(text: str, seconds: float) -> None:
+    assert span(text) == seconds
 
 
 def test_second_signal_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_secrets_in_free_text_are_masked(text):
     assert redact_text("Rate limit exceeded: 5 per s") == "Rate limit exceeded: 5 per s"
 
 
+def test_code_of_a_service_exception_is_shown():
+    """It says what is wrong; any other code may be one that logs somebody in."""
+    report = '<ServiceException code="InvalidCRS" locator="srs">No such CRS</ServiceException>'
+    assert redact_text(report) == report
+    assert CANARY not in redact_text(f'<ServiceException locator="x" code="{CANARY}"> code={CANARY}')
+
+
 def test_plain_names_are_not_secret():
     """Words that only look like it."""
     for name in ("x", "quadkey", "layers", "bbox", "style", "keyboard", "v", "format"):

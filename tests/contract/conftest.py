@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from doubles.bucket import bucket_store
 from tilehaul.grid.tile_id import TileId
+from tilehaul.lab.bucket import LabBucket
 from tilehaul.ports.store import DeadLetter, JobKey
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.memory import MemoryStore
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
-AnyStore = MbtilesStore | DirectoryStore | MemoryStore
+AnyStore = BucketStore | MbtilesStore | DirectoryStore | MemoryStore
 
 
 @dataclass
@@ -29,12 +32,15 @@ class Backend:
     kind: str
     folder: Path
     kept: MemoryStore = field(default_factory=MemoryStore)
+    bucket: LabBucket = field(default_factory=LabBucket)
 
     def open(self) -> AnyStore:
         if self.kind == "mbtiles":
             return MbtilesStore(self.folder / "store.mbtiles", durability="fast")
         if self.kind == "directory":
             return DirectoryStore(self.folder / "store", durability="fast")
+        if self.kind == "bucket":
+            return bucket_store(self.bucket, self.folder / "store.journal")
         return self.kept
 
     def leftovers(self) -> set[str]:
@@ -43,7 +49,7 @@ class Backend:
         return names - {"store.mbtiles", "store", "store.journal"}
 
 
-BACKENDS = ("mbtiles", "directory", "memory")
+BACKENDS = ("mbtiles", "directory", "bucket", "memory")
 
 
 @pytest.fixture(params=BACKENDS)

@@ -136,8 +136,8 @@ async def test_many_readers_at_once_each_get_their_own(backend: Any, make: Any) 
 
 
 async def test_store_that_does_not_exist_is_told_of(backend: Any, make: Any) -> None:
-    """A wrong path is a PlanError that names it; an empty memory store is just empty."""
-    if backend.kind == "memory":
+    """A wrong path is a PlanError that names it; an empty memory store or bucket is just empty."""
+    if backend.kind in ("memory", "bucket"):
         assert await backend.open().get(A) == NoTile(A, "not_stored", "store")
         return
     archive = backend.open()
@@ -272,4 +272,33 @@ async def test_name_of_a_source_is_one_line_without_controls(backend: Any, make:
     name = (await archive.source_info()).name
     assert name.startswith("Al [31mps !xxx")
     assert len(name) == 200
+    await archive.close()
+
+
+async def test_states_are_those_a_job_would_find_without_taking_the_store(backend: Any, make: Any) -> None:
+    """Before, while and after a job writes it; the journal speaks last."""
+    kept, gone, failed, pending = A, B, TileId(5, 17, 12), TileId(5, 17, 13)
+    ids = [pending, failed, gone, kept]
+    writer = backend.open()
+    await writer.begin(make.job(planned=4))
+    await writer.commit([make.png(kept), make.png(failed), make.absent(gone)])
+    await writer.commit([make.dead(failed)])
+    reader: TileArchive = backend.open()
+    expected = [None, "dead", "absent", "done"]
+    assert list(await reader.states(ids)) == list(await writer.settled(ids)) == expected
+    assert await reader.states([]) == []
+    assert not await reader.has_completed("area")
+    await writer.finish(complete=False)
+    await writer.close()
+    assert list(await reader.states(ids)) == expected
+    await reader.close()
+
+
+async def test_complete_job_is_known_by_its_area(backend: Any, make: Any) -> None:
+    """Its journal is gone: that an absent tile was absent is known of the whole job only."""
+    archive: TileArchive = await filled(backend, make, [make.png(A), make.absent(B)], planned=2)
+    assert await archive.has_completed("area")
+    assert not await archive.has_completed("another area")
+    # A journal of its own remembers the absent one as well.
+    assert list(await archive.states([A, B])) == ["done", "absent" if backend.kind == "bucket" else None]
     await archive.close()

@@ -1,13 +1,14 @@
 """A source and a job store in memory, with failures on request."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from tilehaul.errors import StorageError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.causes import is_among
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
+from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 Answer = Callable[[TileId], Tile | NoTile | Exception]
@@ -72,9 +73,9 @@ class FakeStore:
         for outcome in outcomes:
             self.outcomes[outcome.tile_id] = outcome
 
-    async def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        for outcome in self.outcomes.values():
-            if isinstance(outcome, DeadLetter):
+    async def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
+        for outcome in list(self.outcomes.values()):
+            if isinstance(outcome, DeadLetter) and is_among(outcome.cause, causes):
                 yield outcome
 
     async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
@@ -91,4 +92,6 @@ class FakeStore:
             return None
         if isinstance(outcome, Tile):
             return "done"
+        if isinstance(outcome, Dropped):
+            return "dropped"
         return "absent" if isinstance(outcome, NoTile) else "dead"

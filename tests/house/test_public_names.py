@@ -58,4 +58,4 @@ def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for path in (ROOT / "src" / "tilehaul" / "cli").glob("*.py"):
         if "def add_parser" in path.read_text():
-            assert f"tilehaul {path.stem}" in readme
+            assert f"tilehaul {path.stem.replace('_', ' ')}" in readme

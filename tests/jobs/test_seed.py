@@ -2,22 +2,36 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
+from math import nan
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doubles.tiles import FakeSource, FakeStore, body_of, every_tile
-from tilehaul.errors import BrokenError, DataError, DeniedError, FuseError, StorageError, ThrottledError
+from tilehaul.errors import (
+    BrokenError,
+    ConfigError,
+    DataError,
+    DeniedError,
+    FuseError,
+    PlanError,
+    StorageError,
+    ThrottledError,
+)
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs import seed as seed_module
+from tilehaul.jobs.retries import Origin, Retrying
 from tilehaul.jobs.seed import SeedPlan, seed
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
+from tilehaul.policy.budget import BudgetRule, RetryBudget
 from tilehaul.policy.fuse import FailureLimit
+from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import Progress, SeedReport
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey
+from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 
 
@@ -32,11 +46,11 @@ def plan(planned: list[TileId], **options: object) -> SeedPlan:
 
 
 async def run(source: FakeSource, store: FakeStore, job: SeedPlan, **options: object):
-    return await seed(source, store, job, tally=Tally(), clock=SystemClock(), **options)  # type: ignore[arg-type]
+    return await seed(Origin(source), store, job, tally=Tally(), clock=SystemClock(), **options)  # type: ignore[arg-type]
 
 
 def adds_up(report: SeedReport) -> bool:
-    return report.planned == report.done + report.absent + report.dead + report.pending
+    return report.planned == report.done + report.absent + report.dead + report.pending + report.dropped
 
 
 async def test_every_tile_is_kept_once_and_the_job_is_complete() -> None:
@@ -92,15 +106,33 @@ async def test_absent_is_settled_and_dead_is_not() -> None:
             return BrokenError("boom", url="http://h/", attempts=6, cause="http_500")
         return every_tile(tile_id)
 
-    store, planned = FakeStore(), tiles(100)
+    store, planned, begun_s = FakeStore(), tiles(100), SystemClock().wall_s()
     report = await run(FakeSource(answer), store, plan(planned))
     assert (report.state, report.done, report.absent, report.dead) == ("dead_letters", 80, 10, 10)
     letter = store.outcomes[planned[1]]
-    assert letter == DeadLetter(planned[1], "http_500", 6, "http://h/", "boom")
+    assert isinstance(letter, DeadLetter)
+    assert letter.at_s >= begun_s
+    assert replace(letter, at_s=0.0) == DeadLetter(planned[1], "http_500", 6, "http://h/", "boom")
     again = FakeSource()
     report = await run(again, store, plan(planned))
     assert sorted(again.asked) == sorted(planned[1::10])
     assert (report.state, report.done, report.absent, report.skipped) == ("complete", 90, 10, 90)
+
+
+async def test_dropped_tile_is_not_asked_for_and_is_not_done() -> None:
+    """A person's word holds until it is overwritten; the job is complete without the tile, and says so."""
+    store, planned = FakeStore(), tiles(50)
+    store.outcomes[planned[7]] = Dropped(planned[7])
+    source = FakeSource()
+    first = await run(source, store, plan(planned))
+    assert planned[7] not in source.asked
+    assert (first.state, first.done, first.dropped, first.skipped, first.dead) == ("complete", 49, 1, 1, 0)
+    second = await run(FakeSource(), store, plan(planned))
+    assert (second.state, second.done, second.dropped, second.skipped) == ("complete", 49, 1, 50)
+    assert adds_up(first)
+    assert adds_up(second)
+    third = await run(FakeSource(), store, plan(planned, overwrite=True))
+    assert (third.done, third.dropped) == (50, 0)
 
 
 async def test_dead_letter_keeps_the_head_of_the_body_without_secrets() -> None:
@@ -211,7 +243,7 @@ async def test_time_asleep_is_not_time_waited() -> None:
             return await super().get(tile_id)
 
     job = plan(tiles(3), max_wait_s=1.2, workers=3)
-    report = await seed(Slow(), FakeStore(), job, tally=Tally(), clock=clock)
+    report = await seed(Origin(Slow()), FakeStore(), job, tally=Tally(), clock=clock)
     assert report.state == "complete"
 
 
@@ -259,6 +291,135 @@ async def test_cancel_ends_at_once_and_keeps_what_was_fetched() -> None:
     report = await asyncio.wait_for(run(Hanging(), store, plan(tiles(100)), stop=stop), 5)
     assert report.state == "interrupted"
     assert len(store.outcomes) == report.done >= 13
+
+
+async def test_deadline_ends_the_job_in_good_order() -> None:
+    """What is under way then is finished and kept; nothing new is begun; the report says how to go on."""
+
+    class Slow(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            await asyncio.sleep(0.01)
+            return await super().get(tile_id)
+
+    source, store, reports = Slow(), FakeStore(), []
+    job = plan(tiles(5000), deadline_s=0.1)
+    report = await asyncio.wait_for(run(source, store, job, watch=reports.append), 5)
+    assert report.state == "interrupted"
+    assert report.message.startswith("the deadline of 0.1 s has come: ")
+    assert set(store.outcomes) == set(source.asked)
+    assert 0 < report.done < 5000
+    assert reports[-1] == report
+    rest = FakeSource()
+    assert (await run(rest, store, plan(tiles(5000)))).state == "complete"
+    assert not set(rest.asked) & set(source.asked)
+
+
+async def test_deadline_does_not_wait_for_what_hangs(monkeypatch) -> None:
+    monkeypatch.setattr(seed_module, "DEADLINE_DRAIN_S", 0.05)
+
+    class Hanging(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            if tile_id.x >= 20:
+                await asyncio.sleep(3600)
+            return await super().get(tile_id)
+
+    store = FakeStore()
+    report = await asyncio.wait_for(run(Hanging(), store, plan(tiles(100), deadline_s=0.05)), 5)
+    assert (report.state, report.done, report.pending) == ("interrupted", 20, 80)
+    assert len(store.outcomes) == 20
+
+
+async def test_deadline_that_comes_after_the_end_changes_nothing() -> None:
+    report = await run(FakeSource(), FakeStore(), plan(tiles(100), deadline_s=3600.0))
+    assert (report.state, report.message) == ("complete", "")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"deadline_s": 0.0}, {"deadline_s": -1.0}, {"deadline_s": nan}, {"workers": 0}]
+)
+def test_plan_that_cannot_be_is_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong)).removesuffix("_s")):
+        plan(tiles(1), **wrong)
+
+
+async def test_work_that_raises_in_the_middle_ends_the_job_with_its_error() -> None:
+    """What came before is moved and journalled; the next run goes on from there."""
+
+    def walk(*, broken: bool):
+        for number, tile_id in enumerate(tiles(3000)):
+            if broken and number == 2500:
+                raise LookupError("the list ends in the middle")
+            yield tile_id
+
+    def job(*, broken: bool) -> SeedPlan:
+        return replace(plan(tiles(3000)), tiles=walk(broken=broken))
+
+    source, store, reports = FakeSource(), FakeStore(), []
+    with pytest.raises(LookupError, match="in the middle"):
+        await run(source, store, job(broken=True), watch=reports.append)
+    assert (reports[-1].state, reports[-1].done, reports[-1].pending) == ("stopped", 2000, 1000)
+    assert reports[-1].message == "the list ends in the middle"
+    again = FakeSource()
+    assert (await run(again, store, job(broken=False))).state == "complete"
+    assert Counter(again.asked) == Counter(tiles(3000)[2000:])
+
+
+async def test_item_that_is_no_tile_is_named_and_the_job_can_go_on() -> None:
+    store = FakeStore()
+    wrong = replace(plan(tiles(2000)), tiles=[*tiles(1500), "20/1500/2"])  # type: ignore[list-item]
+    with pytest.raises(PlanError, match="item 1501 of the work is no TileId: '20/1500/2'"):
+        await run(FakeSource(), store, wrong)
+    assert len(store.outcomes) == 1000
+    assert (await run(FakeSource(), store, plan(tiles(2000)))).state == "complete"
+
+
+async def test_failed_attempts_wait_on_the_heap_and_the_counts_are_true() -> None:
+    """Every tile fails twice; four workers; attempts, retries and the dead letter add up."""
+    counts: Counter[TileId] = Counter()
+    dead = tiles(100)[7]
+
+    def answer(tile_id: TileId):
+        counts[tile_id] += 1
+        return (
+            BrokenError("x", cause="http_500")
+            if tile_id == dead or counts[tile_id] < 3
+            else every_tile(tile_id)
+        )
+
+    budget, tally, store = RetryBudget(BudgetRule(tokens_max=1000.0)), Tally(), FakeStore()
+    retrying = Retrying(RetryRule(attempts_max=4, delay_s_first=0.01), lambda: 0.5, lambda _: budget)
+    source = FakeSource(answer)
+    job = plan(tiles(100), workers=4)
+    report = await seed(Origin(source, retrying), store, job, tally=tally, clock=SystemClock())
+    assert (report.state, report.done, report.dead) == ("dead_letters", 99, 1)
+    letter = store.outcomes[dead]
+    assert isinstance(letter, DeadLetter)
+    assert (letter.cause, letter.attempts, letter.message) == ("http_500", 4, "x")
+    assert len(source.asked) == 99 * 3 + 4
+    assert tally.retried == 99 * 2 + 3 == report.retried
+    assert budget.tokens == 1000.0 - tally.retried
+
+
+async def test_blown_fuse_leaves_what_waits_pending() -> None:
+    """Half of the tiles wait for another attempt when the job stops: not one of them is written off."""
+
+    def answer(tile_id: TileId):
+        return BrokenError("x") if tile_id.x % 2 else DeniedError("no")
+
+    retrying = Retrying(RetryRule(delay_s_first=60.0), lambda: 0.5, lambda _: RetryBudget())
+    store, reports = FakeStore(), []
+    with pytest.raises(FuseError, match="401/403"):
+        await seed(
+            Origin(FakeSource(answer), retrying),
+            store,
+            plan(tiles(1000)),
+            tally=Tally(),
+            clock=SystemClock(),
+            watch=reports.append,
+        )
+    assert {letter.cause for letter in store.outcomes.values()} == {"denied"}
+    assert reports[-1].dead == len(store.outcomes)
+    assert adds_up(reports[-1])
 
 
 async def test_cancelled_from_outside_keeps_what_was_fetched() -> None:

@@ -82,24 +82,24 @@ async def test_extra_bytes_after_the_tile_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "kind", "retry_after_s"),
+    ("response", "kind", "retry_after_s", "cause"),
     [
-        (answer(429), ThrottledError, None),
-        (answer(429, retry_after="7"), ThrottledError, 7.0),
-        (answer(503, retry_after="7"), ThrottledError, 7.0),
-        (answer(429, retry_after="soon"), ThrottledError, None),
-        (answer(503, retry_after="soon"), BrokenError, None),
-        (answer(503), BrokenError, None),
-        (answer(500), BrokenError, None),
-        (answer(403), DeniedError, None),
-        (answer(400), RefusedError, None),
+        (answer(429), ThrottledError, None, "http_429"),
+        (answer(429, retry_after="7"), ThrottledError, 7.0, "http_429"),
+        (answer(503, retry_after="7"), ThrottledError, 7.0, "pushed_back_503"),
+        (answer(429, retry_after="soon"), ThrottledError, None, "http_429"),
+        (answer(503, retry_after="soon"), BrokenError, None, "http_503"),
+        (answer(503), BrokenError, None, "http_503"),
+        (answer(500), BrokenError, None, "http_500"),
+        (answer(403), DeniedError, None, "http_403"),
+        (answer(400), RefusedError, None, "http_400"),
     ],
 )
-async def test_status_becomes_its_error(response, kind, retry_after_s) -> None:
+async def test_status_becomes_its_error(response, kind, retry_after_s, cause) -> None:
     with pytest.raises(kind) as caught:
         await sent(response)
     assert caught.value.retry_after_s == retry_after_s
-    assert caught.value.cause == f"http_{response.status}"
+    assert caught.value.cause == cause
     assert SECRET not in str(caught.value) + caught.value.url
 
 

@@ -354,6 +354,22 @@ async def test_each_phase_has_its_limit(reply, phase):
     assert error.cause == f"timeout_{phase}"
 
 
+@pytest.mark.parametrize(("reply", "phase"), [(silent, "first_byte"), (half, "idle"), (trickle, "total")])
+async def test_request_may_bring_its_own_limits(reply, phase):
+    """They hold for it alone, also when others with longer ones are under way already."""
+    async with origin(reply) as served, wire_to(served, timeouts=only("connect")) as wire:
+        patient = asyncio.create_task(wire.send(Request(served.url)))
+        while wire.in_flight == 0:
+            await asyncio.sleep(0)
+        with pytest.raises(TimedOutError) as caught:
+            await asyncio.wait_for(wire.send(Request(served.url, timeouts=only(phase))), 2)
+        assert caught.value.phase == phase
+        assert wire.in_flight == 1
+        patient.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await patient
+
+
 async def test_handshake_without_answer_times_out_as_connect():
     """TCP and TLS share the limit of connecting: a server that accepts and is silent."""
     accepted = asyncio.Event()
@@ -374,6 +390,24 @@ async def test_handshake_without_answer_times_out_as_connect():
     server.close()
     assert accepted.is_set()
     assert caught.value.phase == "connect"
+
+
+async def test_request_may_bring_its_own_limit_of_connecting():
+    """And a request after it, on the same handle, has the wire's again."""
+
+    async def mute(_reader, writer):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with Wire("t", timeouts=only("total"), guard=AddressGuard(frozenset({url[8:-1]}))) as wire:
+        for timeouts, phase in ((only("connect"), "connect"), (None, "total")):
+            with pytest.raises(TimedOutError) as caught:
+                await wire.send(Request(url, timeouts=timeouts))
+            assert caught.value.phase == phase
+    server.close()
 
 
 async def test_nobody_listening_is_unreachable():

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOG_LEVELS = ("debug", "info", "warning")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+
 
 def add_command(
     subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
@@ -30,6 +33,9 @@ def add_command(
         epilog="examples:\n" + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    logs = parser.add_argument_group("log, on standard error")
+    logs.add_argument("--log-level", choices=LOG_LEVELS, help="how much (default: warning; or TILEHAUL_LOG)")
+    logs.add_argument("--log-json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
     return parser
 
@@ -128,6 +134,18 @@ def positive_seconds(text: str) -> float:
     return value
 
 
+def span(text: str) -> float:
+    """`90`, `90s`, `10m`, `1.5h` as seconds, > 0."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_S else (text, "s")
+    try:
+        seconds = float(number) * _UNITS_S[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f'"{text}" is no span above 0, such as 90, 10m or 2h')
+    return seconds
+
+
 def failure_limit(text: str) -> "FailureLimit":
     """`1%` is a share, `10` a count."""
     from tilehaul.policy.fuse import FailureLimit
@@ -179,6 +197,20 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(call())
+
+
+async def until_signal() -> None:
+    """Wait for Ctrl-C or SIGTERM. Where the loop has no handlers (Windows) Ctrl-C is a KeyboardInterrupt."""
+    import asyncio
+    import signal
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:
+            break
+    await stop.wait()
 
 
 def colour_wanted() -> bool:

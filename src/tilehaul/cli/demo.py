@@ -88,7 +88,7 @@ def _store_file(wanted: str | None) -> Iterator[str]:
 
 
 async def _seed_and_serve(options: argparse.Namespace, origin: "MockServer", store: str) -> int:
-    from tilehaul.cli.seed import listen
+    from tilehaul.cli.job import listen
     from tilehaul.cli.watching import Watcher, report_text
     from tilehaul.config.sending import Sending
     from tilehaul.grid.area import Area

@@ -7,20 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilehaul.cli import exit_codes
+from tilehaul.cli import exit_codes, lab_proxy
 from tilehaul.cli.common import add_command, positive, positive_seconds
 from tilehaul.errors import PlanError, StorageError
 
 if TYPE_CHECKING:
     from tilehaul.lab.simulate import Row
 
-_SUMMARY = "experiments with flow control, without a network"
+_SUMMARY = "experiments: flow control in virtual time, faults on the wire"
 
 _EXAMPLES = """\
   tilehaul lab simulate                              all models, 300 s each, 3 seeds: some minutes
   tilehaul lab simulate --model queue --seeds 1      8 servers of 100 ms behind an endless queue
   tilehaul lab simulate --model drop --picture drop.svg
   tilehaul lab simulate --seconds 60 --json
+  tilehaul lab proxy http://127.0.0.1:8001/{z}/{x}/{y}.png --fault 'reset=500@10%'
 """
 
 _HEADINGS = (
@@ -56,6 +57,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     simulate.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs each (default: 3)")
     simulate.add_argument("--picture", type=Path, metavar="FILE", help="SVG: limit, time, goodput over time")
     simulate.add_argument("--json", action="store_true", help="one object a line, with the curves")
+    lab_proxy.add_parser(experiments)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser.print_help()
             return exit_codes.USAGE
+        _set_up_log(options)
         code = options.run(options)
     except TilehaulError as error:
         print(f"tilehaul: {error}", file=sys.stderr)
@@ -68,6 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return int(code)
+
+
+def _set_up_log(options: argparse.Namespace) -> None:
+    told = os.environ.get("TILEHAUL_LOG", "")
+    if told or options.log_level or options.log_json:
+        from tilehaul.cli.logs import set_up_log, wanted_log
+
+        set_up_log(wanted_log(told, level=options.log_level, as_json=options.log_json))
 
 
 def run() -> None:

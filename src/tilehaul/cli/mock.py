@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, not_negative, plural, run_async, size_text
+from tilehaul.cli.common import add_command, not_negative, plural, run_async, size_text, until_signal
 
 if TYPE_CHECKING:
     from tilehaul.lab.mock import MockServer, MockSettings, MockStats
@@ -153,22 +152,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(server: "MockServer", *, as_json: bool) -> None:
-    import asyncio
-
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     async with server:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                loop.add_signal_handler(number, stop.set)
-            except NotImplementedError:
-                break
         stats_url = f"{server.base_url}/_/stats"
         if as_json:
             begun = {"event": "started", "template": server.template, "stats": stats_url}
             print(json.dumps(begun), flush=True)
         else:
             print(f"tilehaul mock: {server.template}  (counters: {stats_url})", flush=True)
-        await stop.wait()
+        await until_signal()
         stats = server.stats()
     _print_end(stats, as_json=as_json)
 

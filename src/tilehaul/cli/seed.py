@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,21 +12,16 @@ from tilehaul.cli.common import (
     add_area_flags,
     add_command,
     add_sending_flags,
-    failure_limit,
-    headers_of,
-    plural,
-    positive_seconds,
     run_async,
     size_text,
 )
-from tilehaul.errors import FuseError, PlanError, StorageError
+from tilehaul.cli.job import add_job_flags, add_output_flags, run_job, say_end, seed_options
+from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
     from tilehaul.cli.watching import Watcher
     from tilehaul.grid.area import Area
     from tilehaul.grid.tile_id import TileId
-    from tilehaul.jobs.stop import Stop
-    from tilehaul.ports.events import SeedReport
 
 _EXAMPLES = """\
   tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
@@ -46,9 +39,6 @@ exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many
 ZOOMS_DEFAULT = "0-5"
 # The mean of 32 tile services in the field is between 10 and 20 kB a tile; used for the estimate only.
 TILE_BYTES_GUESS = 15_000
-DEAD_SHOWN = 20
-# Causes of tiles that died before a server was spoken to.
-NEVER_REACHED = {"dns", "connect", "timeout_connect"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,43 +53,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("store", metavar="STORE", help="where they go: FILE.mbtiles or a directory")
     add_area_flags(parser)
     add_sending_flags(parser, concurrency=32)
-    job = parser.add_argument_group("job")
-    job.add_argument(
-        "--max-failures",
-        type=failure_limit,
-        default="1%",
-        metavar="N|P%",
-        help="stop when more tiles than this failed for good (default: 1%%)",
+    add_job_flags(parser, max_failures="1%").add_argument(
+        "--overwrite", action="store_true", help="fetch again what is there already"
     )
-    job.add_argument(
-        "--max-wait",
-        type=positive_seconds,
-        default=1800.0,
-        metavar="S",
-        help="stop when nothing came for this long (default: 1800)",
+    add_output_flags(parser).add_argument(
+        "--dry-run", action="store_true", help="count and estimate; send nothing"
     )
-    job.add_argument("--overwrite", action="store_true", help="fetch again what is there already")
-    job.add_argument(
-        "--force-source", action="store_true", help="write into a store that another source made"
-    )
-    job.add_argument(
-        "--durability",
-        choices=("full", "fast"),
-        default="full",
-        help="fast: a power cut may lose the last second; the file stays sound (default: %(default)s)",
-    )
-    job.add_argument(
-        "--allow-private",
-        action="append",
-        default=[],
-        metavar="HOST:PORT",
-        help="private address that a redirect may lead to; repeatable",
-    )
-    job.add_argument("--tls-roots", metavar="FILE", help="PEM file of trusted roots instead of the system's")
-    shown = parser.add_argument_group("output")
-    shown.add_argument("--dry-run", action="store_true", help="count and estimate; send nothing")
-    shown.add_argument("--json", action="store_true", help="events and report as JSON lines on stdout")
-    shown.add_argument("--quiet", action="store_true", help="errors and dead tiles only")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -181,102 +140,13 @@ def _estimate(area: "Area", *, as_json: bool) -> int:
 
 
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:
-    from tilehaul.config.sending import Sending
-    from tilehaul.jobs.stop import Stop
-    from tilehaul.wiring.seeding import SeedOptions, seed
+    from tilehaul.wiring.seeding import seed
 
-    sending = Sending(
-        concurrency=options.concurrency,
-        timeout_s=options.timeout,
-        retries=options.retries,
-        max_wait_s=options.max_wait,
-        contact=options.contact,
-        headers=headers_of(options.header),
-        allow_private=tuple(options.allow_private),
-        tls_roots=options.tls_roots,
-        adaptive=not options.fixed,
-        rate_limit=options.rate_limit,
+    wanted = seed_options(options, overwrite=options.overwrite)
+    code = await run_job(
+        lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
+        watcher,
     )
-    limit = options.max_failures
-    wanted = SeedOptions(
-        sending=sending,
-        overwrite=options.overwrite,
-        max_failures=failure_limit(limit) if isinstance(limit, str) else limit,
-        durability=options.durability,
-        force_source=options.force_source,
-    )
-    stop = Stop()
-    listen(stop, watcher)
-    code = exit_codes.STOPPED
-    try:
-        report = await seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop)
-        code = exit_codes.code_of_state(report.state)
-    except (FuseError, StorageError) as error:
-        print(f"tilehaul: {error}", file=sys.stderr)
-        code = exit_codes.code_of_error(error)
-    finally:
-        watcher.close()
     if watcher.report is not None:
         await say_end(watcher.report, area, quiet=options.quiet)
     return code
-
-
-async def say_end(report: "SeedReport", area: "Area", *, quiet: bool) -> None:
-    """What every job says last, on standard error, also without a terminal.
-
-    Dead tiles of the job's own area only: the store may hold those of others.
-    """
-    from tilehaul.cli.watching import summary_line
-    from tilehaul.wiring.places import open_archive
-
-    if not quiet:
-        print(summary_line(report), file=sys.stderr)
-    if report.dead:
-        archive = open_archive(report.store)
-        shown = 0
-        causes = set()
-        try:
-            async for letter in archive.dead_letters():
-                if letter.tile_id not in area:
-                    continue
-                if shown < DEAD_SHOWN:
-                    print(f"dead {letter.tile_id} {letter.cause}", file=sys.stderr)
-                shown += 1
-                causes.add(letter.cause)
-        finally:
-            await archive.close()
-        if shown > DEAD_SHOWN:
-            print(f"and {plural(shown - DEAD_SHOWN, 'dead tile')} more", file=sys.stderr)
-        if report.done == 0 and causes <= NEVER_REACHED | {"busy"}:
-            print(
-                f"{report.source} was never reached: is the address right, and does it run?", file=sys.stderr
-            )
-    if report.state != "complete" and not quiet:
-        verb = "try the dead ones again" if report.state == "dead_letters" else "go on"
-        print(f"run the same command again (without --overwrite) to {verb}", file=sys.stderr)
-
-
-def listen(stop: "Stop", watcher: "Watcher") -> None:
-    """First Ctrl-C or SIGTERM drains, the second cancels, the third exits at once."""
-    import asyncio
-
-    presses = 0
-
-    def pressed() -> None:
-        nonlocal presses
-        presses += 1
-        if presses == 1:
-            stop.drain()
-            watcher.say("finishing what is under way (up to 30 s); press Ctrl-C again to stop at once")
-        elif presses == 2:
-            stop.cancel()
-        else:
-            os._exit(exit_codes.INTERRUPTED)
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, pressed)
-        except (NotImplementedError, RuntimeError):
-            # Windows has none: Ctrl-C then raises KeyboardInterrupt, and what was committed stays.
-            return

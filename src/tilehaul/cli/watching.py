@@ -1,27 +1,23 @@
 """What a person sees of a running job: a bar on a terminal, JSON lines on request, a report at the end."""
 
-import dataclasses
 import json
 import shutil
 import sys
+import threading
 from typing import Any, TextIO
 
 from tilehaul.cli.common import colour_wanted, plural, size_text
-from tilehaul.ports.events import Event, JobStarted, LaneHeld, Progress, SeedReport
+from tilehaul.ports.events import Event, LaneHeld, Progress, SeedReport, record_of
 
 # A gate shorter than this is told by the bar alone.
 HELD_TOLD_S = 5.0
 
-_NAMES = {
-    JobStarted: "job.started",
-    Progress: "job.progress",
-    LaneHeld: "lane.held",
-    SeedReport: "job.report",
-}
-
 
 class Watcher:
-    """Receives a job's events. `quiet` shows errors only; `as_json` puts events on standard output."""
+    """Receives a job's events. `quiet` shows errors only; `as_json` puts events on standard output.
+
+    `ended` is set when the report has been shown.
+    """
 
     def __init__(self, *, quiet: bool, as_json: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -30,21 +26,26 @@ class Watcher:
         self._bar_wanted = self._shown and self._stream.isatty()
         self._bar: Any = None  # a tqdm, imported only when a bar is drawn
         self.report: SeedReport | None = None
+        self.ended = threading.Event()
 
     def __call__(self, event: Event) -> None:
+        self._show(event)
+        if isinstance(event, SeedReport):
+            self.report = event
+            self.ended.set()
+
+    def _show(self, event: Event) -> None:
         if self._json:
-            record = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
-            print(json.dumps(record), flush=True)
+            print(json.dumps(record_of(event)), flush=True)
         if isinstance(event, Progress):
             self._draw(event)
         elif isinstance(event, LaneHeld):
             self._held(event)
         elif isinstance(event, SeedReport):
-            self.report = event
             if self._bar is not None:
                 words = f"{event.rate_per_s:,.0f} tiles/s, {size_text(event.bytes)}"
                 self._bar.set_postfix_str(words, refresh=False)
-                self._bar.update(event.done + event.absent + event.dead - self._bar.n)
+                self._bar.update(event.planned - event.pending - self._bar.n)
             self.close()
 
     def say(self, line: str) -> None:
@@ -120,6 +121,8 @@ def summary_line(report: SeedReport) -> str:
     words.append(f"{report.absent:,} absent")
     words.append(f"{report.retried:,} retried")
     words.append(f"{report.dead:,} dead")
+    if report.dropped:
+        words.append(f"{report.dropped:,} dropped")
     if report.pending:
         words.append(f"{report.pending:,} pending")
     words.append(size_text(report.bytes))
@@ -135,6 +138,7 @@ def report_text(report: SeedReport) -> str:
         ("done", f"{report.done:,}" + (f"  ({report.skipped:,} before)" if report.skipped else "")),
         ("absent", f"{report.absent:,}"),
         ("dead", f"{report.dead:,}"),
+        *([("dropped", f"{report.dropped:,}")] if report.dropped else []),
         ("pending", f"{report.pending:,}"),
         (
             "requests",

@@ -32,6 +32,8 @@ _INNER_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.\-]{0,20}://|\A//")
 _WORD_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s<>\"']+")
 # `token=abc`, `"token": "abc"`, `Authorization: Bearer abc`: a name, then its value.
 _NAME = re.compile(r"(?<![\w.\-])([\w.\-]++)[\"']?\s{0,3}[=:]\s{0,3}[\"']?")
+# The code of an OGC service exception (WMS 1.3.0, annex E) says what is wrong: no secret, and needed.
+_EXCEPTION = "<ServiceException "
 _VALUE = re.compile(r"(?:(?:Bearer|Basic)\s+)?[^\s&;,<>\"'}]+")
 
 
@@ -79,7 +81,8 @@ def redact_text(text: str) -> str:
     at = 0
     for name in _NAME.finditer(shown):
         value = _VALUE.match(shown, name.end())
-        if value and name.start() >= at and is_secret_name(name[1]):
+        plain = name[1] == "code" and shown.endswith(_EXCEPTION, 0, name.start())
+        if value and name.start() >= at and not plain and is_secret_name(name[1]):
             pieces += shown[at : name.end()], MASK
             at = value.end()
     return "".join(pieces) + shown[at:]

@@ -11,6 +11,11 @@ PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
 WORKERS_PER_PERMIT = 2
 
 
+def timeouts_of(limit_s: float) -> Timeouts:
+    """The limits that one number means: see `Sending.timeout_s`."""
+    return Timeouts(connect_s=limit_s, first_byte_s=limit_s, idle_s=limit_s, total_s=4 * limit_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """Flags of one job.
@@ -29,6 +34,8 @@ class Sending:
         tls_roots: PEM file of the trusted roots instead of the system's.
         adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`.
         rate_limit: Requests a second in one lane, > 0; None: as many as the limit allows.
+
+    Raises ConfigError when a number is out of range, or a header is one that says who we are.
     """
 
     concurrency: int = 32
@@ -43,14 +50,23 @@ class Sending:
     rate_limit: float | None = None
 
     def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError(f"concurrency: {self.concurrency} is below 1")
+        if self.retries < 0:
+            raise ConfigError(f"retries: {self.retries} is below 0; 0 asks for each tile once")
+        for name, value in (("timeout_s", self.timeout_s), ("max_wait_s", self.max_wait_s)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name}: {value:g} s is no time to wait; give more than 0")
         if any(name.lower() == "user-agent" for name, _ in self.headers):
             raise ConfigError("the User-Agent names tilehaul and you: use --contact to say who you are")
 
+    @property
+    def workers(self) -> int:
+        """Tiles a job asks for at once."""
+        return WORKERS_PER_PERMIT * self.concurrency
+
     def timeouts(self) -> Timeouts:
-        limit_s = self.timeout_s
-        if limit_s is None:
-            return TIMEOUTS_DEFAULT
-        return Timeouts(connect_s=limit_s, first_byte_s=limit_s, idle_s=limit_s, total_s=4 * limit_s)
+        return TIMEOUTS_DEFAULT if self.timeout_s is None else timeouts_of(self.timeout_s)
 
     def user_agent(self) -> str:
         """`tilehaul/<version> (+<project page>; <contact>)`. Raises ConfigError."""

@@ -2,9 +2,10 @@
 
 from collections import deque
 
+from tilehaul.policy.causes import by_class
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import Progress, SeedReport
-from tilehaul.ports.store import Outcome, State
+from tilehaul.ports.store import DeadLetter, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 RATE_WINDOW_S = 5.0
@@ -24,16 +25,19 @@ class Score:
         self._marks: deque[tuple[float, int]] = deque([(begun_s, 0)])
         self.dead = 0
 
-    def add(self, batch: list[Outcome]) -> None:
-        """Count a batch that has been committed."""
+    def add(self, batch: list[Outcome]) -> list[DeadLetter]:
+        """Count a batch that has been committed. Answers the dead letters in it."""
+        letters: list[DeadLetter] = []
         for outcome in batch:
             if isinstance(outcome, Tile):
                 self._done += 1
                 self._bytes += len(outcome.body)
             elif isinstance(outcome, NoTile):
                 self._absent += 1
-            else:
-                self.dead += 1
+            elif isinstance(outcome, DeadLetter):
+                letters.append(outcome)
+        self.dead += len(letters)
+        return letters
 
     @property
     def done(self) -> int:
@@ -44,16 +48,24 @@ class Score:
         return self._absent + self._skipped["absent"]
 
     @property
+    def dropped(self) -> int:
+        return self._skipped["dropped"]
+
+    @property
     def skipped(self) -> int:
-        return self._skipped["done"] + self._skipped["absent"]
+        return self._skipped["done"] + self._skipped["absent"] + self._skipped["dropped"]
 
     @property
     def pending(self) -> int:
-        return self.planned - self.done - self.absent - self.dead
+        return self.planned - self.done - self.absent - self.dropped - self.dead
+
+    def settled(self) -> dict[str, int]:
+        """Planned tiles by what became of them, without the pending ones."""
+        return {"done": self.done, "absent": self.absent, "dropped": self.dropped, "dead": self.dead}
 
     def counts(self) -> dict[str, int]:
         """Planned tiles by what became of them; the values add up to `planned`."""
-        return {"done": self.done, "absent": self.absent, "dead": self.dead, "pending": self.pending}
+        return {**self.settled(), "pending": self.pending}
 
     def progress(self, now_s: float) -> Progress:
         moved = self._done + self._absent + self.dead
@@ -99,4 +111,6 @@ class Score:
             source=source,
             store=store,
             message=message,
+            dropped=self.dropped,
+            causes=by_class(self._tally.causes),
         )

@@ -1,30 +1,42 @@
 """Seed: the tiles of an area, from a source into a store, exact after any crash.
 
-    area (lazy) -> work list (minus the journal) -> workers -> outbox -> one writer -> store and journal
+    area (lazy) -> work list (minus the journal) -> feed -> workers -> outbox -> one writer -> store, journal
+                                                     ^        |
+                                                     +- heap <+  failed attempts that get another
 
-Every planned tile is exactly one of done, absent, dead or pending, at every moment.
+Every planned tile is exactly one of done, absent, dead or pending, at every moment (or dropped, when a
+person has said so of a dead one).
 """
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
-from tilehaul.codec.safe_url import redact_text
-from tilehaul.errors import BusyError, DataError, DeniedError, FuseError, ThrottledError, TransferError
+from tilehaul.errors import ConfigError, DeniedError, FuseError, ThrottledError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.feed import Answer, Feed, first_error
+from tilehaul.jobs.letter import dead_letter
 from tilehaul.jobs.outbox import Outbox
+from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.score import Score
+from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
+from tilehaul.jobs.telling import death_of, signed
 from tilehaul.jobs.worklist import WorkList
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
+from tilehaul.policy.health import judge_health
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
-from tilehaul.ports.source import TileSource
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, JobStore, Outcome
+from tilehaul.ports.lane import Lanes
+from tilehaul.ports.store import JobCounts, JobKey, JobStore
+from tilehaul.ports.tile import FailedTile
 
 # After a first Ctrl-C what is under way has this long to end.
 DRAIN_S = 30.0
+# ... and after the deadline this long: whoever set one counts on the job's end.
+DEADLINE_DRAIN_S = 5.0
 # Progress is told at most this often, and at least once in TICK_S.
 PROGRESS_S = 0.2
 TICK_S = 1.0
@@ -39,13 +51,18 @@ class SeedPlan:
         planned: How many they are.
         key: What makes this job this job.
         store_name: The store's location, for events.
-        workers: Tiles asked for at once, >= 1. More than the lane's limit, so that tiles that wait
-            between attempts leave no permit unused.
+        workers: Tiles asked for at once, >= 1: a few more than the lane's limit, so that a permit that
+            comes back is used at once. What waits for another attempt needs none.
         overwrite: Fetch tiles again that an earlier run has settled.
         max_failures: When the fuse blows.
         max_wait_s: A job without one success for this long ends.
+        deadline_s: The job ends in good order so long after it began, > 0: nothing new is asked for, what is
+            under way has DEADLINE_DRAIN_S to end. None: it takes what it takes.
         force_source: Write into a store that another source made.
         job: Its name in events.
+        job_id: Which run of it, in events, report and log; short.
+
+    Raises ConfigError when `workers` or `deadline_s` is out of range.
     """
 
     tiles: Iterable[TileId]
@@ -56,8 +73,21 @@ class SeedPlan:
     overwrite: bool = False
     max_failures: FailureLimit = FAILURES_DEFAULT
     max_wait_s: float = 1800.0
+    deadline_s: float | None = None
     force_source: bool = False
     job: str = "seed"
+    job_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers: a job needs 1 or more, not {self.workers}")
+        check_deadline(self.deadline_s)
+
+
+def check_deadline(deadline_s: float | None) -> None:
+    """Raise ConfigError unless it is None or a number of seconds above 0."""
+    if deadline_s is not None and not deadline_s > 0.0:
+        raise ConfigError(f"deadline: {deadline_s:g} s is over before the job begins; give more than 0")
 
 
 def _unwatched(event: object) -> None:
@@ -65,7 +95,7 @@ def _unwatched(event: object) -> None:
 
 
 async def seed(
-    source: TileSource,
+    origin: Origin,
     store: JobStore,
     plan: SeedPlan,
     *,
@@ -73,11 +103,13 @@ async def seed(
     clock: Clock,
     watch: Watch = _unwatched,
     stop: Stop | None = None,
+    lanes: Lanes = tuple,
 ) -> SeedReport:
-    """Move every planned tile that is not settled from `source` to `store`.
+    """Move every planned tile that is not settled from the origin to `store`.
 
     Once the store is taken, the last event that `watch` gets is the report, whatever happens.
-    `stop` may be raised by the job itself.
+    `watch` returns at once; what it raises ends the job. `stop` may be raised by the job itself. `lanes` are
+    asked for the report.
 
     Returns:
         A report whose state is `complete`, `dead_letters` or `interrupted`.
@@ -85,20 +117,24 @@ async def seed(
     Raises:
         FuseError: Too much failed or the origin is away. What was done is kept; run again to go on.
         StorageError: The store refused. What was acknowledged is kept.
-        PlanError: The store belongs to another source or grid; nothing was sent.
+        PlanError: The store belongs to another source or grid; nothing was sent. Or something in the work
+            is no tile: what came before it is kept.
+        Exception: Whatever `plan.tiles` raises; what came before it is moved first.
     """
     already = await store.begin(plan.key, force_source=plan.force_source)
+    watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
-    run = _Run(source, store, plan, tally, clock, watch, stop or Stop())
+    run = _Run(origin, store, plan, tally, clock, watch, stop or Stop(), lanes)
     if already is not None and not plan.overwrite:
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped["done"] = already.done
         run.work.skipped["absent"] = already.absent
+        run.work.skipped["dropped"] = already.dropped
         return run.report("complete")
     try:
         await run.move()
         complete = run.score.pending == 0 and run.score.dead == 0
-        await store.finish(complete=complete, counts=JobCounts(run.score.done, run.score.absent))
+        await store.finish(complete=complete, counts=JobCounts(**run.score.settled()))
     except BaseException as error:
         run.report("stopped", message=str(error) or type(error).__name__)
         raise
@@ -106,7 +142,7 @@ async def seed(
         run.report("stopped", message=run.blown)
         raise FuseError(run.blown, counts=run.score.counts())
     if run.score.pending > 0:
-        return run.report("interrupted")
+        return run.report("interrupted", message=run.lateness())
     return run.report("complete" if complete else "dead_letters")
 
 
@@ -115,26 +151,39 @@ class _Run:
 
     def __init__(
         self,
-        source: TileSource,
+        origin: Origin,
         store: JobStore,
         plan: SeedPlan,
         tally: Tally,
         clock: Clock,
         watch: Watch,
         stop: Stop,
+        lanes: Lanes,
     ) -> None:
         now_s = clock.now_s()
-        self.work = WorkList(iter(plan.tiles), store, overwrite=plan.overwrite)
+        self.work = WorkList(plan.tiles, store, overwrite=plan.overwrite)
         self.score = Score(plan.planned, self.work.skipped, tally, now_s)
         self.blown: str | None = None
-        self._source = source
+        self.late = False
+        self._feed = Feed(
+            origin,
+            self.work.chunks(),
+            workers=max(1, min(plan.workers, plan.planned)),
+            tally=tally,
+            clock=clock,
+            stop=stop,
+        )
         self._store = store
         self._plan = plan
         self._clock = clock
         self._watch = watch
         self._stop = stop
+        self._lanes = lanes
         self._fuse = Fuse(plan.max_failures)
         self._outbox = Outbox()
+        self._ends_s = inf if plan.deadline_s is None else now_s + plan.deadline_s
+        self._tick_s = min(TICK_S, plan.max_wait_s / 4)
+        self._silence = Silence(now_s, between_s=self._tick_s)
         self._succeeded_s = now_s
         self._told_s = now_s
 
@@ -148,8 +197,19 @@ class _Run:
             store=plan.store_name,
             message=message,
         )
+        lanes = self._lanes()
+        report = replace(report, job_id=plan.job_id, lanes=lanes, health=judge_health(lanes))
         self._watch(report)
         return report
+
+    def lateness(self) -> str:
+        """Says that the deadline has ended the job and how to go on; "" when it has not."""
+        if not self.late:
+            return ""
+        return (
+            f"the deadline of {self._plan.deadline_s:g} s has come: {self.score.pending:,} of"
+            f" {self.score.planned:,} tiles are pending; the same again (without overwriting) goes on"
+        )
 
     async def move(self) -> None:
         """Run the workers and the writer until all is moved or the job must end.
@@ -157,51 +217,48 @@ class _Run:
         What the workers have handed over by then is committed, also when this task is cancelled from outside;
         a tile that was fetched but not handed over stays pending.
         """
+        # Not of the group: it goes on while the others are cancelled, until what they handed over is kept.
         writing = asyncio.create_task(self._write())
-        fetching = asyncio.create_task(self._fetch_all())
-        watching = asyncio.create_task(self._watch_over(fetching))
         try:
-            await asyncio.wait({fetching, writing, watching}, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.TaskGroup() as group:
+                workers = [
+                    group.create_task(self._feed.work_on(self._settle)) for _ in range(self._feed.workers)
+                ]
+                # One that fails ends the job, as a source that fails does: nobody would see it run on.
+                others = [
+                    group.create_task(self._feed.read()),
+                    group.create_task(self._watch_over(workers)),
+                    group.create_task(_pass_on(writing)),
+                ]
+                await asyncio.wait(workers)
+                for task in others:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
         finally:
-            fetching.cancel()
-            watching.cancel()
-            await asyncio.wait({fetching, watching})
-            await self.work.close()
+            await self._feed.aclose()
             self._outbox.close()
             await writing
-        for task in (fetching, watching):
-            # A watcher that fails ends the job as a source that fails does: nobody would see it run on.
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise _first(error)
+        if self._feed.error is not None:
+            raise self._feed.error
 
-    async def _fetch_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._plan.workers, self._plan.planned)):
-                group.create_task(self._work_on())
-
-    async def _work_on(self) -> None:
-        """One worker: pull a tile, ask for it, hand the outcome over."""
-        source, outbox, fuse = self._source, self._outbox, self._fuse
-        while self._stop.level == 0:
-            tile_id = await self.work.take()
-            if tile_id is None:
-                return
-            outcome: Outcome
-            try:
-                outcome = await source.get(tile_id)
-            except (TransferError, DataError, BusyError) as error:
-                if isinstance(error, ThrottledError) and self._is_held_up(error):
-                    # The lane is at fault, not the tile: it stays pending, and the job ends for now.
-                    self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
-                    return
-                outcome = _letter(tile_id, error)
-                reason = fuse.failed(denied=isinstance(error, DeniedError))
-                if reason is not None:
-                    self._blow(reason)
-            else:
-                fuse.passed()
-                self._succeeded_s = self._clock.now_s()
-            await outbox.put(outcome)
+    async def _settle(self, answer: Answer) -> None:
+        """Hand one tile's end over to the writer, and judge what it says of the job."""
+        if not isinstance(answer, FailedTile):
+            self._fuse.passed()
+            self._succeeded_s = self._clock.now_s()
+            self._silence.heard(self._succeeded_s)
+            await self._outbox.put(answer)
+            return
+        error = answer.error
+        if isinstance(error, ThrottledError) and self._is_held_up(error):
+            # The lane is at fault, not the tile: it stays pending, and the job ends for now.
+            self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
+            return
+        reason = self._fuse.failed(denied=isinstance(error, DeniedError))
+        if reason is not None:
+            self._blow(reason)
+        await self._outbox.put(dead_letter(answer, at_s=self._clock.wall_s()))
 
     def _is_held_up(self, error: ThrottledError) -> bool:
         """Whether the origin is away for all, not just pushing this one tile back again and again."""
@@ -213,40 +270,41 @@ class _Run:
         self.blown = self.blown or reason
         self._stop.drain()
 
-    async def _watch_over(self, fetching: "asyncio.Task[None]") -> None:
-        """Tell progress; end the fetching when asked to, or when nothing has come for too long."""
+    async def _watch_over(self, workers: "list[asyncio.Task[None]]") -> None:
+        """Tell progress; end the workers when asked to, at the deadline, or when nothing comes any more."""
         asked = asyncio.create_task(self._stop.reached(DRAIN))
-        tick_s = min(TICK_S, self._plan.max_wait_s / 4)
-        silent_s = 0.0
-        looked_s = self._clock.now_s()
+        now_s = self._clock.now_s()
         try:
             while not asked.done():
-                await asyncio.wait({asked}, timeout=tick_s)
+                wait_s = min(self._tick_s, max(0.0, self._ends_s - now_s))
+                await asyncio.wait({asked}, timeout=wait_s)
                 self._tell()
-                # Counted by ticks, so that a program that was suspended (Ctrl-Z) has not waited.
                 now_s = self._clock.now_s()
-                silent_s = (
-                    0.0 if self._succeeded_s >= looked_s else silent_s + min(now_s - looked_s, 2 * tick_s)
-                )
-                looked_s = now_s
+                silent_s = self._silence.look(now_s)
                 if silent_s > self._plan.max_wait_s:
                     self._blow(f"no tile came for {silent_s:.0f} s (--max-wait): the origin is away")
+                elif now_s >= self._ends_s and self._stop.level == 0:
+                    self.late = True
+                    self._stop.drain()
         finally:
             asked.cancel()
+        self._feed.end()
         # A blown fuse does not wait for what is under way: it would only fail as well.
         if self.blown is None:
             try:
-                async with asyncio.timeout(DRAIN_S):
+                async with asyncio.timeout(DEADLINE_DRAIN_S if self.late else DRAIN_S):
                     await self._stop.reached(CANCEL)
             except TimeoutError:
                 pass
-        fetching.cancel()
+        for worker in workers:
+            worker.cancel()
 
     async def _write(self) -> None:
         """The one task that uses the store for writing; outcomes count once they are durable."""
         while batch := await self._outbox.take():
             await self._store.commit(batch)
-            self.score.add(batch)
+            for letter in self.score.add(batch):
+                self._watch(death_of(letter))
             if self._clock.now_s() - self._told_s >= PROGRESS_S:
                 self._tell()
 
@@ -255,25 +313,7 @@ class _Run:
         self._watch(self.score.progress(self._told_s))
 
 
-def _letter(tile_id: TileId, error: TransferError | DataError | BusyError) -> DeadLetter:
-    if isinstance(error, BusyError):
-        return DeadLetter(tile_id, cause="busy", attempts=1, message=str(error))
-    head = b""
-    if isinstance(error, DataError):
-        # An error page may repeat the key that was sent with the request.
-        head = redact_text(error.head.decode("utf-8", "replace")).encode()[: DataError.HEAD_BYTES_MAX]
-    return DeadLetter(
-        tile_id,
-        cause=error.cause,
-        attempts=max(1, error.attempts),
-        url=error.url,
-        message=str(error),
-        body_head=head,
-    )
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first plain error inside nested groups: callers are promised typed errors."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+async def _pass_on(writing: "asyncio.Task[None]") -> None:
+    """Fail as the writer fails; it never ends while somebody may hand something over."""
+    await asyncio.wait({writing})
+    writing.result()

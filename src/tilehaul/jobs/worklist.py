@@ -1,77 +1,53 @@
 """The lazy work list of a job: planned tiles that are not settled yet."""
 
-import asyncio
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from itertools import islice
 
+from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobStore, State
 
-# Tiles looked up in the journal at once. Two chunks are held at most: the work list's whole memory.
+# Tiles looked up in the journal at once.
 CHUNK_TILES = 1000
 
 
 class WorkList:
-    """Hands out pending tiles in the area's order; many workers pull from one list.
+    """Pending tiles in the area's order, a chunk at a time.
 
-    `skipped` counts by state the tiles that an earlier run had settled. Dead ones are handed out again:
-    running a job again is how a person asks for another try.
+    `skipped` counts by state the tiles that are settled: by an earlier run, or dropped by a person. Dead
+    ones are handed out again: running a job again is one way to ask for another try.
     """
 
-    def __init__(self, tiles: Iterator[TileId], store: JobStore, *, overwrite: bool) -> None:
-        self._tiles = tiles
+    def __init__(self, tiles: Iterable[TileId], store: JobStore, *, overwrite: bool) -> None:
+        self._tiles = each_tile(tiles)
         self._store = store
         self._overwrite = overwrite
-        self._ready: deque[TileId] = deque()
-        self._refill = asyncio.Lock()
-        self._next: asyncio.Task[list[TileId] | None] | None = None
-        self._ended = False
-        self.skipped: dict[State, int] = {"done": 0, "absent": 0}
+        self.skipped: dict[State, int] = {"done": 0, "absent": 0, "dropped": 0}
 
-    async def take(self) -> TileId | None:
-        """The next pending tile, or None when there are no more."""
-        while True:
-            if self._ready:
-                return self._ready.popleft()
-            if self._ended:
-                return None
-            async with self._refill:
-                if not self._ready and not self._ended:
-                    await self._fill()
+    async def chunks(self) -> AsyncGenerator[Sequence[TileId], None]:
+        """Chunks of at most CHUNK_TILES, some of them empty. Raises PlanError: see `each_tile`."""
+        while chunk := list(islice(self._tiles, CHUNK_TILES)):
+            yield chunk if self._overwrite else await self._pending(chunk)
 
-    async def close(self) -> None:
-        """End the look-ahead. Nothing is handed out afterwards."""
-        self._ended = True
-        self._ready.clear()
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)
-
-    async def _fill(self) -> None:
-        if self._next is None:
-            self._next = asyncio.create_task(self._load())
-        chunk = await asyncio.shield(self._next)
-        if chunk is None:
-            self._ended = True
-            self._next = None
-            return
-        # Looked up while the workers are busy with this chunk, so that they never wait for the journal.
-        self._next = asyncio.create_task(self._load())
-        self._ready.extend(chunk)
-
-    async def _load(self) -> list[TileId] | None:
-        """Pending tiles of the next chunk; None at the end of the area."""
-        chunk = list(islice(self._tiles, CHUNK_TILES))
-        if not chunk:
-            return None
-        if self._overwrite:
-            return chunk
+    async def _pending(self, chunk: list[TileId]) -> list[TileId]:
         states = await self._store.settled(chunk)
         pending: list[TileId] = []
         for tile_id, state in zip(chunk, states, strict=True):
-            if state in ("done", "absent"):
+            if state is not None and state in self.skipped:
                 self.skipped[state] += 1
             else:
                 pending.append(tile_id)
         return pending
+
+
+def each_tile(items: Iterable[object]) -> Iterator[TileId]:
+    """The items as they come. Raises PlanError at the first that is not a TileId."""
+    for number, item in enumerate(items, start=1):
+        yield checked_tile(item, number)
+
+
+def checked_tile(item: object, number: int) -> TileId:
+    """The item, when it is a TileId. Raises PlanError, which says where in the work it stands."""
+    if isinstance(item, TileId):
+        return item
+    raise PlanError(f"item {number} of the work is no TileId: {repr(item)[:40]}")

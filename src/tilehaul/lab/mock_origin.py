@@ -144,7 +144,7 @@ class MockOrigin:
         """An answer to a counted request begins: count it, and the wait it announces."""
         self.tally.by_status[reply.status] += 1
         if reply.announced_s > 0:
-            self.tally.announce(self._now_s() + reply.announced_s)
+            self.tally.announce(self._now_s(), reply.announced_s)
 
     def _control(self, ask: Ask) -> Reply:
         path = ask.target.partition(b"?")[0]

@@ -86,7 +86,8 @@ class MockStats:
     answer. `bytes_sent` counts bodies as they crossed the wire.
     `tiles_seen` are different addresses, `max_per_tile` the most requests for one of them.
     `tiles_uncounted` are requests beyond TILES_COUNTED_MAX addresses.
-    `inside_retry_after` came before the end of a wait the server had announced.
+    `inside_retry_after` came before the end of a wait the server had announced; `waits_announced` counts
+    the waits that began while none was running, `wait_left_s` is what is left of the last one.
     """
 
     requests: int = 0
@@ -98,6 +99,8 @@ class MockStats:
     max_per_tile: int = 0
     tiles_uncounted: int = 0
     inside_retry_after: int = 0
+    waits_announced: int = 0
+    wait_left_s: float = 0.0
     in_flight: int = 0
     peak_in_flight: int = 0
     queue_peak: int = 0
@@ -127,6 +130,7 @@ class Tally:
         self.max_per_tile = 0
         self.tiles_uncounted = 0
         self.inside_retry_after = 0
+        self.waits_announced = 0
         self.peak_in_flight = self.in_flight
         self.connections_total = self.connections_open
         self.last_user_agent = ""
@@ -144,9 +148,10 @@ class Tally:
         self.max_per_tile = max(self.max_per_tile, count)
         return count
 
-    def announce(self, until_s: float) -> None:
-        """A Retry-After went out that ends at `until_s`; the latest end holds."""
-        self._wait_until_s = max(self._wait_until_s, until_s)
+    def announce(self, now_s: float, delay_s: float) -> None:
+        """A Retry-After of `delay_s` went out at `now_s`; the latest end holds."""
+        self.waits_announced += now_s >= self._wait_until_s
+        self._wait_until_s = max(self._wait_until_s, now_s + delay_s)
 
     def begin(self) -> None:
         """A request is being worked on."""
@@ -165,6 +170,8 @@ class Tally:
             max_per_tile=self.max_per_tile,
             tiles_uncounted=self.tiles_uncounted,
             inside_retry_after=self.inside_retry_after,
+            waits_announced=self.waits_announced,
+            wait_left_s=max(self._wait_until_s - now_s, 0.0),
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,
             queue_peak=queue_peak,

@@ -5,6 +5,7 @@ The check is made where a socket is about to connect, on the very address it wil
 later (DNS rebinding) therefore gains nothing: there is no moment between check and use.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -121,10 +122,11 @@ class AddressGuard:
     Args:
         allowed: `host:port` in the spelling of `host_port`, those the operator typed (command
             line, configuration) or named with `--allow-private`. They may be private.
-            Everything else reaches public addresses only.
+            Everything else reaches public addresses only. Looked into at every connection, so its
+            owner may add to it.
     """
 
-    allowed: frozenset[str] = frozenset()
+    allowed: AbstractSet[str] = frozenset()
 
     def permits(self, asked: str, address: str) -> bool:
         """Whether a request for `asked` ("host:port") may connect to the numeric `address`."""

@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ import pycurl
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import RefusedError, TimedOutError, TransferError, UnreachableError
 from tilehaul.net.addresses import PORTS_DEFAULT, AddressGuard, host_port
+from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Signing, Timeouts
 
 # Room for one tile: libcurl's 16 KiB default cuts many tiles in two, and each piece is a call.
 _BUFFER_BYTES = 64 * 1024
@@ -56,25 +58,28 @@ _UNREACHABLE = {
 
 @dataclass(frozen=True, slots=True)
 class CurlSettings:
-    """What all handles of one wire share. `tls_roots` None: the system's."""
+    """What all handles of one wire share. `tls_roots` None: the system's; `signing` None: unsigned."""
 
     user_agent: str
     guard: AddressGuard
     connect_s: float
     connections_max: int
     tls_roots: Path | str | None = None
+    signing: Signing | None = None
 
 
 class CurlHandle:
     """One libcurl handle and the transfer it is busy with. Kept and used again.
 
     `head` and `body` grow while the transfer runs: header lines and pieces of the raw body.
-    `done` is set to None or the error. `seen` and `progress_s` belong to who watches the time.
+    `done` is set to None or the error. `timeouts`, `seen`, `sent` and `progress_s` belong to who watches
+    the time.
     """
 
     __slots__ = (
         "_asked",
         "_body_bytes_max",
+        "_connect_s",
         "_guard",
         "_header_list",
         "_method",
@@ -88,7 +93,10 @@ class CurlHandle:
         "head",
         "progress_s",
         "seen",
+        "sent",
         "start_s",
+        "timeouts",
+        "upload",
         "url",
     )
 
@@ -98,8 +106,11 @@ class CurlHandle:
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.done: asyncio.Future[TransferError | None]
-        self.seen = 0
+        self.seen = self.sent = 0
         self.start_s = self.progress_s = 0.0
+        self.timeouts = TIMEOUTS_DEFAULT
+        self.upload: BytesIO | None = None
+        self._connect_s = settings.connect_s
         self._guard = settings.guard
         self._opened = opened
         self._asked = self._refused = ""
@@ -116,7 +127,7 @@ class CurlHandle:
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
             (pycurl.USERAGENT, settings.user_agent),
             (pycurl.BUFFERSIZE, _BUFFER_BYTES),
-            (pycurl.CONNECTTIMEOUT_MS, max(1, round(settings.connect_s * 1000))),
+            (pycurl.CONNECTTIMEOUT_MS, _milliseconds(settings.connect_s)),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
             (pycurl.OPENSOCKETFUNCTION, self._open_socket),
@@ -126,15 +137,27 @@ class CurlHandle:
         ):
             self.curl.setopt(option, value)
         self._trust(settings.tls_roots)
+        if settings.signing is not None:
+            self._sign(settings.signing)
 
-    def prepare(self, url: str, method: str, header_list: list[bytes], body_bytes_max: int) -> None:
+    def prepare(
+        self,
+        url: str,
+        method: str,
+        header_list: list[bytes],
+        body_bytes_max: int,
+        timeouts: Timeouts,
+        upload: bytes = b"",
+    ) -> None:
         """Make ready for one transfer. Options that stay as they were are not set again.
 
         Args:
             url: Begins with http:// or https://.
-            method: GET or HEAD.
+            method: GET, HEAD, PUT or DELETE.
             header_list: Lines as `name: value`, compared by identity with the one before.
             body_bytes_max: >= 1; bytes of the body as it crosses the wire.
+            timeouts: `connect_s` is kept here, the rest is for who watches the time.
+            upload: The body of a PUT.
         """
         setopt = self.curl.setopt
         self.url = url
@@ -145,18 +168,45 @@ class CurlHandle:
             # fifty. Over plain HTTP that would hold 49 requests until the first is answered.
             setopt(pycurl.PIPEWAIT, int(secure))
             self._secure = secure
-        if method != self._method:
-            setopt(pycurl.NOBODY if method == "HEAD" else pycurl.HTTPGET, 1)
-            self._method = method
+        if method != self._method or method == "PUT":
+            self._set_method(method, upload)
         if header_list is not self._header_list:
             setopt(pycurl.HTTPHEADER, header_list)
             self._header_list = header_list
         if body_bytes_max != self._body_bytes_max:
             setopt(pycurl.MAXFILESIZE_LARGE, body_bytes_max)
             self._body_bytes_max = body_bytes_max
+        if timeouts.connect_s != self._connect_s:
+            setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(timeouts.connect_s))
+            self._connect_s = timeouts.connect_s
+        self.timeouts = timeouts
         self._asked = self._refused = ""
         self._permitted = False
-        self.seen = 0
+        self.seen = self.sent = 0
+
+    def _set_method(self, method: str, upload: bytes) -> None:
+        curl = self.curl
+        if self._method == "DELETE":
+            curl.unsetopt(pycurl.CUSTOMREQUEST)
+        # Setting HTTPGET also undoes NOBODY and UPLOAD.
+        curl.setopt(pycurl.NOBODY if method == "HEAD" else pycurl.HTTPGET, 1)
+        self.upload = None
+        if method == "DELETE":
+            curl.setopt(pycurl.CUSTOMREQUEST, method)
+        elif method == "PUT":
+            self.upload = BytesIO(upload)
+            curl.setopt(pycurl.UPLOAD, 1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, len(upload))
+            curl.setopt(pycurl.READFUNCTION, self.upload.read)
+            # libcurl sends again by itself on a kept-alive connection that died before the answer.
+            curl.setopt(pycurl.SEEKFUNCTION, self._rewind)
+        self._method = method
+
+    def _rewind(self, offset: int, origin: int) -> int:
+        if self.upload is None:
+            return int(pycurl.SEEKFUNC_FAIL)
+        self.upload.seek(offset, origin)
+        return int(pycurl.SEEKFUNC_OK)
 
     def figures(self) -> tuple[int, float, float]:
         """Status, seconds from sending to the headers, seconds in all."""
@@ -215,6 +265,12 @@ class CurlHandle:
         self._opened.append(opened)
         return opened
 
+    def _sign(self, signing: Signing) -> None:
+        """Every request is signed by libcurl, with AWS Signature Version 4."""
+        self.curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{signing.region}:s3")
+        self.curl.setopt(pycurl.USERNAME, signing.access_key)
+        self.curl.setopt(pycurl.PASSWORD, signing.secret_key)
+
     def _trust(self, roots: Path | str | None) -> None:
         """Name the roots: a wheel's libcurl carries the path of the machine that built it."""
         if roots is None:
@@ -224,6 +280,11 @@ class CurlHandle:
                 self.curl.setopt(pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA)
         if roots is not None:
             self.curl.setopt(pycurl.CAPATH if Path(roots).is_dir() else pycurl.CAINFO, str(roots))
+
+
+def _milliseconds(seconds: float) -> int:
+    """At least 1: libcurl takes 0 for its own default of 300 s."""
+    return max(1, round(seconds * 1000))
 
 
 def _encoded(url: str) -> bytes:

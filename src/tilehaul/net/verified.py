@@ -93,7 +93,8 @@ def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) 
             f"{url} asked for fewer requests (HTTP {status})",
             url=url,
             retry_after_s=retry_after_s,
-            cause=cause,
+            # A 503 with Retry-After is no failure; a cause of its own tells the two apart afterwards.
+            cause=cause if status == 429 else f"pushed_back_{status}",
         )
     if meaning == "transient":
         return BrokenError(f"{url} failed (HTTP {status})", url=url, cause=cause)
@@ -130,7 +131,7 @@ def _verified(request: Request, response: Response) -> Response:
         raise _damaged(request, f"promised {declared[:20]} bytes and sent {len(body)}", "truncated", body)
     try:
         coding = headers.get("content-encoding")
-        if coding is not None:
+        if coding is not None and request.expect != "stored":
             body = decode(body, coding, request.body_bytes_max)
         media_type = ""
         if request.expect == "tile":

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,7 +13,7 @@ from tilehaul.errors import ConfigError, Phase, PlanError, RefusedError, TimedOu
 from tilehaul.net.addresses import AddressGuard
 from tilehaul.net.curl import CurlHandle, CurlSettings
 from tilehaul.net.curl_loop import CurlLoop
-from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Request, Response, Timeouts
+from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Request, Response, Signing, Timeouts
 
 # More than any lane's limit (128), so that the lane decides and this is the last line.
 CONNECTIONS_MAX_DEFAULT = 256
@@ -25,7 +26,7 @@ SWEEP_S_MIN, SWEEP_S_MAX = 0.005, 1.0
 _HEADER_LISTS_MAX = 64
 
 _SCHEMES = ("https://", "http://")
-_METHODS = ("GET", "HEAD")
+_METHODS = ("GET", "HEAD", "PUT", "DELETE")
 
 
 class Wire:
@@ -40,12 +41,14 @@ class Wire:
 
     Args:
         user_agent: Sent with every request.
-        timeouts: Limits by phase. `connect_s` is exact; the others are noticed up to an eighth of
-            the shortest of them late (at most 1 s).
+        timeouts: Limits by phase, for requests without their own. `connect_s` is exact; the others are
+            noticed up to an eighth of the shortest of them late (at most 1 s).
         guard: Which addresses may be reached; without one, public ones only.
         connections_max: Requests in flight at most, and so connections; more wait here, first
             come first served, and their clocks do not run yet.
         tls_roots: A PEM file, or a folder, of trusted roots instead of the system's.
+        signing: Every request is signed with it: for the one bucket this wire is for. Needs a redirect
+            never to be followed, which would show the key's name to another host.
 
     Raises (from `send`):
         RefusedError: cause `refused_address`, `refused_scheme`, `bad_url`, `too_large`,
@@ -64,15 +67,16 @@ class Wire:
         guard: AddressGuard | None = None,
         connections_max: int = CONNECTIONS_MAX_DEFAULT,
         tls_roots: Path | str | None = None,
+        signing: Signing | None = None,
     ) -> None:
         if connections_max < 1:
             raise ConfigError("connections_max must be at least 1")
         self._settings = CurlSettings(
-            user_agent, guard or AddressGuard(), timeouts.connect_s, connections_max, tls_roots
+            user_agent, guard or AddressGuard(), timeouts.connect_s, connections_max, tls_roots, signing
         )
+        self._token = signing.session_token if signing is not None else ""
         self._timeouts = timeouts
-        shortest_s = min(timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s)
-        self._sweep_s = min(max(shortest_s / 8, SWEEP_S_MIN), SWEEP_S_MAX)
+        self._sweep_s = _sweep_s(timeouts)
         self._sweeper: asyncio.Handle | None = None
         self._curls: CurlLoop | None = None
         self._places = connections_max
@@ -167,15 +171,44 @@ class Wire:
                 "only http:// and https:// are fetched", url=redact(url), cause="refused_scheme"
             )
         if request.method not in _METHODS:
-            raise PlanError(f"the wire sends GET and HEAD, not {request.method!r}")
+            raise PlanError(f"the wire sends GET, HEAD, PUT and DELETE, not {request.method!r}")
         if request.body_bytes_max < 1:
             raise PlanError("body_bytes_max must be at least 1")
-        header_list = self._header_lists.get(request.headers)
+        if request.body and request.method != "PUT":
+            raise PlanError(f"a {request.method} has no body")
+        timeouts = request.timeouts
+        if timeouts is None:
+            timeouts = self._timeouts
+        elif (sweep_s := _sweep_s(timeouts)) < self._sweep_s:
+            # Until nothing is in flight any more; the next sweep must not come too late for this one.
+            self._sweep_s = sweep_s
+            if self._sweeper is not None:
+                self._sweeper.cancel()
+                self._sweeper = None
+        header_list = self._header_list(request)
+        handle.prepare(url, request.method, header_list, request.body_bytes_max, timeouts, request.body)
+
+    def _header_list(self, request: Request) -> list[bytes]:
+        headers = request.headers
+        if request.method == "PUT":
+            return self._upload_headers(request)
+        header_list = self._header_lists.get(headers)
         if header_list is None:
-            header_list = _header_list(request.headers)
+            header_list = _header_list(headers + self._token_header())
             if len(self._header_lists) < _HEADER_LISTS_MAX:
-                self._header_lists[request.headers] = header_list
-        handle.prepare(url, request.method, header_list, request.body_bytes_max)
+                self._header_lists[headers] = header_list
+        return header_list
+
+    def _upload_headers(self, request: Request) -> list[bytes]:
+        headers = request.headers + self._token_header()
+        if self._settings.signing is not None:
+            # Else libcurl signs all but the body.
+            headers += (("x-amz-content-sha256", sha256(request.body).hexdigest()),)
+        # libcurl would ask before it sends a body of 1 MB, and wait a second where nobody answers that.
+        return [*_header_list(headers), b"Expect:"]
+
+    def _token_header(self) -> tuple[tuple[str, str], ...]:
+        return (("x-amz-security-token", self._token),) if self._token else ()
 
     def _sweep(self) -> None:
         """Fail what made no progress. Runs only while something is in flight."""
@@ -188,25 +221,37 @@ class Wire:
             seen = len(handle.head) + len(handle.body)
             if seen != handle.seen:
                 handle.seen, handle.progress_s = seen, now_s
-            phase = self._overdue(handle, now_s)
+            elif handle.upload is not None and (sent := handle.upload.tell()) != handle.sent:
+                handle.sent, handle.progress_s = sent, now_s
+            phase = _overdue(handle, now_s)
             if phase is not None:
                 text = f"no progress within the limit ({phase})"
                 curls.end(handle, TimedOutError(text, phase=phase, url=redact(handle.url)))
         if curls.busy:
             self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
+        else:
+            self._sweep_s = _sweep_s(self._timeouts)
 
-    def _overdue(self, handle: CurlHandle, now_s: float) -> Phase | None:
-        """The phase whose limit the transfer is over, if any. Connecting is libcurl's to time."""
-        limits, age_s = self._timeouts, now_s - handle.start_s
-        if age_s > limits.total_s:
-            return "total"
-        if handle.seen:
-            return "idle" if now_s - handle.progress_s > limits.idle_s else None
-        if age_s > limits.first_byte_s:
-            connected_s = handle.connected_s()
-            if connected_s > 0 and age_s - connected_s > limits.first_byte_s:
-                return "first_byte"
-        return None
+
+def _overdue(handle: CurlHandle, now_s: float) -> Phase | None:
+    """The phase whose limit the transfer is over, if any. Connecting is libcurl's to time."""
+    limits, age_s = handle.timeouts, now_s - handle.start_s
+    if age_s > limits.total_s:
+        return "total"
+    if handle.seen:
+        return "idle" if now_s - handle.progress_s > limits.idle_s else None
+    if age_s > limits.first_byte_s:
+        connected_s = handle.connected_s()
+        # While a body is going out there can be no answer yet.
+        since_s = max(handle.start_s + connected_s, handle.progress_s)
+        if connected_s > 0 and now_s - since_s > limits.first_byte_s:
+            return "first_byte"
+    return None
+
+
+def _sweep_s(timeouts: Timeouts) -> float:
+    shortest_s = min(timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s)
+    return min(max(shortest_s / 8, SWEEP_S_MIN), SWEEP_S_MAX)
 
 
 def _header_list(headers: tuple[tuple[str, str], ...]) -> list[bytes]:

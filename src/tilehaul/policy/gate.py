@@ -144,18 +144,18 @@ class Gate:
             return None
         if self._asked_s > PARK_S:
             return (
-                f"asked to wait {_span(self._asked_s)}, more than {_span(PARK_S)}:"
-                f" parked, {_span(self.until_s - now_s)} to go"
+                f"asked to wait {span_text(self._asked_s)}, more than {span_text(PARK_S)}:"
+                f" parked, {span_text(self.until_s - now_s)} to go"
             )
         if self._starved:
             return (
-                f"nothing but push-back for over {_span(PUSHED_BACK_S_MAX)}:"
-                f" parked, tried again in {_span(self.until_s - now_s)}"
+                f"nothing but push-back for over {span_text(PUSHED_BACK_S_MAX)}:"
+                f" parked, tried again in {span_text(self.until_s - now_s)}"
             )
         return None
 
 
-def _span(seconds: float) -> str:
+def span_text(seconds: float) -> str:
     """A span for people, rounded up: `45 s`, `15 min`, `2 h 5 min`, `11 days`."""
     whole = int(-(-seconds // 1))
     if whole < 120:

@@ -1,7 +1,18 @@
-"""What a job tells those who watch it: frozen events, one stream per job."""
+"""What a job tells those who watch it: frozen events, one stream per job.
+
+The progress bar, `--json`, the log and a caller's callback all read this stream (`docs/observing.md`).
+`job_id` names the job, in all its events, its log lines and its report; a service's lanes belong to none.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Final
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.breaker import BreakerState
+from tilehaul.policy.causes import CauseClass
+from tilehaul.policy.health import HEALTHY, GateState, Health
+from tilehaul.ports.lane import LaneSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +23,7 @@ class JobStarted:
     planned: int
     source: str
     store: str
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class Progress:
     bytes: int
     elapsed_s: float
     rate_per_s: float
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +53,50 @@ class LaneHeld:
     lane: str
     delay_s: float
     reason: str = ""
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneChanged:
+    """The state of a lane is another than before: `what` of `limit`, `gate`, `breaker` has changed.
+
+    `pace_per_s` is None while push-back has taught the lane no pace. For people who look closely: there may
+    be several a second.
+    """
+
+    lane: str
+    what: str
+    limit: int
+    gate: GateState
+    breaker: BreakerState
+    pace_per_s: float | None = None
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TileDead:
+    """One tile was given up on, and its dead letter is durable. `url` is redacted, `message` one line."""
+
+    tile_id: TileId
+    cause: str
+    cause_class: CauseClass
+    attempts: int
+    url: str = ""
+    message: str = ""
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
-    """How a seed ended. Every planned tile is exactly one of done, absent, dead, pending.
+    """How a seed ended. Every planned tile is exactly one of done, absent, dead, pending, dropped.
 
-    `done` and `absent` include `skipped`, the ones an earlier run had ended. `bytes` counts what was
-    written in this run. Times in seconds; percentiles of the fetch in milliseconds.
+    `dropped`: given up by a person (`tilehaul retry --drop`), never by a job. `skipped` are the ones among
+    `done`, `absent` and `dropped` that were so before. `bytes` counts what was written in this run.
+    Times in seconds; percentiles of the fetch in milliseconds.
     `state` is `complete`, `dead_letters`, `interrupted`, or `stopped` (fuse or origin away).
+    `causes` counts failed attempts and push-back by class. `lanes` and `health` are as they were at the end.
+    `events_dropped`: what a slow reader has lost of the stream before this event; 0 in the report that a call
+    returns.
     """
 
     state: str
@@ -71,7 +119,36 @@ class SeedReport:
     source: str
     store: str
     message: str = ""
+    dropped: int = 0
+    job_id: str = ""
+    causes: dict[CauseClass, int] = field(default_factory=dict)
+    lanes: tuple[LaneSnapshot, ...] = ()
+    health: Health = HEALTHY
+    events_dropped: int = field(default=0, compare=False)
 
 
-Event = JobStarted | Progress | LaneHeld | SeedReport
+Event = JobStarted | Progress | LaneHeld | LaneChanged | TileDead | SeedReport
 Watch = Callable[[Event], None]
+
+NAMES: Final[dict[type, str]] = {
+    JobStarted: "job.started",
+    Progress: "job.progress",
+    LaneHeld: "lane.held",
+    LaneChanged: "lane.changed",
+    TileDead: "tile.dead",
+    SeedReport: "job.report",
+}
+
+
+def record_of(event: Event) -> dict[str, Any]:
+    """An event as JSON takes it: its name under `event`, then its fields; a tile as `z/x/y`."""
+    told = {one.name: _plain(getattr(event, one.name)) for one in fields(event)}
+    return {"event": NAMES[type(event)], **told}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, TileId):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

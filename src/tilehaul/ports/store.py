@@ -1,6 +1,6 @@
 """Where tiles are kept: by a job (exact, durable) and by a service (a cache)."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -11,7 +11,11 @@ from tilehaul.ports.tile import NoTile, Tile
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One item given up on. `cause` as in the error, `url` redacted, `message` one line."""
+    """One item given up on, to be listed, tried again or dropped.
+
+    `cause` as in the error (its class: `policy.causes.class_of`), `url` redacted, `message` one line.
+    `at_s` is when, in seconds since 1970; 0.0 where a store did not note it.
+    """
 
     tile_id: TileId
     cause: str
@@ -19,10 +23,20 @@ class DeadLetter:
     url: str = ""
     message: str = ""
     body_head: bytes = b""
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A person's word on a dead letter: do without this tile. It is not asked for again, and never counts
+    as done or absent. Bytes that an earlier run kept stay readable.
+    """
+
+    tile_id: TileId
 
 
 # What became of one planned tile. Everything else is pending.
-Outcome = Tile | NoTile | DeadLetter
+Outcome = Tile | NoTile | DeadLetter | Dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,8 @@ class JobKey:
     `area_identity` names area and zooms: another one on the same store adds to it.
     `metadata` is what an archive says of itself (MBTiles `metadata` rows): name, format,
     bounds, minzoom, maxzoom, attribution.
+    `replay`: the job works off dead letters and has no area of its own. The store's jobs, and the source
+    it belongs to, stay what they are, also when it is forced.
     """
 
     source_identity: str
@@ -41,22 +57,33 @@ class JobKey:
     planned: int
     grid: str = "WebMercatorQuad"
     metadata: tuple[tuple[str, str], ...] = ()
+    replay: bool = False
 
 
-State = Literal["done", "absent", "dead"]
+State = Literal["done", "absent", "dead", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """What became of the planned tiles of a job that is complete; both >= 0, together `JobKey.planned`."""
+    """What became of the planned tiles of a job, each >= 0; all `JobKey.planned` unless some are pending."""
 
     done: int
     absent: int
+    dropped: int = 0
+    dead: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.done + self.absent + self.dropped + self.dead
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What a store says of itself. `state` is `complete`, `partial` or `foreign` (not made by a job)."""
+    """What a store says of itself.
+
+    `state` is `complete` (nothing pending, nothing dead), `partial` or `foreign` (not made by a job).
+    `dead_causes` are the dead letters by fine cause.
+    """
 
     location: str
     kind: str
@@ -67,6 +94,8 @@ class StoreInfo:
     state: str
     metadata: dict[str, str] = field(default_factory=dict)
     tiles_by_zoom: dict[int, int] = field(default_factory=dict)
+    dropped: int = 0
+    dead_causes: dict[str, int] = field(default_factory=dict)
 
 
 class JobStore(Protocol):
@@ -80,28 +109,36 @@ class JobStore(Protocol):
         """Take the store for this job; its counts when this very job is complete already, else None.
 
         A store without one tile is anybody's: what another source left dead or absent in it is dropped.
-        A complete job whose counts were not kept answers all of `job.planned` as done.
+        A complete job whose counts were not kept answers all of `job.planned` as done. A replay is never
+        complete already.
 
-        Raises PlanError when the store holds tiles of another source or grid.
+        Raises PlanError when the store holds tiles of another source or grid, and for a replay also when no
+        job ever wrote it.
         """
         ...
 
     async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
-        """For each id, in order: `done`, `absent`, `dead`, or None while pending."""
+        """For each id, in order: `done`, `absent`, `dead`, `dropped`, or None while pending."""
         ...
 
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Make the outcomes durable, bytes and journal. A later outcome of one tile replaces an earlier."""
         ...
 
-    def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        """Every dead letter, in tile order."""
+    def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
+        """The dead letters whose cause, or its class, is among `causes` (all, when there are none).
+
+        In tile order, walked lazily: outcomes may be committed meanwhile, and no letter comes twice.
+        """
         ...
 
     async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
-        """End the job. `complete` (none pending, none dead) drops the journal, marks the job done.
+        """End the job. `complete` (none pending, none dead) marks it done.
 
-        `counts` is what `begin` answers from then on; without `complete` it does not count.
+        `counts` is what `begin` answers from then on. Without `complete` they are kept when they leave
+        nothing pending: a replay that ends with none dead completes the job then, if it is the only one.
+        A replay's own counts do not count. The journal goes once nothing is pending, dead or dropped;
+        a bucket's stays, for it alone knows what is kept.
         """
         ...
 
@@ -117,7 +154,18 @@ class TileArchive(Protocol):
 
     def tile_ids(self) -> AsyncIterator[TileId]: ...
 
-    def dead_letters(self) -> AsyncIterator[DeadLetter]: ...
+    def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]: ...
+
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        """As `JobStore.settled`, without taking the store; also while a job writes it.
+
+        Every tile of a store that no job wrote is `done`, when it is there.
+        """
+        ...
+
+    async def has_completed(self, area_identity: str) -> bool:
+        """Whether a job over this area has ended whole, so that not one of its tiles needs looking up."""
+        ...
 
     async def describe(self) -> StoreInfo: ...
 

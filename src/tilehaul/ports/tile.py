@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
 
 
@@ -28,3 +29,15 @@ class NoTile:
     tile_id: TileId
     cause: str = "absent"
     place: str = "origin"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTile:
+    """Neither came: the tile was given up on, after `attempts` requests, for what `error` says.
+
+    No source answers this (it raises); whoever streams many tiles does, so that one failure ends nothing.
+    """
+
+    tile_id: TileId
+    error: TransferError | DataError | BusyError
+    attempts: int

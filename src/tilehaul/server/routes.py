@@ -15,6 +15,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import FreshLeft, Reply, TileRequest, etag_matches, serve_tile
 from tilehaul.ports.clock import Clock
+from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.server.describe import cache_stats, layer_json, layer_tilejson, service_stats
 from tilehaul.server.early_hits import HotCache
 from tilehaul.server.own_hosts import OwnHosts
@@ -89,7 +90,7 @@ class Routes:
             ext,
             if_none_match=_told(request, "if-none-match"),
             accepts_gzip=accepts_gzip(_told(request, "accept-encoding")),
-            request_id=self._request_id(request),
+            request_id=str(REQUEST_ID.get()),
         )
         if self.tiles_waiting >= self.tiles_waiting_max:
             layer.stats.errors["busy"] += 1
@@ -102,7 +103,8 @@ class Routes:
             layer.stats.errors[cause] += 1
             if not isinstance(error, PlanError):
                 # The error's own text may hold the tile's address, so it is for the debug log only.
-                log.warning("layer %s: a tile failed: %s", layer.name, cause)
+                facts = {"layer": layer.name, "cause": cause}
+                log.warning("layer %s: a tile failed: %s", layer.name, cause, extra={"facts": facts})
                 log.debug("layer %s, tile %s: %s", layer.name, tile_id, error)
             raise
         finally:
@@ -193,18 +195,21 @@ class Routes:
 
     def _door(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            # One name for the request, in its answer and in every line of the log that it causes.
+            request_id = self._request_id(request)
+            named = REQUEST_ID.set(request_id)
             try:
                 reply = checked(await answer(request))
             except TilehaulError as error:
-                reply = error_reply(error, self._request_id(request))
+                reply = error_reply(error, request_id)
             except HTTPException as error:
                 reply = self.refused(error, request)
             except Exception:
                 # The last door before the server's own: a defect of ours, told as such, and logged whole.
                 log.exception("a request failed")
-                reply = refusal(
-                    500, "the service failed; its log says more", "internal", self._request_id(request)
-                )
+                reply = refusal(500, "the service failed; its log says more", "internal", request_id)
+            finally:
+                REQUEST_ID.reset(named)
             return to_response(reply, request)
 
         return endpoint

@@ -3,7 +3,8 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -12,90 +13,27 @@ from tilehaul.codec.sniff import media_type_of, sniff
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, StoreInfo
+from tilehaul.ports.store import DeadLetter, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import (
-    Bounds,
-    bounds_of_columns,
-    media_type_of_format,
-    parse_bounds,
-    source_info_of,
+from tilehaul.stores.archive_metadata import media_type_of_format, parse_bounds, source_info_of
+from tilehaul.stores.directory_files import (
+    EXTENSIONS,
+    TRUSTED,
+    column_bounds,
+    journal_path,
+    state_of_file,
+    tile_path,
+    walk,
+    zooms,
 )
 from tilehaul.stores.mbtiles_reader import identity_of
 from tilehaul.stores.metadata_table import read_metadata
-from tilehaul.stores.record import parse_record, state_of
+from tilehaul.stores.record import SOURCE, has_completed, parse_record, state_of
 from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_os, from_sqlite, open_reading
 
-# Asked for in this order after the extension that was right the last time.
-EXTENSIONS = ("png", "jpg", "jpeg", "webp", "pbf", "mvt", "avif", "gif", "tif", "tiff")
-_KNOWN = frozenset(EXTENSIONS)
 # Links are followed: other writers keep equal tiles once, as links to one file.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def journal_path(root: Path) -> Path:
-    return Path(f"{root}.journal")
-
-
-def tile_path(root: Path, tile_id: TileId, extension: str) -> str:
-    """`root/{z}/{x}/{y}.{ext}`. `:d` lets nothing but integers into the name.
-
-    A string, because it is made for every tile and a `Path` costs more than reading the file.
-    """
-    return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
-
-
-def numbers(folder: Path, stop: int) -> list[int]:
-    """The sub-folders named by a plain number below `stop`, ascending; none without the folder. OSError."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [int(e.name) for e in entries if plain_number(e.name) and e.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(number for number in found if number < stop)
-
-
-def zooms(root: Path) -> list[int]:
-    """The zooms that have a folder, ascending. OSError."""
-    return numbers(root, ZOOM_MAX + 1)
-
-
-def files(folder: Path, stop: int) -> list[tuple[int, str, int]]:
-    """Row, extension and size in bytes of the tiles of one column, ascending. OSError.
-
-    Rows from `stop` on are off the grid, and no tiles; nor is what is empty or no plain file. Of two
-    extensions of a row, the one `EXTENSIONS` names first counts.
-    """
-    best: dict[int, tuple[int, str, int]] = {}
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return []
-    with entries:
-        for entry in entries:
-            stem, _, extension = entry.name.rpartition(".")
-            if extension not in _KNOWN or not plain_number(stem) or not entry.is_file():
-                continue
-            size_bytes = entry.stat().st_size
-            row, rank = int(stem), EXTENSIONS.index(extension)
-            if row < stop and size_bytes and (row not in best or rank < best[row][0]):
-                best[row] = (rank, extension, size_bytes)
-    return [(row, extension, size) for row, (_, extension, size) in sorted(best.items())]
-
-
-def walk(root: Path) -> Iterator[tuple[TileId, str, int]]:
-    """Id, extension and size of every tile, in tile order; holds one column at a time. OSError."""
-    for zoom in zooms(root):
-        side = 1 << zoom
-        for column in numbers(root / str(zoom), side):
-            for row, extension, size_bytes in files(root / str(zoom) / str(column), side):
-                yield TileId(zoom, column, row), extension, size_bytes
-
-
-def plain_number(name: str) -> bool:
-    """ASCII digits without a leading zero: `007` is no row of ours, nor is an Arabic digit."""
-    return name.isascii() and name.isdigit() and len(name) <= 10 and (name == "0" or name[0] != "0")
 
 
 class DirectoryReader:
@@ -158,27 +96,44 @@ class DirectoryReader:
         except OSError as error:
             raise from_os(error, self.root, "reading") from error
 
-    def dead_letters(self) -> Iterator[DeadLetter]:
-        after: TileId | None = None
-        while page := self._dead_page(after):
-            yield from page
-            after = page[-1].tile_id
+    def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]:
+        return journal.dead_letters(self._dead_page, causes)
 
     def _dead_page(self, after: TileId | None) -> list[DeadLetter]:
-        path = journal_path(self.root)
-        if not path.exists():
-            return []
-        connection = open_reading(path)
+        with self._reading() as connection:
+            return [] if connection is None else journal.dead_page(connection, after)
+
+    def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        if not self.root.is_dir():
+            raise PlanError(f"{self.root}: no such folder")
+        metadata: dict[str, str] = {}
+        notes: dict[int, dict[int, tuple[int, str]]] = {}
+        with self._reading() as connection:
+            if connection is not None:
+                metadata = read_metadata(connection)
+                if journal.has_journal(connection):
+                    notes = journal.journalled(connection, journal.keys_by_zoom(tile_ids))
+        trusted = TRUSTED in metadata or SOURCE not in metadata
         try:
-            return journal.dead_page(connection, after)
-        except apsw.Error as error:
-            raise from_sqlite(error, path, "reading") from error
-        finally:
-            connection.close(force=True)
+            return [
+                state_of_file(
+                    self.root,
+                    tile_id,
+                    notes.get(tile_id.z, {}).get(tile_id.x << journal.KEY_BITS | tile_id.y),
+                    trusted=trusted,
+                )
+                for tile_id in tile_ids
+            ]
+        except OSError as error:
+            raise from_os(error, self.root, "reading") from error
+
+    def has_completed(self, area_identity: str) -> bool:
+        metadata, _ = self._journal()
+        return has_completed(parse_record(metadata, str(self.root)), area_identity)
 
     def describe(self) -> StoreInfo:
         """Walks the folders; `bytes` is the sum of the tiles' sizes."""
-        metadata, absent, dead = self._journal()
+        metadata, noted = self._journal()
         by_zoom: dict[int, int] = {}
         size_bytes = 0
         for tile_id, _, tile_bytes in self._walk():
@@ -188,17 +143,19 @@ class DirectoryReader:
             location=str(self.root),
             kind="directory",
             tiles=sum(by_zoom.values()),
-            absent=absent,
-            dead=dead,
+            absent=noted.absent,
+            dead=noted.dead,
             bytes=size_bytes,
-            state=state_of(parse_record(metadata, str(self.root)), dead=dead),
+            state=state_of(parse_record(metadata, str(self.root)), dead=noted.dead),
             metadata=metadata,
             tiles_by_zoom=by_zoom,
+            dropped=noted.dropped,
+            dead_causes=noted.dead_causes,
         )
 
     def source_info(self) -> SourceInfo:
         """From the journal's metadata; what is missing there, from the names and the first tile."""
-        metadata, _, _ = self._journal()
+        metadata, _ = self._journal()
         if not self.root.is_dir():
             raise PlanError(f"{self.root}: no such folder")
         try:
@@ -222,17 +179,24 @@ class DirectoryReader:
             media_type=media_type,
         )
 
-    def _journal(self) -> tuple[dict[str, str], int, int]:
-        """Metadata, absent and dead; nothing for a directory that is not ours."""
+    def _journal(self) -> tuple[dict[str, str], journal.JournalCounts]:
+        """Metadata and what is noted; nothing for a directory that is not ours."""
+        with self._reading() as connection:
+            if connection is None:
+                return {}, journal.JournalCounts()
+            return read_metadata(connection), journal.counts(connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[apsw.Connection | None]:
+        """The journal, with SQLite's errors turned into ours; None for a directory that is not ours."""
         path = journal_path(self.root)
         if not path.exists():
-            return {}, 0, 0
+            yield None
+            return
         connection = open_reading(path)
         try:
             has_metadata = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'metadata'").get
-            if not has_metadata:
-                return {}, 0, 0
-            return read_metadata(connection), *journal.counts(connection)
+            yield connection if has_metadata else None
         except apsw.Error as error:
             raise from_sqlite(error, path, "reading") from error
         finally:
@@ -254,18 +218,3 @@ def _content(descriptor: int, path: str) -> bytes:
     while len(body) < size and (piece := os.read(descriptor, size - len(body))):
         body += piece
     return body
-
-
-def column_bounds(root: Path, zoom: int) -> Bounds | None:
-    """The box of one zoom's tiles, in degrees; None without a tile. OSError."""
-    columns: list[int] = []
-    rows: list[int] = []
-    side = 1 << zoom
-    for column in numbers(root / str(zoom), side):
-        found = files(root / str(zoom) / str(column), side)
-        if found:
-            columns.append(column)
-            rows += (found[0][0], found[-1][0])
-    if not columns:
-        return None
-    return bounds_of_columns(zoom, (columns[0], columns[-1]), (min(rows), max(rows)))

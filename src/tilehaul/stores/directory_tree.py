@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from tilehaul.stores.atomic_file import (
     temp_path,
     write_temp,
 )
-from tilehaul.stores.directory_reader import EXTENSIONS, numbers, plain_number, tile_path, zooms
+from tilehaul.stores.directory_files import EXTENSIONS, numbers, plain_number, tile_path, zooms
 
 # Written together before the first is synced: the later syncs find their bytes on disk already.
 # Few enough for the usual limit of 1,024 open files.
@@ -106,19 +105,6 @@ class DirectoryTree:
         if self._sync:
             for folder in folders:
                 sync_folder(folder)
-
-    def has(self, tile_id: TileId, extension: str) -> bool:
-        """Whether a plain file is there and not empty."""
-        try:
-            path = tile_path(self.root, tile_id, extension)
-            status = os.stat(path)  # noqa: PTH116  asked for every tile of a resumed job
-            return status.st_size > 0 and stat.S_ISREG(status.st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-    def find(self, tile_id: TileId) -> list[str]:
-        """The extensions under which a tile is kept, not empty."""
-        return [extension for extension in EXTENSIONS if self.has(tile_id, extension)]
 
     def sweep(self) -> Iterator[tuple[TileId, list[str]]]:
         """Remove temporary files; answer the tiles that are there under several extensions."""

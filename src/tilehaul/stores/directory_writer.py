@@ -8,11 +8,20 @@ from pathlib import Path
 from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
+from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
-from tilehaul.stores.directory_reader import EXTENSIONS, column_bounds, journal_path, walk, zooms
+from tilehaul.stores.directory_files import (
+    EXTENSIONS,
+    TRUSTED,
+    column_bounds,
+    extensions_of,
+    journal_path,
+    state_of_file,
+    walk,
+    zooms,
+)
 from tilehaul.stores.directory_tree import DirectoryTree
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
@@ -21,18 +30,17 @@ from tilehaul.stores.record import (
     PREFIX,
     StoreRecord,
     begins_anew,
-    completed,
     counts_of,
     decide_begin,
+    finished,
     parse_record,
     record_rows,
     reopened,
+    replayed,
 )
 from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
 from tilehaul.stores.writer_lock import WriterLock
 
-# Files without a journal row count as done: a job was complete before, or the operator forced it.
-TRUSTED = PREFIX + "trusted"
 # A writer is at work; found by the next one, it means that the last did not end cleanly.
 WRITING = PREFIX + "writing"
 
@@ -152,38 +160,39 @@ class DirectoryWriter:
         return [notes[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
-        """A tile journalled as done whose file is gone or empty is pending again."""
         notes = self._noted(tile_ids)
-        return [self._state(tile_id, note) for tile_id, note in zip(tile_ids, notes, strict=True)]
-
-    def _state(self, tile_id: TileId, note: tuple[int, str] | None) -> State | None:
-        if note is None:
-            return "done" if self._trusted and self._tree.find(tile_id) else None
-        state = journal.STATES[note[0]]
-        if state == "done" and not self._tree.has(tile_id, note[1]):
-            return None
-        return state
+        with self._translated("reading"):
+            return [
+                state_of_file(self.root, tile_id, note, trusted=self._trusted)
+                for tile_id, note in zip(tile_ids, notes, strict=True)
+            ]
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         if self._broken or (self._file is not None and self._file.broken):
             raise StorageError(
                 f"{self.root}: a write failed before; run again to resume from the last commit"
             )
+        if self._job is None or self._record is None:
+            raise PlanError(f"{self.root}: nothing was begun")
+        job, record = self._job, self._record
         if not self._prepared:
-            if self._job is None or self._record is None:
-                raise PlanError(f"{self.root}: nothing was begun")
-            self._prepare(self._job, reopened(self._record, self._job))
+            record = reopened(record, job)
+            self._prepare(job, record)
         check_free(self.root, self._free_bytes_min)
         for run in journal.distinct_runs(outcomes):
-            self._commit_run(self._opened(), run)
+            after = replayed(record, run) if job.replay else record
+            self._commit_run(self._opened(), run, record, after)
+            self._record = record = after
 
-    def _commit_run(self, file: WritableFile, run: Sequence[Outcome]) -> None:
+    def _commit_run(
+        self, file: WritableFile, run: Sequence[Outcome], before: StoreRecord, after: StoreRecord
+    ) -> None:
         notes = self._noted([outcome.tile_id for outcome in run])
         tiles = [(tile, _extension(tile)) for tile in journal.tiles_of(run)]
         details = {tile.tile_id: extension for tile, extension in tiles}
         stale: list[tuple[TileId, list[str]]] = []
         for outcome, note in zip(run, notes, strict=True):
-            if isinstance(outcome, DeadLetter):
+            if isinstance(outcome, DeadLetter | Dropped):
                 details[outcome.tile_id] = note[1] if note is not None and note[0] != journal.ABSENT else ""
                 continue
             old = self._old_extensions(outcome.tile_id, note)
@@ -197,21 +206,24 @@ class DirectoryWriter:
             self._tree.sync_folders(touched)
         with file.transaction() as connection:
             journal.write_outcomes(connection, run, journal_done=True, details=details)
+            if after is not before:
+                write_metadata(connection, record_rows(before), record_rows(after))
 
     def _old_extensions(self, tile_id: TileId, note: tuple[int, str] | None) -> list[str]:
         if note is not None and note[0] != journal.ABSENT and note[1]:
             return [note[1]]
-        return self._tree.find(tile_id) if self._trusted else []
+        return extensions_of(self.root, tile_id) if self._trusted else []
 
     def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         if self._job is None or self._record is None or not self._prepared:
             return
         file = self._opened()
-        record = completed(self._record, self._job, counts) if complete else self._record
         with self._translated("reading"):
             kept = zooms(self.root)
             first = next(walk(self.root), None)
         with file.transaction() as connection:
+            dead = journal.has_dead(connection)
+            record = finished(self._record, self._job, counts, complete=complete, dead=dead)
             before = read_metadata(connection)
             after = completed_metadata(
                 before,
@@ -221,7 +233,7 @@ class DirectoryWriter:
                 media_type=media_type_of(first[1]) if first else "",
             )
             after |= record_rows(record)
-            settled = complete and not record.unfinished and not journal.has_dead(connection)
+            settled = not record.unfinished and not dead and not journal.has_dropped(connection)
             if settled:
                 journal.drop_journal(connection)
                 after[TRUSTED] = "1"

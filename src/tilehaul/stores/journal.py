@@ -1,17 +1,19 @@
 """The journal tables: what became of each tile, inside an MBTiles file or beside a directory.
 
 `tilehaul_outcome(z, x, y)` is in the XYZ scheme. A store that keeps the tiles in the same file
-journals only `absent` and `dead`; its own rows say `done`.
+journals only `absent`, `dead` and `dropped`; its own rows say `done`.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import apsw
 
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import DeadLetter, Outcome, State
+from tilehaul.policy.causes import is_among
+from tilehaul.ports.store import DeadLetter, Dropped, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 # Column and row in one number: 30 bits each reach zoom 30.
@@ -22,8 +24,8 @@ MESSAGE_CHARS_MAX = 1000
 # Rows read at a time when walking; each read is a transaction of its own, so a walk blocks no one.
 PAGE_ROWS = 2048
 
-STATES: dict[int, State] = {1: "done", 2: "absent", 3: "dead"}
-DONE, ABSENT, DEAD = STATES
+STATES: dict[int, State] = {1: "done", 2: "absent", 3: "dead", 4: "dropped"}
+DONE, ABSENT, DEAD, DROPPED = STATES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tilehaul_outcome (
@@ -34,14 +36,19 @@ CREATE TABLE IF NOT EXISTS tilehaul_outcome (
 CREATE TABLE IF NOT EXISTS tilehaul_dead_letter (
   z INTEGER NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL,
   cause TEXT NOT NULL, attempts INTEGER NOT NULL,
-  url TEXT NOT NULL, message TEXT NOT NULL, body_head BLOB NOT NULL,
+  url TEXT NOT NULL, message TEXT NOT NULL, body_head BLOB NOT NULL, at_s REAL NOT NULL DEFAULT 0,
   PRIMARY KEY (z, x, y)
 );
 """
+# A journal begun by an earlier version lacks the last column.
+_HAS_TIME = "SELECT 1 FROM pragma_table_info('tilehaul_dead_letter') WHERE name = 'at_s'"
+_ADD_TIME = "ALTER TABLE tilehaul_dead_letter ADD COLUMN at_s REAL NOT NULL DEFAULT 0"
 
 
 def create_journal(connection: apsw.Connection) -> None:
     connection.execute(_SCHEMA)
+    if not connection.execute(_HAS_TIME).fetchone():
+        connection.execute(_ADD_TIME)
 
 
 def drop_journal(connection: apsw.Connection) -> None:
@@ -81,7 +88,7 @@ def write_outcomes(
         outcomes: At most one for each tile.
         journal_done: Write rows for done tiles, with their `details`. Otherwise the tiles' own rows
             say that they are done, and an earlier absence or dead letter has only to go.
-        details: What a directory notes of done and dead tiles: the extension kept.
+        details: What a directory notes of done, dead and dropped tiles: the extension kept.
     """
     dead: list[DeadLetter] = []
     alive: list[tuple[int, int, int]] = []
@@ -97,6 +104,8 @@ def write_outcomes(
         alive.append(address)
         if isinstance(outcome, NoTile):
             rows.append((z, x, y, ABSENT, outcome.cause))
+        elif isinstance(outcome, Dropped):
+            rows.append((z, x, y, DROPPED, details.get(tile_id, "")))
         elif journal_done:
             rows.append((z, x, y, DONE, details[tile_id]))
         else:
@@ -105,14 +114,15 @@ def write_outcomes(
     connection.executemany("DELETE FROM tilehaul_outcome WHERE z = ? AND x = ? AND y = ?", unnoted)
     connection.executemany("INSERT OR REPLACE INTO tilehaul_outcome VALUES (?, ?, ?, ?, ?)", rows)
     connection.executemany(
-        "INSERT OR REPLACE INTO tilehaul_dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_dead_row, dead)
+        "INSERT OR REPLACE INTO tilehaul_dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        map(_dead_row, dead),
     )
 
 
-def _dead_row(letter: DeadLetter) -> tuple[int, int, int, str, int, str, str, bytes]:
+def _dead_row(letter: DeadLetter) -> tuple[int, int, int, str, int, str, str, bytes, float]:
     z, x, y = letter.tile_id.z, letter.tile_id.x, letter.tile_id.y
     message = letter.message[:MESSAGE_CHARS_MAX]
-    return (z, x, y, letter.cause, letter.attempts, letter.url, message, letter.body_head)
+    return (z, x, y, letter.cause, letter.attempts, letter.url, message, letter.body_head, letter.at_s)
 
 
 def keys_by_zoom(tile_ids: Iterable[TileId]) -> dict[int, "array[int]"]:
@@ -143,17 +153,51 @@ def journalled(
     }
 
 
-def counts(connection: apsw.Connection) -> tuple[int, int]:
-    """How many tiles are absent and how many dead; (0, 0) without a journal."""
+@dataclass(frozen=True, slots=True)
+class JournalCounts:
+    """What a journal holds besides done tiles; `dead_causes` are the dead letters by fine cause."""
+
+    absent: int = 0
+    dropped: int = 0
+    dead_causes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def dead(self) -> int:
+        return sum(self.dead_causes.values())
+
+
+def counts(connection: apsw.Connection) -> JournalCounts:
+    """All zero without a journal."""
     if not has_journal(connection):
-        return 0, 0
+        return JournalCounts()
     rows = connection.execute("SELECT state, count(*) FROM tilehaul_outcome GROUP BY state")
     by_state = {row[0]: int(row[1]) for row in rows}
-    return by_state.get(ABSENT, 0), by_state.get(DEAD, 0)
+    causes = connection.execute(
+        "SELECT cause, count(*) FROM tilehaul_dead_letter GROUP BY cause ORDER BY cause"
+    )
+    return JournalCounts(
+        by_state.get(ABSENT, 0), by_state.get(DROPPED, 0), {str(c): int(n) for c, n in causes}
+    )
 
 
 def has_dead(connection: apsw.Connection) -> bool:
     return connection.execute("SELECT 1 FROM tilehaul_dead_letter LIMIT 1").fetchone() is not None
+
+
+def has_dropped(connection: apsw.Connection) -> bool:
+    """Looks at every row when there is none."""
+    rows = connection.execute("SELECT 1 FROM tilehaul_outcome WHERE state = ? LIMIT 1", (DROPPED,))
+    return rows.fetchone() is not None
+
+
+def dead_letters(
+    read_page: Callable[[TileId | None], list[DeadLetter]], causes: Collection[str]
+) -> Iterator[DeadLetter]:
+    """See `JobStore.dead_letters`. `read_page` gives those after an address, as `dead_page` does."""
+    after: TileId | None = None
+    while page := read_page(after):
+        yield from (letter for letter in page if is_among(letter.cause, causes))
+        after = page[-1].tile_id
 
 
 def dead_page(connection: apsw.Connection, after: TileId | None) -> list[DeadLetter]:
@@ -161,15 +205,13 @@ def dead_page(connection: apsw.Connection, after: TileId | None) -> list[DeadLet
     if not has_journal(connection):
         return []
     start = (-1, -1, -1) if after is None else (after.z, after.x, after.y)
+    at_s = "at_s" if connection.execute(_HAS_TIME).fetchone() else "0.0"
     rows = connection.execute(
-        "SELECT z, x, y, cause, attempts, url, message, body_head FROM tilehaul_dead_letter "
+        f"SELECT z, x, y, cause, attempts, url, message, body_head, {at_s} FROM tilehaul_dead_letter "  # noqa: S608  constants
         "WHERE (z, x, y) > (?, ?, ?) ORDER BY z, x, y LIMIT ?",
         (*start, PAGE_ROWS),
     )
-    return [
-        DeadLetter(TileId(z, x, y), cause, attempts, url, message, body_head)
-        for z, x, y, cause, attempts, url, message, body_head in rows
-    ]
+    return [DeadLetter(TileId(z, x, y), *others) for z, x, y, *others in rows]
 
 
 def tiles_of(outcomes: Iterable[Outcome]) -> list[Tile]:

@@ -1,7 +1,7 @@
 """Reading an MBTiles file, ours or anybody's: the flat table or the deduplicated view."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tilehaul.codec.sniff import sniff
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, StoreInfo
+from tilehaul.ports.store import DeadLetter, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import (
@@ -22,7 +22,7 @@ from tilehaul.stores.archive_metadata import (
     source_info_of,
 )
 from tilehaul.stores.metadata_table import read_metadata
-from tilehaul.stores.record import parse_record, state_of
+from tilehaul.stores.record import has_completed, parse_record, state_of
 from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, open_reading
 
 _GET = "SELECT tile_data FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
@@ -49,6 +49,13 @@ _PAGE = (
 )
 _FIRST = f"SELECT tile_data FROM tiles WHERE typeof(tile_data) = 'blob' AND {_TILE} LIMIT 1"  # noqa: S608  constants
 
+_KEPT = (
+    "SELECT c.value FROM carray(?2) AS c CROSS JOIN tiles AS t ON t.zoom_level = ?1 "
+    "AND t.tile_column = c.value >> 30 "
+    # A row without bytes is no tile: it is fetched, and replaced.
+    "AND t.tile_row = ?3 - (c.value & ?4) AND length(t.tile_data) > 0"
+)
+
 
 def zoom_range(connection: apsw.Connection) -> tuple[int, int] | None:
     """Least and greatest zoom kept; None without a tile."""
@@ -71,6 +78,31 @@ def first_media_type(connection: apsw.Connection) -> str:
     """What some tile's bytes are; empty without a tile, or when they are of no known kind."""
     body = connection.execute(_FIRST).get
     return sniff(body) if isinstance(body, bytes) else ""
+
+
+def states_in(connection: apsw.Connection, tile_ids: Sequence[TileId]) -> list[State | None]:
+    """See `JobStore.settled`; one query a zoom for the tiles, one for the journal."""
+    keys = journal.keys_by_zoom(tile_ids)
+    kept = {
+        zoom: {
+            row[0]
+            for row in connection.execute(
+                _KEPT, (zoom, apsw.carray(values), (1 << zoom) - 1, journal.KEY_MASK)
+            )
+        }
+        for zoom, values in keys.items()
+    }
+    noted = journal.journalled(connection, keys) if journal.has_journal(connection) else {}
+    answer: list[State | None] = []
+    for tile_id in tile_ids:
+        key = tile_id.x << journal.KEY_BITS | tile_id.y
+        # The journal speaks last: a tile kept from before may have died when it was fetched anew.
+        note = noted[tile_id.z].get(key) if noted else None
+        if note is not None:
+            answer.append(journal.STATES[note[0]])
+        else:
+            answer.append("done" if key in kept[tile_id.z] else None)
+    return answer
 
 
 class MbtilesReader:
@@ -118,32 +150,40 @@ class MbtilesReader:
                 yield TileId(zoom, column, (1 << zoom) - 1 - row)
             after = rows[-1]
 
-    def dead_letters(self) -> Iterator[DeadLetter]:
-        after: TileId | None = None
-        while page := self._dead_page(after):
-            yield from page
-            after = page[-1].tile_id
+    def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]:
+        return journal.dead_letters(self._dead_page, causes)
 
     def _dead_page(self, after: TileId | None) -> list[DeadLetter]:
         with self._reading() as connection:
             return journal.dead_page(connection, after)
+
+    def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        with self._reading() as connection:
+            return states_in(connection, tile_ids)
+
+    def has_completed(self, area_identity: str) -> bool:
+        with self._reading() as connection:
+            metadata = read_metadata(connection)
+        return has_completed(parse_record(metadata, str(self.path)), area_identity)
 
     def describe(self) -> StoreInfo:
         """Looks at every row's length; `bytes` is the size of the file with its log."""
         with self._reading() as connection:
             metadata = read_metadata(connection)
             by_zoom = {int(zoom or 0): int(count or 0) for zoom, count in connection.execute(_COUNTS)}
-            absent, dead = journal.counts(connection)
+            noted = journal.counts(connection)
         return StoreInfo(
             location=str(self.path),
             kind="mbtiles",
             tiles=sum(by_zoom.values()),
-            absent=absent,
-            dead=dead,
+            absent=noted.absent,
+            dead=noted.dead,
             bytes=_size_bytes(self.path) + _size_bytes(Path(f"{self.path}-wal")),
-            state=state_of(parse_record(metadata, str(self.path)), dead=dead),
+            state=state_of(parse_record(metadata, str(self.path)), dead=noted.dead),
             metadata=metadata,
             tiles_by_zoom=by_zoom,
+            dropped=noted.dropped,
+            dead_causes=noted.dead_causes,
         )
 
     def source_info(self) -> SourceInfo:

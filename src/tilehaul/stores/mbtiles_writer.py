@@ -20,18 +20,19 @@ from tilehaul.stores.archive_metadata import (
 )
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.mbtiles_reader import first_media_type, tile_bounds, zoom_range
+from tilehaul.stores.mbtiles_reader import first_media_type, states_in, tile_bounds, zoom_range
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
     StoreRecord,
     begins_anew,
-    completed,
     counts_of,
     decide_begin,
+    finished,
     parse_record,
     record_rows,
     reopened,
+    replayed,
 )
 from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
 from tilehaul.stores.writer_lock import WriterLock
@@ -45,12 +46,6 @@ CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row);
 """
 _PUT = "INSERT OR REPLACE INTO tiles (zoom_level, tile_column, tile_row, tile_data) VALUES (?, ?, ?, ?)"
 _DROP = "DELETE FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
-_KEPT = (
-    "SELECT c.value FROM carray(?2) AS c CROSS JOIN tiles AS t ON t.zoom_level = ?1 "
-    "AND t.tile_column = c.value >> 30 "
-    # A row without bytes is no tile: it is fetched, and replaced.
-    "AND t.tile_row = ?3 - (c.value & ?4) AND length(t.tile_data) > 0"
-)
 
 
 class MbtilesWriter:
@@ -160,36 +155,14 @@ class MbtilesWriter:
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         file = self._opened()
-        keys = journal.keys_by_zoom(tile_ids)
         with file.translated("reading"):
-            connection = file.connection
-            if not file.tables():
-                return [None] * len(tile_ids)
-            kept = {
-                zoom: {
-                    row[0]
-                    for row in connection.execute(
-                        _KEPT, (zoom, apsw.carray(values), (1 << zoom) - 1, journal.KEY_MASK)
-                    )
-                }
-                for zoom, values in keys.items()
-            }
-            noted = journal.journalled(connection, keys) if journal.has_journal(connection) else {}
-        answer: list[State | None] = []
-        for tile_id in tile_ids:
-            key = tile_id.x << journal.KEY_BITS | tile_id.y
-            # The journal speaks last: a tile kept from before may have died when it was fetched anew.
-            note = noted[tile_id.z].get(key) if noted else None
-            if note is not None:
-                answer.append(journal.STATES[note[0]])
-            else:
-                answer.append("done" if key in kept[tile_id.z] else None)
-        return answer
+            return states_in(file.connection, tile_ids) if file.tables() else [None] * len(tile_ids)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         file = self._opened()
-        self._reopen(file)
+        job, record = self._reopen(file)
         check_free(self.path.parent, self._free_bytes_min)
+        after = replayed(record, outcomes) if job.replay else record
         with file.transaction() as connection:
             for run in journal.distinct_runs(outcomes):
                 tiles = journal.tiles_of(run)
@@ -204,21 +177,27 @@ class MbtilesWriter:
                 if name:
                     connection.execute("INSERT INTO metadata (name, value) VALUES ('format', ?)", (name,))
                     self._has_format = True
+            if after is not record:
+                write_metadata(connection, record_rows(record), record_rows(after))
+        self._record = after
 
-    def _reopen(self, file: WritableFile) -> None:
+    def _reopen(self, file: WritableFile) -> tuple[JobKey, StoreRecord]:
         """A job that was complete, or finished a moment ago, writes again: it is unfinished again."""
-        if self._prepared:
-            return
         if self._job is None or self._record is None:
             raise PlanError(f"{self.path}: nothing was begun")
-        self._prepare(file, self._job, reopened(self._record, self._job))
+        job, record = self._job, self._record
+        if not self._prepared:
+            record = reopened(record, job)
+            self._prepare(file, job, record)
+        return job, record
 
     def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         file = self._opened()
         if self._job is None or self._record is None or not self._prepared:
             return
-        record = completed(self._record, self._job, counts) if complete else self._record
         with file.transaction() as connection:
+            dead = journal.has_dead(connection)
+            record = finished(self._record, self._job, counts, complete=complete, dead=dead)
             before = read_metadata(connection)
             zooms = zoom_range(connection)
             metadata = completed_metadata(
@@ -229,7 +208,7 @@ class MbtilesWriter:
                 media_type=first_media_type(connection),
             )
             write_metadata(connection, before, metadata | record_rows(record))
-            if complete and not record.unfinished and not journal.has_dead(connection):
+            if not record.unfinished and not dead and not journal.has_dropped(connection):
                 journal.drop_journal(connection)
         self._record = record
         self._prepared = False

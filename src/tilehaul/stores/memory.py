@@ -1,11 +1,13 @@
 """A store in memory, bounded by bytes: for tests, notebooks and the bench. Nothing survives the process."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.causes import is_among
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.archive_metadata import (
     Bounds,
@@ -17,11 +19,13 @@ from tilehaul.stores.archive_metadata import (
 from tilehaul.stores.record import (
     StoreRecord,
     begins_anew,
-    completed,
     counts_of,
     decide_begin,
+    finished,
+    has_completed,
     record_rows,
     reopened,
+    replayed,
     state_of,
 )
 
@@ -46,7 +50,7 @@ class MemoryStore:
         self.bytes_max = bytes_max
         self._tiles: dict[TileId, Tile] = {}
         self._bytes = 0
-        self._notes: dict[TileId, NoTile | DeadLetter] = {}
+        self._notes: dict[TileId, NoTile | DeadLetter | Dropped] = {}
         self._metadata: dict[str, str] = {}
         self._record: StoreRecord | None = None
         self._job: JobKey | None = None
@@ -80,13 +84,15 @@ class MemoryStore:
         note = self._notes.get(tile_id)
         if note is None:
             return "done" if tile_id in self._tiles else None
+        if isinstance(note, Dropped):
+            return "dropped"
         return "dead" if isinstance(note, DeadLetter) else "absent"
 
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
         job, record = self._begun()
         latest = {outcome.tile_id: outcome for outcome in outcomes}
         # A dead letter keeps the bytes an earlier outcome of the same batch brought.
-        bodies = {o.tile_id: o for o in outcomes if not isinstance(o, DeadLetter)}
+        bodies = {o.tile_id: o for o in outcomes if not isinstance(o, DeadLetter | Dropped)}
         grown = self._bytes + sum(_cost(new) - _cost(self._tiles.get(i)) for i, new in bodies.items())
         if grown > self.bytes_max:
             raise StorageError(
@@ -106,13 +112,13 @@ class MemoryStore:
             else:
                 self._notes[tile_id] = outcome
         self._bytes = grown
+        if job.replay:
+            self._record = replayed(record, outcomes)
 
-    async def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        for note in sorted(
-            (note for note in self._notes.values() if isinstance(note, DeadLetter)),
-            key=lambda letter: letter.tile_id,
-        ):
-            yield note
+    async def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
+        for letter in sorted(self._dead(), key=lambda letter: letter.tile_id):
+            if is_among(letter.cause, causes):
+                yield letter
 
     async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
         job, record = self._begun()
@@ -128,10 +134,11 @@ class MemoryStore:
             media_type=first.media_type if first else "",
         )
         self._writing = False
-        if complete:
-            self._record = completed(record, job, counts)
-            if not self._record.unfinished and not self._dead():
-                self._notes.clear()
+        dead = bool(self._dead())
+        self._record = finished(record, job, counts, complete=complete, dead=dead)
+        dropped = any(isinstance(note, Dropped) for note in self._notes.values())
+        if not self._record.unfinished and not dead and not dropped:
+            self._notes.clear()
 
     async def close(self) -> None:
         self._job = None
@@ -152,23 +159,32 @@ class MemoryStore:
         for tile_id in sorted(self._tiles):
             yield tile_id
 
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        return [self._state(tile_id) for tile_id in tile_ids]
+
+    async def has_completed(self, area_identity: str) -> bool:
+        return has_completed(self._record, area_identity)
+
     async def describe(self) -> StoreInfo:
         """`bytes` is the sum of the bodies."""
         by_zoom: dict[int, int] = {}
         for tile_id in sorted(self._tiles):
             by_zoom[tile_id.z] = by_zoom.get(tile_id.z, 0) + 1
         dead = self._dead()
+        dropped = sum(isinstance(note, Dropped) for note in self._notes.values())
         record_metadata = {} if self._record is None else record_rows(self._record)
         return StoreInfo(
             location=self.name,
             kind="memory",
             tiles=len(self._tiles),
-            absent=len(self._notes) - dead,
-            dead=dead,
+            absent=len(self._notes) - len(dead) - dropped,
+            dead=len(dead),
             bytes=self._bytes - TILE_OVERHEAD_BYTES * len(self._tiles),
-            state=state_of(self._record, dead=dead),
+            state=state_of(self._record, dead=len(dead)),
             metadata=self._metadata | {name: value for name, value in record_metadata.items() if value},
             tiles_by_zoom=by_zoom,
+            dropped=dropped,
+            dead_causes=dict(sorted(Counter(letter.cause for letter in dead).items())),
         )
 
     async def source_info(self) -> SourceInfo:
@@ -184,8 +200,8 @@ class MemoryStore:
             media_type=first.media_type if first else "",
         )
 
-    def _dead(self) -> int:
-        return sum(isinstance(note, DeadLetter) for note in self._notes.values())
+    def _dead(self) -> list[DeadLetter]:
+        return [note for note in self._notes.values() if isinstance(note, DeadLetter)]
 
     def _zooms(self) -> tuple[int, int] | None:
         zooms = {tile_id.z for tile_id in self._tiles}

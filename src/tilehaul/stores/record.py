@@ -1,11 +1,12 @@
 """What a store remembers of the jobs that wrote it, and whether a job may go on with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tilehaul.errors import DataError, PlanError
-from tilehaul.ports.store import JobCounts, JobKey
+from tilehaul.ports.store import Dropped, JobCounts, JobKey, Outcome
+from tilehaul.ports.tile import NoTile, Tile
 
 # Names of our rows in a store's metadata.
 PREFIX = "tilehaul_"
@@ -28,6 +29,16 @@ class CompletedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A job that has not ended whole. With `counts` nothing of it is pending: it waits for `counts.dead`
+    dead letters only. None: it was interrupted, or it runs.
+    """
+
+    name: str
+    counts: JobCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreRecord:
     """Who wrote a store. Jobs are named `source_identity:area_identity`."""
 
@@ -35,11 +46,15 @@ class StoreRecord:
     source_name: str
     grid: str
     completed: tuple[CompletedJob, ...] = ()
-    unfinished: tuple[str, ...] = ()
+    unfinished: tuple[OpenJob, ...] = ()
 
 
 def job_name(job: JobKey) -> str:
-    return f"{job.source_identity}:{job.area_identity}"
+    return _name_of(job.source_identity, job.area_identity)
+
+
+def _name_of(source_identity: str, area_identity: str) -> str:
+    return f"{source_identity}:{area_identity}"
 
 
 def decide_begin(
@@ -58,7 +73,9 @@ def decide_begin(
     Raises:
         PlanError: The store holds tiles of another source, another grid, or not ours.
     """
-    fresh = StoreRecord(job.source_identity, job.source_name, job.grid, (), (job_name(job),))
+    if job.replay:
+        return _decide_replay(record, job, force_source=force_source, location=location)
+    fresh = StoreRecord(job.source_identity, job.source_name, job.grid, (), (OpenJob(job_name(job)),))
     if record is None:
         if has_tiles and not force_source:
             raise PlanError(
@@ -69,27 +86,42 @@ def decide_begin(
     if begins_anew(record, job, has_tiles=has_tiles):
         return fresh
     same_source = record.source_identity == job.source_identity
-    if not force_source and not same_source:
-        raise PlanError(
-            f"{location} holds tiles of {record.source_name or record.source_identity}, not of "
-            f"{job.source_name or job.source_identity}; choose another store, or --force-source to mix them"
-        )
-    if not force_source and record.grid != job.grid:
-        raise PlanError(
-            f"{location} is cut in the grid {record.grid}, not {job.grid}; "
-            "choose another store, or --force-source to mix them"
-        )
+    if not force_source:
+        _check_same(record, job, location, "choose another store, or --force-source to mix them")
     if counts_of(record, job) is not None:
         return record
-    name = job_name(job)
-    unfinished = tuple(other for other in record.unfinished if same_source and other != name)
-    return replace(
-        record,
-        source_identity=job.source_identity,
-        source_name=job.source_name,
-        grid=job.grid,
-        unfinished=(*unfinished, name)[-JOBS_MAX:],
+    return _opened(
+        replace(
+            record,
+            source_identity=job.source_identity,
+            source_name=job.source_name,
+            grid=job.grid,
+            unfinished=record.unfinished if same_source else (),
+        ),
+        job,
     )
+
+
+def _decide_replay(
+    record: StoreRecord | None, job: JobKey, *, force_source: bool, location: str
+) -> StoreRecord:
+    """The store's own record as it is: tiles that come from a mirror do not make it the mirror's."""
+    if record is None:
+        raise PlanError(f"{location} was not made by tilehaul: it has no dead letters")
+    if not force_source:
+        hint = "name the source it was made from, or --force-source to take its dead tiles from elsewhere"
+        _check_same(record, job, location, hint)
+    return record
+
+
+def _check_same(record: StoreRecord, job: JobKey, location: str, hint: str) -> None:
+    if record.source_identity != job.source_identity:
+        raise PlanError(
+            f"{location} holds tiles of {record.source_name or record.source_identity}, not of "
+            f"{job.source_name or job.source_identity}; {hint}"
+        )
+    if record.grid != job.grid:
+        raise PlanError(f"{location} is cut in the grid {record.grid}, not {job.grid}; {hint}")
 
 
 def begins_anew(record: StoreRecord | None, job: JobKey, *, has_tiles: bool) -> bool:
@@ -97,7 +129,7 @@ def begins_anew(record: StoreRecord | None, job: JobKey, *, has_tiles: bool) -> 
 
     So a mistyped address leaves nothing that the right one would have to be forced over.
     """
-    if record is None or has_tiles:
+    if record is None or has_tiles or job.replay:
         return False
     return (record.source_identity, record.grid) != (job.source_identity, job.grid)
 
@@ -111,33 +143,82 @@ def counts_of(record: StoreRecord, job: JobKey) -> JobCounts | None:
     for other in record.completed:
         if other.name == name:
             counts = other.counts
-            fits = counts is not None and counts.done + counts.absent == job.planned
+            fits = counts is not None and counts.total == job.planned
             return counts if fits else JobCounts(job.planned, 0)
     return None
 
 
-def _without(jobs: tuple[CompletedJob, ...], name: str) -> tuple[CompletedJob, ...]:
-    return tuple(job for job in jobs if job.name != name)
+def has_completed(record: StoreRecord | None, area_identity: str) -> bool:
+    """Whether a job over this area, from the source the store belongs to, is complete."""
+    if record is None:
+        return False
+    name = _name_of(record.source_identity, area_identity)
+    return any(job.name == name for job in record.completed)
 
 
 def reopened(record: StoreRecord, job: JobKey) -> StoreRecord:
     """The record while `job` writes, also when it was complete before (an overwrite)."""
+    return record if job.replay else _opened(record, job)
+
+
+def finished(
+    record: StoreRecord, job: JobKey, counts: JobCounts | None, *, complete: bool, dead: bool
+) -> StoreRecord:
+    """The record after `job` ended; `counts` None: not known. `dead`: whether the store has dead letters."""
+    if job.replay:
+        return record if dead else _replay_finished(record)
+    if complete:
+        return _completed(record, CompletedJob(job_name(job), counts))
+    if counts is None or not counts.dead or counts.total != job.planned:
+        return record
+    return _opened(record, job, counts)
+
+
+def _opened(record: StoreRecord, job: JobKey, counts: JobCounts | None = None) -> StoreRecord:
+    """`job` is the last of the unfinished ones, and not among the complete."""
     name = job_name(job)
+    others = (other for other in record.unfinished if other.name != name)
     return replace(
         record,
-        completed=_without(record.completed, name),
-        unfinished=(*(other for other in record.unfinished if other != name), name)[-JOBS_MAX:],
+        completed=tuple(other for other in record.completed if other.name != name),
+        unfinished=(*others, OpenJob(name, counts))[-JOBS_MAX:],
     )
 
 
-def completed(record: StoreRecord, job: JobKey, counts: JobCounts | None) -> StoreRecord:
-    """The record after `job` ended with nothing pending and nothing dead; `counts` None: not known."""
-    name = job_name(job)
+def _completed(record: StoreRecord, job: CompletedJob) -> StoreRecord:
+    others = (other for other in record.completed if other.name != job.name)
     return replace(
         record,
-        completed=(*_without(record.completed, name), CompletedJob(name, counts))[-JOBS_MAX:],
-        unfinished=tuple(other for other in record.unfinished if other != name),
+        completed=(*others, job)[-JOBS_MAX:],
+        unfinished=tuple(other for other in record.unfinished if other.name != job.name),
     )
+
+
+def replayed(record: StoreRecord, outcomes: Sequence[Outcome]) -> StoreRecord:
+    """The record after a replay brought these outcomes of tiles that were dead.
+
+    With one unfinished job the letters are its own, so that its counts stay exact. With more nobody
+    knows whose they are: a job's next run counts anew then, and sends nothing to do so.
+    """
+    match record.unfinished:
+        case (OpenJob(name, JobCounts() as counts),):
+            dropped = sum(isinstance(outcome, Dropped) for outcome in outcomes)
+            done = sum(isinstance(outcome, Tile) for outcome in outcomes)
+            absent = sum(isinstance(outcome, NoTile) for outcome in outcomes)
+            dead = counts.dead - done - absent - dropped
+            # Below 0: letters of a job that was forgotten, because another source was forced, are among them.
+            if dead >= 0:
+                now = JobCounts(counts.done + done, counts.absent + absent, counts.dropped + dropped, dead)
+                return replace(record, unfinished=(OpenJob(name, now),))
+    return record
+
+
+def _replay_finished(record: StoreRecord) -> StoreRecord:
+    """Completes the only unfinished job when the replay settled the last of its dead letters."""
+    match record.unfinished:
+        case (OpenJob(name, JobCounts(dead=0) as counts),):
+            return _completed(record, CompletedJob(name, counts))
+    return record
 
 
 def record_rows(record: StoreRecord) -> dict[str, str]:
@@ -147,7 +228,7 @@ def record_rows(record: StoreRecord) -> dict[str, str]:
         SOURCE_NAME: record.source_name,
         GRID: record.grid,
         JOBS: json.dumps([_entry(job) for job in record.completed]),
-        JOBS_OPEN: json.dumps(record.unfinished) if record.unfinished else "",
+        JOBS_OPEN: json.dumps([_open_entry(job) for job in record.unfinished]) if record.unfinished else "",
     }
 
 
@@ -160,30 +241,51 @@ def parse_record(metadata: Mapping[str, str], location: str) -> StoreRecord | No
         metadata.get(SOURCE_NAME, ""),
         metadata.get(GRID, ""),
         tuple(_completed_job(entry, location) for entry in _list(metadata.get(JOBS, "[]"), location)),
-        tuple(_name(entry, location) for entry in _list(metadata.get(JOBS_OPEN) or "[]", location)),
+        tuple(_open_job(entry, location) for entry in _list(metadata.get(JOBS_OPEN) or "[]", location)),
     )
 
 
 def _entry(job: CompletedJob) -> str | list[str | int]:
-    """`[name, done, absent]`; the name alone where the counts are not known."""
-    return job.name if job.counts is None else [job.name, job.counts.done, job.counts.absent]
+    """`[name, done, absent]`, and `dropped` if any is; the name alone where the counts are not known."""
+    counts = job.counts
+    if counts is None:
+        return job.name
+    entry: list[str | int] = [job.name, counts.done, counts.absent]
+    return [*entry, counts.dropped] if counts.dropped else entry
+
+
+def _open_entry(job: OpenJob) -> str | list[str | int]:
+    """`[name, done, absent, dropped, dead]`; the name alone where something is pending."""
+    counts = job.counts
+    if counts is None:
+        return job.name
+    return [job.name, counts.done, counts.absent, counts.dropped, counts.dead]
 
 
 def _completed_job(entry: object, location: str) -> CompletedJob:
     match entry:
         case str(name):
             return CompletedJob(name)
-        # JSON's true is an integer to Python.
-        case [str(name), int(done), int(absent)] if bool not in (type(done), type(absent)):
-            if done >= 0 and absent >= 0:
-                return CompletedJob(name, JobCounts(done, absent))
+        case [str(name), done, absent, *dropped] if len(dropped) <= 1:
+            return CompletedJob(name, JobCounts(*_numbers([done, absent, *dropped], location)))
     raise _damaged(location)
 
 
-def _name(entry: object, location: str) -> str:
-    if not isinstance(entry, str):
+def _open_job(entry: object, location: str) -> OpenJob:
+    match entry:
+        case str(name):
+            return OpenJob(name)
+        case [str(name), done, absent, dropped, dead]:
+            return OpenJob(name, JobCounts(*_numbers([done, absent, dropped, dead], location)))
+    raise _damaged(location)
+
+
+def _numbers(values: Sequence[object], location: str) -> list[int]:
+    """Counts as JSON has them: whole, not negative, and not `true`, which is an integer to Python."""
+    numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) != len(values) or min(numbers) < 0:
         raise _damaged(location)
-    return entry
+    return numbers
 
 
 def _list(text: str, location: str) -> list[object]:
@@ -208,4 +310,5 @@ def state_of(record: StoreRecord | None, *, dead: int) -> str:
     """`complete`, `partial` or `foreign`, as in `StoreInfo.state`."""
     if record is None:
         return "foreign"
-    return "partial" if record.unfinished or dead else "complete"
+    pending = any(job.counts is None for job in record.unfinished)
+    return "partial" if pending or dead else "complete"

@@ -1,7 +1,7 @@
 """A store whose work blocks, made asynchronous: one thread writes, another reads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -43,7 +43,11 @@ class BlockingReader(Protocol):
 
     def tile_ids(self) -> Iterator[TileId]: ...
 
-    def dead_letters(self) -> Iterator[DeadLetter]: ...
+    def dead_letters(self, causes: Collection[str] = ()) -> Iterator[DeadLetter]: ...
+
+    def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]: ...
+
+    def has_completed(self, area_identity: str) -> bool: ...
 
     def describe(self) -> StoreInfo: ...
 
@@ -113,12 +117,26 @@ class ThreadedStore:
         await self._read_thread.run(seal)
 
     async def close(self) -> None:
-        """Fold up and let go, also when a write failed before. A cancelled close is still carried out."""
-        await asyncio.shield(asyncio.ensure_future(self._close()))
+        """Fold up and let go, also when a write failed before.
+
+        A cancelled close is carried out to its end before it says so, however often it is cancelled: the
+        loop may close next, and the lock would stay taken for as long as the program runs.
+        """
+        closing = asyncio.ensure_future(self._close())
+        cancelled: asyncio.CancelledError | None = None
+        while not closing.done():
+            try:
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as error:
+                cancelled = error
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
 
     async def _close(self) -> None:
         try:
-            await self._read_thread.run(self._reader.release)
+            if self._read_thread.is_running:
+                await self._read_thread.run(self._reader.release)
             if self._begun:
                 self._begun = False
                 await self._write_thread.run(self._writer.close)
@@ -140,15 +158,21 @@ class ThreadedStore:
         """Every tile kept, zoom by zoom and column by column, without holding up writers or reads."""
         return self._walk(self._reader.tile_ids)
 
-    def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        """Every dead letter, in tile order; also without `begin`."""
-        return self._walk(self._reader.dead_letters)
+    def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
+        """See `JobStore.dead_letters`; also without `begin`."""
+        return self._walk(lambda: self._reader.dead_letters(causes))
 
     async def _walk(self, start: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
         items = await self._read_thread.run(lambda: iter(start()))
         while page := await self._read_thread.run(lambda: list(islice(items, WALK_ITEMS))):
             for item in page:
                 yield item
+
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        return await self._read_thread.run(self._reader.states, tile_ids)
+
+    async def has_completed(self, area_identity: str) -> bool:
+        return await self._read_thread.run(self._reader.has_completed, area_identity)
 
     async def describe(self) -> StoreInfo:
         """Counts the whole store, on a thread and a connection of its own."""

@@ -43,13 +43,19 @@ class WorkerThread:
         self._queue.put((future, work, args))
         return future
 
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None
+
     async def stop(self) -> None:
         """End the thread after the work that is queued. A later `run` starts a new one."""
         if self._thread is not None:
+            # Waited for as work, not on a thread: while the program ends, none can be started any more.
+            worked_off = self.run(_nothing)
             thread, self._thread = self._thread, None
             self._queue.put(None)
-            # The thread has only its queued work left; joining it elsewhere keeps the loop free.
-            await asyncio.shield(asyncio.to_thread(thread.join))
+            await asyncio.shield(worked_off)
+            thread.join()
 
     def _serve(self) -> None:
         answers: list[_Answer] = []
@@ -80,6 +86,10 @@ class WorkerThread:
                 answers = []
         if answers:
             _hand_back(answers)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _hand_back(answers: list[_Answer]) -> None:

@@ -2,13 +2,15 @@
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
 from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
+from tilehaul.jobs.retries import Origin
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_settings import LaneSettings
@@ -16,7 +18,7 @@ from tilehaul.net.laned import LanedSender
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
-from tilehaul.net.wire import Wire
+from tilehaul.net.wire import CONNECTIONS_MAX_DEFAULT, Wire
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import LaneHeld
@@ -46,16 +48,42 @@ async def open_sender(
     `typed_urls` are the addresses the operator typed: their hosts may be private.
     `pause`: see `LaneSettings`.
     """
+    allowed = allowed_hosts(sending, typed_urls)
+    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold, pause=pause) as laned:
+        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
+        yield RetriedSender(laned, rule, SystemClock(), random.random, tally)
+
+
+def allowed_hosts(sending: Sending, typed_urls: Iterable[str]) -> set[str]:
+    """The "host:port" that may be private: those the operator typed, or allowed by name."""
+    return {host_port_of(url) for url in typed_urls} | {
+        parse_host_port(text) for text in sending.allow_private
+    }
+
+
+@asynccontextmanager
+async def open_laned(
+    sending: Sending,
+    allowed: AbstractSet[str],
+    *,
+    tally: Tally,
+    on_hold: OnHold | None = None,
+    connections_max: int | None = None,
+    pause: bool = False,
+) -> AsyncIterator[LanedSender]:
+    """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
+
+    `allowed` are the "host:port" that may be private; it may grow while this is open.
+    `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`: see `LaneSettings`.
+    """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
-    allowed = {host_port_of(url) for url in typed_urls}
-    allowed |= {parse_host_port(text) for text in sending.allow_private}
     clock = SystemClock()
     wire = Wire(
         sending.user_agent(),
         timeouts=sending.timeouts(),
-        guard=AddressGuard(frozenset(allowed)),
-        connections_max=max(256, sending.concurrency),
+        guard=AddressGuard(allowed),
+        connections_max=connections_max or max(CONNECTIONS_MAX_DEFAULT, sending.concurrency),
         tls_roots=sending.tls_roots,
     )
     async with wire:
@@ -74,9 +102,8 @@ async def open_sender(
             tally=tally,
             on_hold=on_hold,
         )
-        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
         try:
-            yield RetriedSender(laned, rule, clock, random.random, tally)
+            yield laned
         finally:
             await laned.aclose()
 
@@ -121,6 +148,15 @@ async def open_source(
         yield await StoredSource.open(archive, location=str(place.path))
     finally:
         await archive.close()
+
+
+@asynccontextmanager
+async def open_origin(
+    location: str, *, sending: Sending, tally: Tally, on_hold: OnHold | None = None
+) -> AsyncIterator[Origin]:
+    """Open a location for a job: a failing upstream is waited for. Raises as `open_source`."""
+    async with open_source(location, sending=sending, tally=tally, on_hold=on_hold, pause=True) as source:
+        yield Origin(source)
 
 
 def open_archive(location: Location | str) -> TileArchive:

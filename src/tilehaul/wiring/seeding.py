@@ -1,37 +1,64 @@
 """`tilehaul.seed`: two locations and an area become a job."""
 
-from dataclasses import dataclass
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilehaul.codec.url_template import parse_template
 from tilehaul.config.locations import parse_location
-from tilehaul.config.sending import SENDING_DEFAULT, WORKERS_PER_PERMIT, Sending
-from tilehaul.errors import PlanError
+from tilehaul.config.sending import SENDING_DEFAULT, Sending
+from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
-from tilehaul.jobs.seed import SeedPlan
+from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.event_log import log_event
+from tilehaul.jobs.seed import SeedPlan, check_deadline
 from tilehaul.jobs.seed import seed as run_seed
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.correlation import JOB_ID
 from tilehaul.ports.events import Event, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.places import open_source, open_store
+from tilehaul.wiring.places import open_origin, open_store
+from tilehaul.wiring.reading import reading
+
+# Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
+JOB_ID_BYTES = 4
+_JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
+
+# What to do, once it is known what the source says of itself.
+PlanOf = Callable[[SourceInfo, JobStore], Awaitable[SeedPlan]]
 
 
 @dataclass(frozen=True, slots=True)
 class SeedOptions:
-    """How to seed, apart from what and where. See `SeedPlan` and `Sending`."""
+    """How to seed, apart from what and where. See `SeedPlan` and `Sending`.
+
+    `job_id` names the run in events, report and log: at most 64 of `A-Z a-z 0-9 . _ -`; empty: a random one.
+
+    Raises ConfigError when the deadline or the job's name is out of range.
+    """
 
     sending: Sending = SENDING_DEFAULT
     overwrite: bool = False
     max_failures: FailureLimit = FAILURES_DEFAULT
     durability: Durability = "full"
     force_source: bool = False
+    deadline_s: float | None = None
+    job_id: str = ""
+
+    def __post_init__(self) -> None:
+        # A mistake is told when the options are made, before anything is opened.
+        check_deadline(self.deadline_s)
+        if not _JOB_ID.match(self.job_id):
+            raise ConfigError("job_id: use at most 64 letters, digits, '.', '_' or '-'")
 
 
 async def seed(
@@ -52,7 +79,10 @@ async def seed(
         store: An `.mbtiles` file or a directory; made when it does not exist.
         area: Which tiles.
         options: How.
-        watch: Called with every event, in the loop's thread; must return quickly.
+        watch: Called with every event, in a thread of its own, one after another; or a `Mailbox`, which is
+            read elsewhere. The job does not wait for either: a slow reader loses events that have become old
+            (see `Mailbox`). At the end it has LAST_WORDS_S to read the report. What it raises ends the job
+            as an interruption would, and is raised here.
         stop: Asks the job to end early: `stop.drain()`, then `stop.cancel()`.
 
     Returns:
@@ -64,30 +94,47 @@ async def seed(
         FuseError: Too much failed or the origin is away.
         StorageError: The disk refused.
     """
-    options = options or SeedOptions()
+    chosen = options or SeedOptions()
+
+    async def plan_of(info: SourceInfo, _keeper: JobStore) -> SeedPlan:
+        return _plan(info, store, area, chosen)
+
+    return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
+
+
+async def run_between(
+    source: str, store: str, plan_of: PlanOf, *, options: SeedOptions, watch: Watch | None, stop: Stop | None
+) -> SeedReport:
+    """Open both places, plan, and move. `plan_of` may look into the store, which is not taken yet.
+
+    Returns and raises as `seed`, and what `plan_of` raises.
+    """
     check_places(source, store)
     await check_location(source, options.sending)
     tally = Tally()
-    told = watch or _untold
+    job_id = options.job_id or secrets.token_hex(JOB_ID_BYTES)
     keeper = open_store(parse_location(store), durability=options.durability)
+    job = JOB_ID.set(job_id)
     try:
-        async with open_source(
-            source,
-            sending=options.sending,
-            tally=tally,
-            on_hold=told,
-            pause=True,
-        ) as origin:
-            plan = _plan(origin.info, store, area, options)
-            return await run_seed(
-                origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
-            )
+        async with reading(watch) as tell:
+
+            def told(event: Event) -> None:
+                log_event(event)
+                tell(event)
+
+            async with open_origin(
+                source,
+                sending=options.sending,
+                tally=tally,
+                on_hold=lambda held: told(replace(held, job_id=job_id)),
+            ) as origin:
+                plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id)
+                return await run_seed(
+                    origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
+                )
     finally:
+        JOB_ID.reset(job)
         await keeper.close()
-
-
-def _untold(_event: Event) -> None:
-    pass
 
 
 def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> SeedPlan:
@@ -110,16 +157,25 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
         planned=planned,
         metadata=tuple((name, value) for name, value in metadata.items() if value),
     )
+    return plan_with(options, area, key, store)
+
+
+def plan_with(
+    options: SeedOptions, tiles: Iterable[TileId], key: JobKey, store: str, *, job: str = "seed"
+) -> SeedPlan:
+    """The plan to move `tiles`, `key.planned` of them, as the options say."""
     return SeedPlan(
-        tiles=area,
-        planned=planned,
+        tiles=tiles,
+        planned=key.planned,
         key=key,
         store_name=store,
-        workers=WORKERS_PER_PERMIT * options.sending.concurrency,
+        job=job,
+        workers=options.sending.workers,
         overwrite=options.overwrite,
         max_failures=options.max_failures,
         max_wait_s=options.sending.max_wait_s,
         force_source=options.force_source,
+        deadline_s=options.deadline_s,
     )
 
 

@@ -1,0 +1,193 @@
+"""What the commands that move tiles share: their flags, their options, and how they are run and stopped."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Container
+from typing import TYPE_CHECKING
+
+from tilehaul.cli import exit_codes
+from tilehaul.cli.common import failure_limit, headers_of, plural, positive_seconds, span
+from tilehaul.errors import FuseError, StorageError
+
+if TYPE_CHECKING:
+    from tilehaul.cli.watching import Watcher
+    from tilehaul.grid.tile_id import TileId
+    from tilehaul.jobs.stop import Stop
+    from tilehaul.ports.events import SeedReport
+    from tilehaul.wiring.seeding import SeedOptions
+
+# Dead tiles named one by one; the rest is a number.
+DEAD_SHOWN = 20
+# Causes of tiles that died before a server was spoken to; busy: it was left alone after others had.
+NEVER_REACHED = {"dns", "connect", "timeout_connect", "busy"}
+AGAIN = "run the same command again (without --overwrite)"
+
+
+def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str) -> "argparse._ArgumentGroup":
+    """Add the flags `seed_options` reads, but those of `add_sending_flags`. Returns their group."""
+    job = parser.add_argument_group("job")
+    job.add_argument(
+        "--max-failures",
+        type=failure_limit,
+        default=max_failures,
+        metavar="N|P%",
+        help="stop when more tiles than this failed for good (default: %(default)s)",
+    )
+    job.add_argument(
+        "--max-wait",
+        type=positive_seconds,
+        default=1800.0,
+        metavar="S",
+        help="stop when nothing came for this long (default: 1800)",
+    )
+    job.add_argument(
+        "--deadline",
+        type=span,
+        metavar="S|10m|2h",
+        help="end in good order after this long, resumable (default: none)",
+    )
+    job.add_argument(
+        "--force-source", action="store_true", help="write into a store that another source made"
+    )
+    job.add_argument(
+        "--durability",
+        choices=("full", "fast"),
+        default="full",
+        help="fast: a power cut may lose the last second; the file stays sound (default: %(default)s)",
+    )
+    job.add_argument(
+        "--allow-private",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="private address that a redirect may lead to; repeatable",
+    )
+    job.add_argument("--tls-roots", metavar="FILE", help="PEM file of trusted roots instead of the system's")
+    return job
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    shown = parser.add_argument_group("output")
+    shown.add_argument("--json", action="store_true", help="events and report as JSON lines on stdout")
+    shown.add_argument("--quiet", action="store_true", help="errors and dead tiles only")
+    return shown
+
+
+def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "SeedOptions":
+    """What the flags say. Raises PlanError, ConfigError."""
+    from tilehaul.config.sending import Sending
+    from tilehaul.wiring.seeding import SeedOptions
+
+    sending = Sending(
+        concurrency=options.concurrency,
+        timeout_s=options.timeout,
+        retries=options.retries,
+        max_wait_s=options.max_wait,
+        contact=options.contact,
+        headers=headers_of(options.header),
+        allow_private=tuple(options.allow_private),
+        tls_roots=options.tls_roots,
+        adaptive=not options.fixed,
+        rate_limit=options.rate_limit,
+    )
+    return SeedOptions(
+        sending=sending,
+        overwrite=overwrite,
+        max_failures=options.max_failures,
+        durability=options.durability,
+        force_source=options.force_source,
+        deadline_s=options.deadline,
+    )
+
+
+async def run_job(start: "Callable[[Stop], Awaitable[SeedReport]]", watcher: "Watcher") -> int:
+    """Run a job that ends with a report, stoppable by Ctrl-C. Returns its exit code.
+
+    `watcher` has the report afterwards, when the job got as far as taking its store.
+    """
+    import asyncio
+
+    from tilehaul.jobs.stop import Stop
+
+    stop = Stop()
+    listen(stop, watcher)
+    try:
+        report = await start(stop)
+        # Who reads standard output may be slow: the job did not wait for it, the program does.
+        await asyncio.to_thread(watcher.ended.wait)
+        return exit_codes.code_of_state(report.state)
+    except (FuseError, StorageError) as error:
+        print(f"tilehaul: {error}", file=sys.stderr)
+        return exit_codes.code_of_error(error)
+    finally:
+        watcher.close()
+
+
+def listen(stop: "Stop", watcher: "Watcher") -> None:
+    """First Ctrl-C or SIGTERM drains, the second cancels, the third exits at once."""
+    import asyncio
+
+    presses = 0
+
+    def pressed() -> None:
+        nonlocal presses
+        presses += 1
+        if presses == 1:
+            stop.drain()
+            watcher.say("finishing what is under way (up to 30 s); press Ctrl-C again to stop at once")
+        elif presses == 2:
+            stop.cancel()
+        else:
+            os._exit(exit_codes.INTERRUPTED)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, pressed)
+        except (NotImplementedError, RuntimeError):
+            # Windows has none: Ctrl-C then raises KeyboardInterrupt, and what was committed stays.
+            return
+
+
+async def say_end(
+    report: "SeedReport", within: "Container[TileId] | None" = None, *, quiet: bool, again: str = AGAIN
+) -> None:
+    """What every job says last, on standard error, also without a terminal.
+
+    Args:
+        within: Dead tiles of these only: the store may hold those of other jobs. None: all of them.
+        again: The beginning of what to do about a job that is not complete.
+    """
+    from tilehaul.cli.watching import summary_line
+    from tilehaul.wiring.places import open_archive
+
+    if not quiet:
+        print(summary_line(report), file=sys.stderr)
+    if report.dead:
+        archive = open_archive(report.store)
+        count = 0
+        causes = set()
+        try:
+            async for letter in archive.dead_letters():
+                if within is not None and letter.tile_id not in within:
+                    continue
+                if count < DEAD_SHOWN:
+                    print(f"dead {letter.tile_id} {letter.cause}", file=sys.stderr)
+                count += 1
+                causes.add(letter.cause)
+        finally:
+            await archive.close()
+        if count > DEAD_SHOWN:
+            print(f"and {plural(count - DEAD_SHOWN, 'dead tile')} more", file=sys.stderr)
+        if report.done == 0 and causes <= NEVER_REACHED:
+            print(
+                f"{report.source} was never reached: is the address right, and does it run?", file=sys.stderr
+            )
+    if report.state == "interrupted" and report.message:
+        # Told also when quiet: nobody has pressed a key.
+        print(f"tilehaul: {report.message}", file=sys.stderr)
+    elif report.state != "complete" and not quiet:
+        verb = "try the dead ones again" if report.state == "dead_letters" else "go on"
+        print(f"{again} to {verb}", file=sys.stderr)

@@ -1,0 +1,55 @@
+"""The log as a reader of the stream of events."""
+
+import logging
+from typing import assert_never
+
+from tilehaul.ports.events import (
+    Event,
+    JobStarted,
+    LaneChanged,
+    LaneHeld,
+    Progress,
+    SeedReport,
+    TileDead,
+    record_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+def log_event(event: Event) -> None:
+    """One line of the log for an event; its fields are in the record's `facts`. No tile above debug."""
+    level = _level_of(event)
+    if log.isEnabledFor(level):
+        log.log(level, "%s", _words(event), extra={"facts": record_of(event)})
+
+
+def _level_of(event: Event) -> int:
+    if isinstance(event, JobStarted | SeedReport):
+        return logging.INFO
+    if isinstance(event, LaneHeld):
+        # A job tells its people by itself; of a service's lanes nobody would hear.
+        return logging.WARNING if event.reason and not event.job_id else logging.INFO
+    return logging.DEBUG
+
+
+def _words(event: Event) -> str:
+    match event:
+        case JobStarted():
+            return f"{event.job} begins: {event.planned} tiles from {event.source} to {event.store}"
+        case Progress():
+            ended = event.done + event.absent + event.dead
+            return f"{ended} of {event.planned} tiles, {event.rate_per_s:.0f}/s"
+        case LaneHeld():
+            return f"lane {event.lane} held for {event.delay_s:.1f} s {event.reason}".rstrip()
+        case LaneChanged():
+            pace = "" if event.pace_per_s is None else f", pace {event.pace_per_s:.2f}/s"
+            return f"lane {event.lane}: limit {event.limit}, gate {event.gate}, breaker {event.breaker}{pace}"
+        case TileDead():
+            return f"tile {event.tile_id} is dead after {event.attempts} attempts: {event.message}"
+        case SeedReport():
+            return (
+                f"{event.state}: {event.done} done, {event.absent} absent, {event.dead} dead,"
+                f" {event.pending} pending in {event.elapsed_s:.1f} s {event.message}"
+            ).rstrip()
+    assert_never(event)

@@ -1,0 +1,168 @@
+"""Tiles that wait for their next attempt: they hold no worker, no permit and no coroutine.
+
+Decides only; time is an argument. `jobs/feed.py` waits.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tilehaul.errors import BusyError, ConfigError, DataError, ThrottledError, TransferError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.budget import RetryBudget
+from tilehaul.policy.retry import RetryRule, is_mistyped
+from tilehaul.policy.retry_heap import WAITING_MAX, RetryHeap
+from tilehaul.ports.clock import Luck
+from tilehaul.ports.source import TileSource
+from tilehaul.ports.tile import FailedTile
+
+# How asking a source for one tile may fail; anything else ends the job.
+Failure = TransferError | DataError | BusyError
+F = TypeVar("F", bound=Failure)
+# A push-back is waited for in the lane's gate. So long at least in any case: a source without a gate must
+# not be asked in a circle.
+PUSHED_BACK_S_MIN = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """How a job tries again.
+
+    Args:
+        rule: How often and how late.
+        luck: Spreads the waits.
+        budget_of: Who pays for the retry of a tile: the budget of its lane, which its successes fill.
+        waiting_max: Tiles that may wait, more than the job has workers. At that many no new work is begun.
+    """
+
+    rule: RetryRule
+    luck: Luck
+    budget_of: Callable[[TileId], RetryBudget]
+    waiting_max: int = WAITING_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source as a job sees it. `retrying` None: the source tries again itself, what it raises is final."""
+
+    source: TileSource
+    retrying: Retrying | None = None
+
+
+@dataclass(slots=True)
+class Item:
+    """One tile on its way, and what its attempts came to.
+
+    `attempts` were made, `counted` of them used up (push-back uses none), `mistyped` brought a body of
+    another kind. `pushed_back_s` is when the push-back it waits for began, None after other failures.
+    """
+
+    tile_id: TileId
+    attempts: int = 0
+    counted: int = 0
+    mistyped: int = 0
+    pushed_back_s: float | None = None
+    error: TransferError | DataError | None = None
+
+
+class Retries:
+    """The waiting items of one job. A retry is paid when it is due; who cannot pay waits on."""
+
+    def __init__(self, retrying: Retrying | None, *, workers: int) -> None:
+        """Raises ConfigError when the workers alone could have more items in trouble than may wait."""
+        waiting_max = WAITING_MAX if retrying is None else retrying.waiting_max
+        if workers >= waiting_max:
+            raise ConfigError(f"{workers} workers are too many: use fewer than {waiting_max}")
+        self._retrying = retrying
+        self._heap: RetryHeap[Item] = RetryHeap(waiting_max)
+        # Every worker may come back with an item: room is kept for that, so that the heap takes each.
+        self._begin_max = waiting_max - workers
+        self._unpaid: dict[RetryBudget, deque[Item]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no new work should be begun."""
+        return self._count > self._begin_max
+
+    def failed(self, item: Item, error: Failure, now_s: float) -> FailedTile | None:
+        """One attempt has failed. None: the item waits here for another; else what became of it.
+
+        The error of a `FailedTile` has `.attempts` set.
+        """
+        if self._retrying is None:
+            attempts = 1 if isinstance(error, BusyError) else max(1, error.attempts)
+            return FailedTile(item.tile_id, _alone(error), attempts)
+        if isinstance(error, BusyError):
+            # Nothing was sent. Why the attempts before failed says more than that there will be no other.
+            return FailedTile(item.tile_id, item.error or _alone(error), max(1, item.attempts))
+        item.attempts += 1
+        error.attempts = item.attempts
+        item.error = _alone(error)
+        delay_s = self._delay_s(self._retrying, item, error, now_s)
+        if delay_s is None:
+            return FailedTile(item.tile_id, error, item.attempts)
+        self._heap.push(item, now_s + delay_s)
+        self._count += 1
+        return None
+
+    def due(self, now_s: float) -> Item | None:
+        """The next item that may be sent now, paid for; None when there is none yet."""
+        if not self._count or self._retrying is None:
+            return None
+        for budget, items in self._unpaid.items():
+            if items and budget.spend(now_s):
+                self._count -= 1
+                return items.popleft()
+        while (item := self._heap.pop(now_s)) is not None:
+            if item.pushed_back_s is None and not self._pays(self._retrying, item, now_s):
+                continue
+            self._count -= 1
+            return item
+        return None
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Seconds until `due` may have one, >= 0; None when nothing waits. A success may shorten it."""
+        waits_s = [budget.wait_s(now_s) for budget, items in self._unpaid.items() if items]
+        due_s = self._heap.next_due_s()
+        if due_s is not None:
+            waits_s.append(max(0.0, due_s - now_s))
+        return min(waits_s, default=None)
+
+    @staticmethod
+    def _delay_s(
+        retrying: Retrying, item: Item, error: TransferError | DataError, now_s: float
+    ) -> float | None:
+        rule = retrying.rule
+        if isinstance(error, ThrottledError):
+            asked_s = error.retry_after_s or 0.0
+            if item.pushed_back_s is None:
+                item.pushed_back_s = now_s
+            if rule.patience_s(now_s - item.pushed_back_s) <= asked_s:
+                return None
+            return max(asked_s, PUSHED_BACK_S_MIN)
+        item.pushed_back_s = None
+        item.counted += 1
+        item.mistyped += is_mistyped(error)
+        return rule.delay_s(error, item.counted, retrying.luck(), mistyped=item.mistyped)
+
+    def _pays(self, retrying: Retrying, item: Item, now_s: float) -> bool:
+        """Whether the item's lane pays now; else it stands in line for that, behind those before it."""
+        budget = retrying.budget_of(item.tile_id)
+        line = self._unpaid.get(budget)
+        if not line and budget.spend(now_s):
+            return True
+        if line is None:
+            line = self._unpaid[budget] = deque()
+        line.append(item)
+        return False
+
+
+def _alone(error: F) -> F:
+    """The error without its traceback, whose frames hold bodies: ten thousand of them may wait."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error

@@ -1,0 +1,15 @@
+"""Which job and which request a line of the log belongs to.
+
+Context variables, for they follow a request through tasks that know nothing of it, and cost 50 ns to set; a
+parameter through every layer would be there for the log alone. Nothing but the log reads them.
+"""
+
+from contextvars import ContextVar
+from typing import Final
+
+from tilehaul.grid.tile_id import TileId
+
+JOB_ID: Final = ContextVar[str]("tilehaul_job_id", default="")
+# In a service what the client called its request, or what we did. In a job the tile that is fetched: the one
+# name that all attempts and the dead letter have in common. It says where, so it is for the debug log only.
+REQUEST_ID: Final = ContextVar[str | TileId]("tilehaul_request_id", default="")

@@ -1,0 +1,124 @@
+"""What lies in a directory of tiles: its names, and looking at them."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.store import State
+from tilehaul.stores import journal
+from tilehaul.stores.archive_metadata import Bounds, bounds_of_columns
+from tilehaul.stores.record import PREFIX
+
+# Files without a journal row count as done: a job was complete before, or the operator forced it.
+TRUSTED = PREFIX + "trusted"
+# Asked for in this order after the extension that was right the last time.
+EXTENSIONS = ("png", "jpg", "jpeg", "webp", "pbf", "mvt", "avif", "gif", "tif", "tiff")
+_KNOWN = frozenset(EXTENSIONS)
+
+
+def journal_path(root: Path) -> Path:
+    return Path(f"{root}.journal")
+
+
+def tile_path(root: Path, tile_id: TileId, extension: str) -> str:
+    """`root/{z}/{x}/{y}.{ext}`. `:d` lets nothing but integers into the name.
+
+    A string, because it is made for every tile and a `Path` costs more than reading the file.
+    """
+    return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
+
+
+def numbers(folder: Path, stop: int) -> list[int]:
+    """The sub-folders named by a plain number below `stop`, ascending; none without the folder. OSError."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [int(e.name) for e in entries if plain_number(e.name) and e.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(number for number in found if number < stop)
+
+
+def zooms(root: Path) -> list[int]:
+    """The zooms that have a folder, ascending. OSError."""
+    return numbers(root, ZOOM_MAX + 1)
+
+
+def files(folder: Path, stop: int) -> list[tuple[int, str, int]]:
+    """Row, extension and size in bytes of the tiles of one column, ascending. OSError.
+
+    Rows from `stop` on are off the grid, and no tiles; nor is what is empty or no plain file. Of two
+    extensions of a row, the one `EXTENSIONS` names first counts.
+    """
+    best: dict[int, tuple[int, str, int]] = {}
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return []
+    with entries:
+        for entry in entries:
+            stem, _, extension = entry.name.rpartition(".")
+            if extension not in _KNOWN or not plain_number(stem) or not entry.is_file():
+                continue
+            size_bytes = entry.stat().st_size
+            row, rank = int(stem), EXTENSIONS.index(extension)
+            if row < stop and size_bytes and (row not in best or rank < best[row][0]):
+                best[row] = (rank, extension, size_bytes)
+    return [(row, extension, size) for row, (_, extension, size) in sorted(best.items())]
+
+
+def walk(root: Path) -> Iterator[tuple[TileId, str, int]]:
+    """Id, extension and size of every tile, in tile order; holds one column at a time. OSError."""
+    for zoom in zooms(root):
+        side = 1 << zoom
+        for column in numbers(root / str(zoom), side):
+            for row, extension, size_bytes in files(root / str(zoom) / str(column), side):
+                yield TileId(zoom, column, row), extension, size_bytes
+
+
+def plain_number(name: str) -> bool:
+    """ASCII digits without a leading zero: `007` is no row of ours, nor is an Arabic digit."""
+    return name.isascii() and name.isdigit() and len(name) <= 10 and (name == "0" or name[0] != "0")
+
+
+def has_file(root: Path, tile_id: TileId, extension: str) -> bool:
+    """Whether a plain file is there and not empty. OSError."""
+    try:
+        status = os.stat(tile_path(root, tile_id, extension))  # noqa: PTH116  asked for every tile of a job
+        return status.st_size > 0 and stat.S_ISREG(status.st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def extensions_of(root: Path, tile_id: TileId) -> list[str]:
+    """The extensions under which a tile is kept, not empty. OSError."""
+    return [extension for extension in EXTENSIONS if has_file(root, tile_id, extension)]
+
+
+def state_of_file(
+    root: Path, tile_id: TileId, note: tuple[int, str] | None, *, trusted: bool
+) -> State | None:
+    """See `JobStore.settled`. A tile journalled as done whose file is gone or empty is pending. OSError.
+
+    `note` is its journal row, state and extension; `trusted`: a file without one counts as done.
+    """
+    if note is None:
+        return "done" if trusted and extensions_of(root, tile_id) else None
+    state = journal.STATES[note[0]]
+    return None if state == "done" and not has_file(root, tile_id, note[1]) else state
+
+
+def column_bounds(root: Path, zoom: int) -> Bounds | None:
+    """The box of one zoom's tiles, in degrees; None without a tile. OSError."""
+    columns: list[int] = []
+    rows: list[int] = []
+    side = 1 << zoom
+    for column in numbers(root / str(zoom), side):
+        found = files(root / str(zoom) / str(column), side)
+        if found:
+            columns.append(column)
+            rows += (found[0][0], found[-1][0])
+    if not columns:
+        return None
+    return bounds_of_columns(zoom, (columns[0], columns[-1]), (min(rows), max(rows)))

@@ -1,0 +1,135 @@
+"""Single fetches, each with its own patience, over connections and lanes that all of them share."""
+
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import inf
+
+from tilehaul.codec.safe_url import redact
+from tilehaul.config.sending import Sending, timeouts_of
+from tilehaul.errors import ConfigError, PlanError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.net.addresses import host_port_of
+from tilehaul.net.clock import SystemClock
+from tilehaul.net.laned import LANES_MAX, LanedSender
+from tilehaul.net.retried import RetriedSender
+from tilehaul.policy.retry import RetryRule
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.ports.wire import Request, Response
+from tilehaul.sources.xyz import XyzOpener
+from tilehaul.wiring.places import allowed_hosts, open_laned
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one fetch is tried.
+
+    Args:
+        timeout_s: As `Sending.timeout_s`, > 0.
+        retries: Attempts after the first, >= 0.
+        delay_s_first: Ceiling of the wait before the second attempt, >= 0; it doubles from attempt to
+            attempt, and the wait is drawn evenly below it.
+        delay_s_max: The ceiling never exceeds this, >= 0.
+        wait_s_max: Longest wait in all for an upstream that pushes back, >= 0.
+
+    Raises:
+        ConfigError: A number out of range.
+    """
+
+    timeout_s: float = 10.0
+    retries: int = 2
+    delay_s_first: float = 0.2
+    delay_s_max: float = 2.0
+    wait_s_max: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.timeout_s < inf:
+            raise ConfigError(f"a timeout must be above 0 seconds, not {self.timeout_s}")
+        if self.retries < 0:
+            raise ConfigError(f"retries must be 0 or more, not {self.retries}")
+        for seconds in (self.delay_s_first, self.delay_s_max, self.wait_s_max):
+            if not 0.0 <= seconds < inf:
+                raise ConfigError(f"waits must be 0 seconds or more, not {seconds}")
+
+
+class Fetcher:
+    """Made by `open_fetcher`. Fetches share connections, lanes (limit, gate, breaker), guard and tally.
+
+    Addresses given here come from the program that calls, so they may be private; where they redirect to
+    may not. At most LANES_MAX hosts.
+    """
+
+    def __init__(self, laned: LanedSender, allowed: set[str], tally: Tally) -> None:
+        self._laned = laned
+        self._allowed = allowed
+        self._clock = SystemClock()
+        self.tally = tally
+
+    async def get(self, url: str, patience: Patience, *, headers: Headers = ()) -> Response:
+        """One tile by its address.
+
+        Returns:
+            A verified response: a tile (200, 206), or the statement that there is none (404, 410, 204).
+
+        Raises:
+            ConfigError: Not an http or https address.
+            PlanError: More than LANES_MAX hosts.
+            TransferError, DataError, BusyError: It did not come; TransferError and DataError tell `attempts`.
+        """
+        self._allow((url,))
+        return await _PatientSender(self, patience).send(Request(url, headers=headers))
+
+    async def tile(self, source_of: XyzOpener, tile_id: TileId, patience: Patience) -> Tile | NoTile:
+        """One tile of a service. Raises as `get`."""
+        self._allow(source_of.typed_urls)
+        return await source_of(_PatientSender(self, patience)).get(tile_id)
+
+    async def send(self, request: Request, patience: Patience) -> Response:
+        rule = RetryRule(
+            attempts_max=patience.retries + 1,
+            delay_s_first=patience.delay_s_first,
+            delay_s_max=patience.delay_s_max,
+            wait_s_max=patience.wait_s_max,
+        )
+        retried = RetriedSender(self._laned, rule, self._clock, random.random, self.tally)
+        return await retried.send(request._replace(timeouts=timeouts_of(patience.timeout_s)))
+
+    def _allow(self, urls: Iterable[str]) -> None:
+        for url in urls:
+            host = host_port_of(url)
+            if host not in self._allowed:
+                if len(self._allowed) >= LANES_MAX:
+                    raise PlanError(f"more than {LANES_MAX} upstream hosts in one run: {redact(url)}")
+                self._allowed.add(host)
+
+
+@dataclass(frozen=True, slots=True)
+class _PatientSender:
+    """A sender for one fetch."""
+
+    fetcher: Fetcher
+    patience: Patience
+
+    async def send(self, request: Request) -> Response:
+        return await self.fetcher.send(request, self.patience)
+
+
+@asynccontextmanager
+async def open_fetcher(sending: Sending, *, connections_max: int | None = None) -> AsyncIterator[Fetcher]:
+    """Open connections for single fetches.
+
+    Args:
+        sending: Its retries and timeouts are not used: every fetch brings its own `Patience`.
+        connections_max: Connections to all hosts together; None: enough for one lane at its limit.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    allowed = allowed_hosts(sending, ())
+    tally = Tally()
+    async with open_laned(sending, allowed, tally=tally, connections_max=connections_max) as laned:
+        yield Fetcher(laned, allowed, tally)

@@ -1,0 +1,291 @@
+"""Waiting items: who may go when, who pays, what is final. No loop, no clock: time is an argument."""
+
+import gc
+import weakref
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilehaul.errors import (
+    BrokenError,
+    BusyError,
+    ConfigError,
+    DataError,
+    RefusedError,
+    ThrottledError,
+    TilehaulError,
+    UnreachableError,
+)
+from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.retries import Item, Retries, Retrying
+from tilehaul.policy.budget import BudgetRule, RetryBudget
+from tilehaul.policy.retry import RetryRule
+from tilehaul.ports.tile import FailedTile
+
+A, B = TileId(9, 1, 1), TileId(9, 2, 2)
+
+
+def retries(
+    budget: RetryBudget | None = None, *, workers: int = 4, waiting_max: int = 10_000, **rule: float
+) -> Retries:
+    paying = budget or RetryBudget()
+    retrying = Retrying(RetryRule(**rule), lambda: 0.5, lambda _tile_id: paying, waiting_max)  # type: ignore[arg-type]
+    return Retries(retrying, workers=workers)
+
+
+def empty_budget() -> RetryBudget:
+    """One that has spent its tokens, and its floor for the second from 0.0 on."""
+    budget = RetryBudget(BudgetRule(tokens_max=1.0))
+    assert budget.spend(0.0)
+    assert budget.spend(0.0)
+    assert not budget.spend(0.0)
+    return budget
+
+
+def test_transient_failure_waits_with_full_jitter_and_is_due_then() -> None:
+    waiting, item = retries(), Item(A)
+    assert waiting.failed(item, BrokenError("x"), 100.0) is None
+    assert waiting.wait_s(100.0) == 0.25  # half of the first ceiling of 0.5 s
+    assert waiting.due(100.2) is None
+    assert waiting.due(100.25) is item
+    assert waiting.failed(item, BrokenError("x"), 200.0) is None
+    assert waiting.wait_s(200.0) == 0.5
+    assert (len(waiting), item.attempts) == (1, 2)
+
+
+def test_attempts_end_and_the_error_says_how_many() -> None:
+    waiting, item = retries(attempts_max=3), Item(A)
+    for _ in range(2):
+        assert waiting.failed(item, BrokenError("x"), 0.0) is None
+        assert waiting.due(99.0) is item
+    error = BrokenError("the last")
+    assert waiting.failed(item, error, 0.0) == FailedTile(A, error, 3)
+    assert error.attempts == 3
+    assert len(waiting) == 0
+
+
+def test_permanent_failure_is_final_at_once() -> None:
+    error = RefusedError("no")
+    assert retries().failed(Item(A), error, 0.0) == FailedTile(A, error, 1)
+
+
+def test_wrong_type_twice_is_final() -> None:
+    waiting, item = retries(), Item(A)
+    for error in (DataError("html", cause="error_page"), BrokenError("x")):
+        assert waiting.failed(item, error, 0.0) is None
+        assert waiting.due(99.0) is item
+    assert waiting.failed(item, DataError("html", cause="error_page"), 0.0) is not None
+    assert item.attempts == 3
+
+
+def test_push_back_uses_no_attempt_and_no_token() -> None:
+    """A hundred push-backs with one attempt allowed and nothing to pay with; each is an attempt made."""
+    waiting, item = retries(empty_budget(), attempts_max=1), Item(A)
+    for number in range(100):
+        assert waiting.failed(item, ThrottledError("slow", retry_after_s=2.0), 10.0 * number) is None
+        assert waiting.due(10.0 * number + 1.9) is None
+        assert waiting.due(10.0 * number + 2.0) is item
+    assert (item.attempts, item.counted) == (100, 0)
+
+
+def test_push_back_is_given_up_after_the_patience_counted_from_its_first() -> None:
+    waiting, item = retries(wait_s_max=60.0), Item(A)
+    for now_s in (0.0, 30.0, 49.0):
+        assert waiting.failed(item, ThrottledError("slow", retry_after_s=10.0), now_s) is None
+        assert waiting.due(now_s + 10.0) is item
+    failed = waiting.failed(item, ThrottledError("slow", retry_after_s=10.0), 59.0)
+    assert failed is not None
+    assert failed.attempts == 4
+
+
+def test_patience_begins_anew_after_another_failure() -> None:
+    """Waiting for the budget or for its turn is no push-back: it does not use the patience up."""
+    waiting, item = retries(wait_s_max=60.0), Item(A)
+    for now_s, error in (
+        (0.0, ThrottledError("slow")),
+        (50.0, BrokenError("x")),
+        (5000.0, ThrottledError("slow")),
+        (5050.0, ThrottledError("slow")),
+    ):
+        assert waiting.failed(item, error, now_s) is None
+        assert waiting.due(now_s + 1.0) is item
+    assert waiting.failed(item, ThrottledError("slow"), 5060.0) is not None
+
+
+def test_push_back_without_a_wait_is_no_invitation_to_ask_in_a_circle() -> None:
+    waiting, item = retries(), Item(A)
+    assert waiting.failed(item, ThrottledError("slow", retry_after_s=0.0), 7.0) is None
+    assert waiting.due(7.0) is None
+
+
+def test_item_that_cannot_pay_waits_on_and_is_not_lost() -> None:
+    """Ten items due, nothing in the budget: one a second, in the order in which they came due."""
+    waiting = retries(empty_budget(), wait_s_max=1.0)
+    items = [Item(TileId(9, n, 0)) for n in range(10)]
+    for item in items:
+        assert waiting.failed(item, BrokenError("x"), 0.0) is None
+    came = []
+    now_s = 1.0
+    while len(waiting):
+        item = waiting.due(now_s)
+        if item is not None:
+            came.append((now_s, item))
+        else:
+            wait_s = waiting.wait_s(now_s)
+            assert wait_s is not None
+            assert wait_s > 0.0
+            now_s += wait_s
+    assert [item for _, item in came] == items
+    assert [now_s for now_s, _ in came] == pytest.approx([1.0 + n for n in range(10)])
+
+
+def test_success_elsewhere_in_the_lane_lets_the_next_one_go() -> None:
+    budget = empty_budget()
+    waiting, item = retries(budget), Item(A)
+    assert waiting.failed(item, BrokenError("x"), 0.0) is None
+    assert waiting.due(0.5) is None
+    for _ in range(11):  # a tenth of a token each
+        budget.on_success()
+    assert waiting.due(0.5) is item
+
+
+def test_pushed_back_item_passes_those_that_cannot_pay() -> None:
+    waiting = retries(empty_budget())
+    poor, pushed = Item(A), Item(B)
+    assert waiting.failed(poor, BrokenError("x"), 0.0) is None
+    assert waiting.failed(pushed, ThrottledError("slow", retry_after_s=0.4), 0.0) is None
+    assert waiting.due(0.5) is pushed
+    assert waiting.due(0.5) is None
+
+
+def test_lane_that_cannot_pay_does_not_hold_up_another() -> None:
+    rich, poor = RetryBudget(), empty_budget()
+    retrying = Retrying(RetryRule(), lambda: 0.5, lambda tile_id: poor if tile_id == A else rich)
+    waiting = Retries(retrying, workers=1)
+    first, second = Item(A), Item(B)
+    assert waiting.failed(first, BrokenError("x"), 0.0) is None
+    assert waiting.failed(second, BrokenError("x"), 0.0) is None
+    assert waiting.due(0.5) is second
+    assert waiting.due(0.5) is None
+    assert waiting.due(1.0) is first
+
+
+def test_full_heap_keeps_room_for_what_every_worker_may_bring_back() -> None:
+    waiting = retries(workers=3, waiting_max=10)
+    for n in range(7):
+        assert not waiting.full
+        assert waiting.failed(Item(TileId(9, n, 0)), BrokenError("x"), 0.0) is None
+    assert not waiting.full
+    assert waiting.failed(Item(A), BrokenError("x"), 0.0) is None
+    assert waiting.full
+    for _ in range(2):
+        assert waiting.failed(Item(A), BrokenError("x"), 0.0) is None
+    assert len(waiting) == 10
+    assert waiting.due(1.0) is not None
+
+
+def test_more_workers_than_may_wait_are_refused() -> None:
+    with pytest.raises(ConfigError, match="10 workers"):
+        retries(workers=10, waiting_max=10)
+
+
+def test_lane_that_is_left_alone_does_not_hide_why() -> None:
+    """BusyError in place of a retry: the dead letter tells the failure before it, and the requests made."""
+    waiting, item = retries(), Item(A)
+    why = UnreachableError("refused", cause="connect")
+    assert waiting.failed(item, why, 0.0) is None
+    assert waiting.due(9.0) is item
+    assert waiting.failed(item, BusyError("left alone"), 9.0) == FailedTile(A, why, 1)
+    busy = BusyError("left alone")
+    assert waiting.failed(Item(B), busy, 9.0) == FailedTile(B, busy, 1)
+
+
+def test_source_that_tries_again_itself_has_the_last_word() -> None:
+    waiting = Retries(None, workers=4)
+    error = BrokenError("x", attempts=6)
+    assert waiting.failed(Item(A), error, 0.0) == FailedTile(A, error, 6)
+    assert waiting.due(9.0) is None
+    assert waiting.wait_s(9.0) is None
+
+
+def test_waiting_item_keeps_no_frame_and_no_body_alive() -> None:
+    class Body:
+        pass
+
+    alive: list[weakref.ref[Body]] = []
+
+    def attempt() -> None:
+        body = Body()
+        alive.append(weakref.ref(body))
+        try:
+            raise ValueError
+        except ValueError as error:
+            raise DataError("cut", cause="truncated") from error
+
+    waiting = retries()
+    try:
+        attempt()
+    except DataError as error:
+        waiting.failed(Item(A), error, 0.0)
+    gc.collect()
+    assert alive[0]() is None
+    assert len(waiting) == 1
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["broken", "pushed", "good", "refused"]), st.floats(0.0, 3.0)), max_size=120
+    ),
+    tokens=st.floats(1.0, 5.0),
+)
+def test_every_item_ends_once_and_every_retry_is_paid(steps: list[tuple[str, float]], tokens: float) -> None:
+    """Against a count: due ones + waiting ones + ended ones are all there are, and spends equal retries."""
+    budget = RetryBudget(BudgetRule(tokens_max=tokens))
+    waiting = retries(budget, attempts_max=3, wait_s_max=5.0)
+    made, ended, now_s, paid, free = 0, Counter[TileId](), 0.0, 0, 0
+    spend = budget.spend
+    spent: list[float] = []
+    errors: dict[str, type[TilehaulError]] = {"broken": BrokenError, "pushed": ThrottledError}
+
+    class Counting(RetryBudget):
+        def spend(self, now_s: float) -> bool:
+            if spend(now_s):
+                spent.append(now_s)
+                return True
+            return False
+
+        def wait_s(self, now_s: float) -> float:
+            return budget.wait_s(now_s)
+
+    counting = Counting()
+    waiting._retrying = Retrying(RetryRule(3, wait_s_max=5.0), lambda: 0.5, lambda _: counting)
+    for kind, passing_s in steps:
+        now_s += passing_s
+        item = waiting.due(now_s)
+        if item is None:
+            made += 1
+            item = Item(TileId(20, made, 0))
+        elif item.pushed_back_s is None:
+            paid += 1
+        else:
+            free += 1
+        if kind == "good":
+            budget.on_success()
+            ended[item.tile_id] += 1
+            continue
+        error = errors.get(kind, RefusedError)("x")
+        if waiting.failed(item, error, now_s) is not None:  # type: ignore[arg-type]
+            ended[item.tile_id] += 1
+        assert len(waiting) + ended.total() == made
+        assert len(spent) == paid
+    while len(waiting):
+        wait_s = waiting.wait_s(now_s)
+        assert wait_s is not None
+        now_s += wait_s
+        item = waiting.due(now_s)
+        if item is not None:
+            ended[item.tile_id] += 1
+    assert ended == Counter({TileId(20, n, 0): 1 for n in range(1, made + 1)})
