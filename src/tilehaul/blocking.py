@@ -16,7 +16,7 @@ waits here, that call is ended as if interrupted; what is left is closed by `ate
 import asyncio
 import math
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Generic, TypeVar
 
@@ -29,9 +29,12 @@ from tilehaul.jobs.stop import Stop
 from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
+from tilehaul.ports.store import DeadLetter
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
 from tilehaul.wiring.missing import missing as missing_async
 from tilehaul.wiring.places import open_source
+from tilehaul.wiring.retrying import dead_letters as dead_letters_async
+from tilehaul.wiring.retrying import retry as retry_async
 from tilehaul.wiring.seeding import SeedOptions
 from tilehaul.wiring.seeding import seed as seed_async
 from tilehaul.wiring.streaming import stream as stream_async
@@ -43,6 +46,8 @@ PAGE_ITEMS_MAX = 256
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 
 T = TypeVar("T")
+# Begins a job that tells the watch and heeds the stop.
+Start = Callable[[Watch, Stop], Awaitable[SeedReport]]
 
 
 class BlockingSource:
@@ -123,12 +128,56 @@ def seed(
         UnreachableError: The program is ending (cause `closed`). What was fetched is kept.
         Else as `tilehaul.seed`.
     """
+
+    def start(watch: Watch, stop: Stop) -> Awaitable[SeedReport]:
+        return seed_async(source, store, area, options=options, watch=watch, stop=stop)
+
+    return _watched(start, progress=progress, cancel=cancel, timeout=timeout)
+
+
+def retry(
+    archive: str,
+    source: str,
+    *,
+    causes: Collection[str] = (),
+    options: SeedOptions | None = None,
+    progress: Watch | None = None,
+    cancel: threading.Event | None = None,
+    timeout: float | None = None,
+) -> SeedReport:
+    """Ask again for dead tiles as `tilehaul.retry`, and wait for the end.
+
+    Args:
+        archive, source, causes, options: As `tilehaul.retry`.
+        progress, cancel, timeout: As `seed`. What was not asked for yet is still dead.
+
+    Raises as `tilehaul.retry`, and as `seed`.
+    """
+
+    def start(watch: Watch, stop: Stop) -> Awaitable[SeedReport]:
+        return retry_async(archive, source, causes=causes, options=options, watch=watch, stop=stop)
+
+    return _watched(start, progress=progress, cancel=cancel, timeout=timeout)
+
+
+def dead_letters(archive: str, *, causes: Collection[str] = ()) -> Iterator[DeadLetter]:
+    """As `tilehaul.dead_letters`: what an archive's jobs have given up on, in tile order.
+
+    The archive is opened with the first `next`, and closed when the iterator ends or is dropped.
+    """
+    return _iterated(dead_letters_async(archive, causes=causes))
+
+
+def _watched(
+    start: Start, *, progress: Watch | None, cancel: threading.Event | None, timeout: float | None
+) -> SeedReport:
+    """A job run to its end on a thread of its own: see `seed`."""
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ConfigError(f"timeout: {timeout} is no positive number of seconds")
     with LoopThread() as thread:
         letters = Mailbox()
         # Also without a callback: an event a second lets Ctrl-C in where waiting keeps it out (Windows).
-        call = thread.start(_seed(source, store, area, options, letters, cancel, timeout))
+        call = thread.start(_stoppable(start, letters, cancel, timeout))
         call.when_done(letters.close)
         try:
             while (event := letters.take()) is not None:
@@ -140,14 +189,8 @@ def seed(
         return call.result()
 
 
-async def _seed(
-    source: str,
-    store: str,
-    area: Area,
-    options: SeedOptions | None,
-    watch: Watch,
-    cancel: threading.Event | None,
-    timeout: float | None,
+async def _stoppable(
+    start: Start, watch: Watch, cancel: threading.Event | None, timeout: float | None
 ) -> SeedReport:
     stop = Stop()
     if cancel is not None and cancel.is_set():
@@ -155,7 +198,7 @@ async def _seed(
     looking = None if cancel is None else asyncio.create_task(_look(cancel, stop))
     timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, stop.cancel)
     try:
-        report = await seed_async(source, store, area, options=options, watch=watch, stop=stop)
+        report = await start(watch, stop)
     finally:
         if looking is not None:
             looking.cancel()
@@ -163,7 +206,7 @@ async def _seed(
             timer.cancel()
     if report.state == "interrupted" and timeout is not None and not (cancel is not None and cancel.is_set()):
         raise TimedOutError(
-            f"the seed was ended after {timeout:g} s with {report.pending:,} tiles pending;"
+            f"the job was ended after {timeout:g} s with {report.pending:,} tiles pending;"
             " run it again to go on",
             phase="total",
         )
