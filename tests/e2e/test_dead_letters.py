@@ -58,8 +58,8 @@ def tables(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STORES)
-async def test_dlq_replay_gives_the_content_of_a_fault_free_run(tmp_path: Path, name: str) -> None:
-    """Scenario 54: one request a dead letter, none dead, no journal left, the seed asks for nothing."""
+async def test_54_dlq_replay(tmp_path: Path, name: str) -> None:
+    """After a repair: one request a dead letter, none dead, no journal left, the seed asks for nothing."""
     damaged, whole = tmp_path / name, tmp_path / f"whole-{name}"
     async with MockServer(BROKEN) as server:
         first = await tilehaul.seed(server.template, str(damaged), AREA, options=ONCE)
