@@ -40,6 +40,7 @@ bench: $(READY)  ## the figures of docs/benchmarks.md (needs nginx and wrk for t
 
 soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="--runs 200 --seed 1")
 	@PYTHONPATH=tests $(BIN)/python -m soak.run $(ARGS)
+	@TILEHAUL_TILES=1000000 $(BIN)/python -m pytest -q -o timeout=600 -k test_43 tests/e2e/scenarios
 
 run-mock-tiles: $(READY)  ## the lab's tile server on port 8001
 	@$(BIN)/tilehaul mock --port 8001 $(ARGS)

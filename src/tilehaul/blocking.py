@@ -16,8 +16,9 @@ waits here, that call is ended as if interrupted; what is left is closed by `ate
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing, contextmanager
+from typing import Generic, TypeVar
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, TimedOutError
@@ -28,16 +29,25 @@ from tilehaul.jobs.stop import Stop
 from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, TileSource
-from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.ports.store import DeadLetter
+from tilehaul.ports.tile import FailedTile, NoTile, Tile
 from tilehaul.wiring.missing import missing as missing_async
 from tilehaul.wiring.places import open_source
+from tilehaul.wiring.retrying import dead_letters as dead_letters_async
+from tilehaul.wiring.retrying import retry as retry_async
 from tilehaul.wiring.seeding import SeedOptions
 from tilehaul.wiring.seeding import seed as seed_async
+from tilehaul.wiring.streaming import stream as stream_async
 
 # How often a caller's `cancel` is looked at: a person does not notice a tenth of a second.
 CANCEL_LOOK_S = 0.1
-# Addresses handed over at a time.
-PAGE_TILES = 1000
+# Items of an iterator that are read ahead, and the bytes of the tiles among them.
+PAGE_ITEMS_MAX = 256
+PAGE_BYTES_MAX = 8 * 1024 * 1024
+
+T = TypeVar("T")
+# Begins a job that tells the watch and heeds the stop.
+Start = Callable[[Watch, Stop], Awaitable[SeedReport]]
 
 
 class BlockingSource:
@@ -71,24 +81,23 @@ def open(location: str, *, sending: Sending = SENDING_DEFAULT) -> Iterator[Block
         yield BlockingSource(thread.enter(open_source(location, sending=sending)), thread)
 
 
+def stream(
+    source: str, tiles: Iterable[TileId], *, sending: Sending = SENDING_DEFAULT
+) -> Iterator[Tile | NoTile | FailedTile]:
+    """As `tilehaul.stream`: what became of each tile, in the order in which it is known.
+
+    `tiles` is read a little ahead, in a thread that is not the caller's. Ends like any iterator: leave the
+    loop, and every request is ended and no thread is left.
+    """
+    return _iterated(stream_async(source, tiles, sending=sending))
+
+
 def missing(store: str, area: Area) -> Iterator[TileId]:
     """As `tilehaul.missing`: the tiles that a seed of the area into this store would ask for.
 
-    Lazy: the store is opened with the first `next`, and closed when the iterator ends or is dropped.
+    The store is opened with the first `next`, and closed when the iterator ends or is dropped.
     """
-    with LoopThread() as thread:
-        tile_ids = thread.enter(aclosing(missing_async(store, area)))
-        while page := thread.run(_page(tile_ids)):
-            yield from page
-
-
-async def _page(tile_ids: AsyncIterator[TileId]) -> list[TileId]:
-    page: list[TileId] = []
-    async for tile_id in tile_ids:
-        page.append(tile_id)
-        if len(page) == PAGE_TILES:
-            break
-    return page
+    return _iterated(missing_async(store, area))
 
 
 def seed(
@@ -119,12 +128,56 @@ def seed(
         UnreachableError: The program is ending (cause `closed`). What was fetched is kept.
         Else as `tilehaul.seed`.
     """
+
+    def start(watch: Watch, stop: Stop) -> Awaitable[SeedReport]:
+        return seed_async(source, store, area, options=options, watch=watch, stop=stop)
+
+    return _watched(start, progress=progress, cancel=cancel, timeout=timeout)
+
+
+def retry(
+    archive: str,
+    source: str,
+    *,
+    causes: Collection[str] = (),
+    options: SeedOptions | None = None,
+    progress: Watch | None = None,
+    cancel: threading.Event | None = None,
+    timeout: float | None = None,
+) -> SeedReport:
+    """Ask again for dead tiles as `tilehaul.retry`, and wait for the end.
+
+    Args:
+        archive, source, causes, options: As `tilehaul.retry`.
+        progress, cancel, timeout: As `seed`. What was not asked for yet is still dead.
+
+    Raises as `tilehaul.retry`, and as `seed`.
+    """
+
+    def start(watch: Watch, stop: Stop) -> Awaitable[SeedReport]:
+        return retry_async(archive, source, causes=causes, options=options, watch=watch, stop=stop)
+
+    return _watched(start, progress=progress, cancel=cancel, timeout=timeout)
+
+
+def dead_letters(archive: str, *, causes: Collection[str] = ()) -> Iterator[DeadLetter]:
+    """As `tilehaul.dead_letters`: what an archive's jobs have given up on, in tile order.
+
+    The archive is opened with the first `next`, and closed when the iterator ends or is dropped.
+    """
+    return _iterated(dead_letters_async(archive, causes=causes))
+
+
+def _watched(
+    start: Start, *, progress: Watch | None, cancel: threading.Event | None, timeout: float | None
+) -> SeedReport:
+    """A job run to its end on a thread of its own: see `seed`."""
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ConfigError(f"timeout: {timeout} is no positive number of seconds")
     with LoopThread() as thread:
         letters = Mailbox()
         # Also without a callback: an event a second lets Ctrl-C in where waiting keeps it out (Windows).
-        call = thread.start(_seed(source, store, area, options, letters, cancel, timeout))
+        call = thread.start(_stoppable(start, letters, cancel, timeout))
         call.when_done(letters.close)
         try:
             while (event := letters.take()) is not None:
@@ -136,14 +189,8 @@ def seed(
         return call.result()
 
 
-async def _seed(
-    source: str,
-    store: str,
-    area: Area,
-    options: SeedOptions | None,
-    watch: Watch,
-    cancel: threading.Event | None,
-    timeout: float | None,
+async def _stoppable(
+    start: Start, watch: Watch, cancel: threading.Event | None, timeout: float | None
 ) -> SeedReport:
     stop = Stop()
     if cancel is not None and cancel.is_set():
@@ -151,7 +198,7 @@ async def _seed(
     looking = None if cancel is None else asyncio.create_task(_look(cancel, stop))
     timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, stop.cancel)
     try:
-        report = await seed_async(source, store, area, options=options, watch=watch, stop=stop)
+        report = await start(watch, stop)
     finally:
         if looking is not None:
             looking.cancel()
@@ -159,7 +206,7 @@ async def _seed(
             timer.cancel()
     if report.state == "interrupted" and timeout is not None and not (cancel is not None and cancel.is_set()):
         raise TimedOutError(
-            f"the seed was ended after {timeout:g} s with {report.pending:,} tiles pending;"
+            f"the job was ended after {timeout:g} s with {report.pending:,} tiles pending;"
             " run it again to go on",
             phase="total",
         )
@@ -170,3 +217,46 @@ async def _look(cancel: threading.Event, stop: Stop) -> None:
     while not cancel.is_set():  # noqa: ASYNC110 - set from another thread, where asyncio.Event is no use
         await asyncio.sleep(CANCEL_LOOK_S)
     stop.cancel()
+
+
+def _iterated(items: AsyncGenerator[T, None]) -> Iterator[T]:
+    """The items for a `for` loop without await. Nothing begins before the first is asked for."""
+    with LoopThread() as thread:
+        pages = _Pages(thread.enter(aclosing(items)))
+        reading = thread.start(pages.fill())
+        while page := thread.run(pages.take()):
+            yield from page
+        reading.result()
+
+
+class _Pages(Generic[T]):
+    """Reads an iterator ahead, so that one hand-over between threads serves for all that has come."""
+
+    def __init__(self, items: AsyncIterator[T]) -> None:
+        self._items = items
+        self._page: list[T] = []
+        self._bytes = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def fill(self) -> None:
+        try:
+            async for item in self._items:
+                self._page.append(item)
+                self._bytes += len(item.body) if isinstance(item, Tile) else 0
+                self._changed.set()
+                while len(self._page) >= PAGE_ITEMS_MAX or self._bytes >= PAGE_BYTES_MAX:
+                    self._changed.clear()
+                    await self._changed.wait()
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    async def take(self) -> list[T]:
+        """All that has come; waits for something. Empty at the end."""
+        while not self._page and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        page, self._page, self._bytes = self._page, [], 0
+        self._changed.set()
+        return page

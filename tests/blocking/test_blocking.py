@@ -254,3 +254,30 @@ def test_signal_handlers_stay_the_callers_own(tmp_path: Path) -> None:
     assert seen
     assert all(handlers == before for handlers in seen)
     assert signal.set_wakeup_fd(wakeup) == wakeup
+
+
+def test_dead_tiles_are_listed_and_asked_for_again(tmp_path: Path) -> None:
+    """As many requests as letters; what a cancel leaves out is still dead; no thread is left."""
+    store = str(tmp_path / "a.mbtiles")
+    once = tilehaul.SeedOptions(sending=tilehaul.Sending(concurrency=2, retries=0))
+    with MockThread(MockSettings(seed=3, faults=Faults(errors={500: 0.2, 403: 0.1}))) as server:
+        report = blocking.seed(server.template, store, AREA, options=once)
+        letters = list(blocking.dead_letters(store))
+        assert len(letters) == report.dead > 10
+        refused = list(blocking.dead_letters(store, causes=["client"]))
+        assert refused == [letter for letter in letters if letter.cause == "http_403"] != []
+        with pytest.raises(tilehaul.PlanError, match="timeout"):
+            list(blocking.dead_letters(store, causes=["timeuot"]))
+        server.set_faults(Faults())
+        before = server.stats().requests
+        cancel = threading.Event()
+        cancel.set()
+        assert blocking.retry(store, server.template, cancel=cancel).state == "interrupted"
+        assert list(blocking.dead_letters(store)) == letters
+        events: list[object] = []
+        again = blocking.retry(store, server.template, causes=["http_403"], progress=events.append)
+        assert (again.state, again.done, events[-1]) == ("complete", len(refused), again)
+        assert blocking.retry(store, server.template).done == len(letters) - len(refused)
+        assert server.stats().requests - before == len(letters)
+        assert list(blocking.dead_letters(store)) == []
+    assert threads_of_ours() == []

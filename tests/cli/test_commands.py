@@ -19,7 +19,7 @@ from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.ports.events import Progress
 
-COMMANDS = ["seed", "serve", "info", "mock", "bench", "demo"]
+COMMANDS = ["seed", "serve", "info", "retry", "mock", "bench", "demo"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -148,26 +148,6 @@ def test_archive_is_not_copied_onto_itself(capsys, tmp_path: Path) -> None:
     assert "another store" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_drains_and_the_job_can_go_on(tmp_path: Path, number: int) -> None:
-    """Exit 130, a line that says how to resume; the second run fetches only the rest."""
-    store = tmp_path / "a.mbtiles"
-    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=20)))) as server:
-        command = [sys.executable, "-m", "tilehaul", "seed", server.template, str(store), "-z", "0-5"]
-        child = subprocess.Popen([*command, "-c", "4"], stderr=subprocess.PIPE, text=True)
-        while server.stats().requests < 50:
-            assert child.poll() is None
-        child.send_signal(number)
-        _, errors = child.communicate(timeout=20)
-        assert child.returncode == 130
-        assert "same command again" in errors
-        assert "Traceback" not in errors
-        server.set_faults(Faults())
-        subprocess.run([*command, "--quiet"], check=True, timeout=60)
-        assert server.stats().requests == 1365
-        assert server.stats().max_per_tile == 1
-
-
 def test_deadline_ends_the_job_in_good_order_and_it_can_go_on(capsys, tmp_path: Path) -> None:
     """Exit 130, what was fetched is kept, the message says how to go on; and so it does."""
     store = str(tmp_path / "a.mbtiles")
@@ -188,23 +168,6 @@ def test_deadline_ends_the_job_in_good_order_and_it_can_go_on(capsys, tmp_path: 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("10m", 600), ("2h", 7200)])
 def test_spans_are_read_with_their_unit(text: str, seconds: float) -> None:
     assert span(text) == seconds
-
-
-def test_second_signal_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
-    """Tiles that never come do not hold the person up."""
-    store = tmp_path / "a.mbtiles"
-    with MockThread(MockSettings(faults=Faults(shares={"black_hole": 0.3}))) as server:
-        command = [sys.executable, "-m", "tilehaul", "seed", server.template, str(store), "-z", "0-5"]
-        child = subprocess.Popen([*command, "-c", "8", "--fixed"], stderr=subprocess.PIPE, text=True)
-        while server.stats().in_flight < 8:
-            assert child.poll() is None
-        for _ in range(2):
-            child.send_signal(signal.SIGINT)
-            while child.poll() is None and "press Ctrl-C again" not in child.stderr.readline():
-                pass
-        _, errors = child.communicate(timeout=20)
-        assert child.returncode == 130
-        assert "Traceback" not in errors
 
 
 def test_serve_answers_and_ends_on_a_signal(tmp_path: Path) -> None:

@@ -147,6 +147,19 @@ async def test_dead_letter_keeps_the_head_of_the_body_without_secrets() -> None:
     assert b"sesame123" not in letter.body_head
 
 
+async def test_dead_letter_keeps_the_head_of_a_damaged_picture_as_it_came() -> None:
+    """Its first bytes tell what it was; a key in between is masked all the same."""
+    head = bytes(range(256))[56:] + "&token=sesamé123".encode()
+    store = FakeStore()
+    source = FakeSource(lambda tile_id: DataError("x", cause="corrupt", head=head[tile_id.x * 20 :]))
+    await run(source, store, plan(tiles(2)))
+    whole, keyed = store.outcomes.values()
+    assert isinstance(whole, DeadLetter)
+    assert isinstance(keyed, DeadLetter)
+    assert whole.body_head == head[:200]
+    assert keyed.body_head == head[20:200] + b"&token=***"
+
+
 async def test_fuse_stops_early_and_keeps_what_was_done() -> None:
     def answer(tile_id: TileId):
         return every_tile(tile_id) if tile_id.x < 1000 else BrokenError("away", cause="http_502")

@@ -205,6 +205,37 @@ async def test_non_ascii_path_is_percent_encoded():
     assert served.heads[0].startswith("GET /Z%C3%BCrich/%C3%BC?q=%C3%A9 HTTP/1.1")
 
 
+async def test_connections_that_are_open_are_counted():
+    """Idle ones count, those that a wire has closed do not, and other sockets of the process never."""
+    gate = asyncio.Event()
+
+    async def together(_head, writer):
+        if served.open == 5:
+            gate.set()
+        await gate.wait()
+        writer.write(answer())
+
+    async with origin(together) as served, wire_to(served) as wire, origin() as other:
+        assert wire.connections_held == 0
+        await asyncio.gather(*(wire.send(Request(served.url)) for _ in range(5)))
+        assert (wire.connections_held, wire.in_flight) == (5, 0)
+        _, writer = await asyncio.open_connection("127.0.0.1", other.port)
+        await wire.send(Request(served.url))
+        assert wire.connections_held == 5
+        writer.close()
+    assert wire.connections_held == 0
+
+
+async def test_closed_connections_are_forgotten():
+    """A server that closes after each answer: many begun, few known, none held."""
+    async with origin(end="close") as served, wire_to(served, connections_max=2) as wire:
+        for _ in range(20):
+            await wire.send(Request(served.url))
+        assert wire.connections_opened == 20
+        assert wire.connections_held <= 1
+        assert len(wire._curls._inodes) <= 9
+
+
 async def test_connection_is_kept_alive():
     """Twenty requests in a row, and two in between from the server's side, use one connection."""
     async with origin() as served, wire_to(served) as wire:

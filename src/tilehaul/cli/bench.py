@@ -15,7 +15,6 @@ from tilehaul.cli.common import (
     positive_seconds,
     run_async,
 )
-from tilehaul.errors import ConfigError
 
 if TYPE_CHECKING:
     from tilehaul.config.sending import Sending
@@ -30,8 +29,6 @@ _EXAMPLES = """\
 The environment's TILE_BASE_URL (with /{z}/{x}/{y}.png after it), MAX_CONCURRENCY, TIMEOUT_SECONDS and
 RETRIES are read where no flag is given. "limit" is Little's law: concurrency / time of one tile alone.
 """
-OWN_LATENCY_MS = 50.0
-OWN_TILE_BYTES = 15_000
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -61,13 +58,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(options: argparse.Namespace) -> int:
+    from tilehaul.config.fetch_env import RETRIES_DEFAULT, TIMEOUT_S_DEFAULT, read_fetch_env
     from tilehaul.config.sending import Sending
-    from tilehaul.lab.bench import BenchPlan, levels_up_to
+    from tilehaul.lab.bench import LEVELS, BenchPlan, levels_up_to
 
-    most = options.max_concurrency or int(_number("MAX_CONCURRENCY", 50, least=1))
+    said = read_fetch_env(os.environ)
+    most = options.max_concurrency or said.max_concurrency or LEVELS[-1]
     sending = Sending(
-        timeout_s=options.timeout or _number("TIMEOUT_SECONDS", 10.0, least=1e-9),
-        retries=options.retries if options.retries is not None else int(_number("RETRIES", 2, least=0)),
+        timeout_s=options.timeout or said.timeout_s or TIMEOUT_S_DEFAULT,
+        retries=next(n for n in (options.retries, said.retries, RETRIES_DEFAULT) if n is not None),
         contact=options.contact,
         # Each level is a number of requests at once; a limit that finds itself would measure another.
         adaptive=False,
@@ -79,42 +78,20 @@ def run(options: argparse.Namespace) -> int:
         zoom=options.zoom,
         global_timeout_s=options.global_timeout,
     )
-    base_url = os.environ.get("TILE_BASE_URL")
-    source = options.source or (base_url.rstrip("/") + "/{z}/{x}/{y}.png" if base_url else None)
+    source = options.source or said.template
     return run_async(lambda: _bench(source, plan, sending, as_json=options.json))
 
 
-def _number(name: str, default: float, *, least: float) -> float:
-    """A number from the environment. Raises ConfigError on nonsense."""
-    text = os.environ.get(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value < float("inf"):
-        raise ConfigError(f"{name}={text} is no number of at least {max(0, int(least))}")
-    return value
-
-
 async def _bench(source: str | None, plan: "BenchPlan", sending: "Sending", *, as_json: bool) -> int:
-    from tilehaul.lab.bench import bench
-    from tilehaul.lab.faults import Faults, Latency
-    from tilehaul.lab.mock import MockServer
-    from tilehaul.lab.mock_settings import MockSettings
+    from tilehaul.lab.bench_run import BenchTable, bench_or_own
 
-    show = _as_json if as_json else _Table()
-    if source is not None:
-        levels = await bench(source, plan, sending, on_level=show)
-    else:
-        own = MockSettings(tile_bytes=OWN_TILE_BYTES, faults=Faults(latency=Latency(ms=OWN_LATENCY_MS)))
-        async with MockServer(own) as server:
-            if not as_json:
-                print(
-                    f"no source given: measuring {server.template}, {OWN_LATENCY_MS:.0f} ms", file=sys.stderr
-                )
-            levels = await bench(server.template, plan, sending, on_level=show)
+    def tell(text: str) -> None:
+        if not as_json:
+            print(text, file=sys.stderr)
+
+    levels = await bench_or_own(
+        source, plan, sending, on_level=_as_json if as_json else BenchTable(), tell=tell
+    )
     return exit_codes.DEAD_LETTERS if any(level.failed or level.cut_short for level in levels) else 0
 
 
@@ -122,20 +99,3 @@ def _as_json(level: "Level") -> None:
     import dataclasses
 
     print(json.dumps({"event": "bench.level", **dataclasses.asdict(level)}), flush=True)
-
-
-class _Table:
-    """Prints a row as soon as its level is measured."""
-
-    def __init__(self) -> None:
-        print("    c   tiles/s  speed-up     p50 ms    p95 ms    p99 ms   of limit  retried  failed")
-
-    def __call__(self, level: "Level") -> None:
-        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(level.errors.items()))
-        short = "  cut short" if level.cut_short else ""
-        print(
-            f"{level.concurrency:>5}{level.rate_per_s:>10,.1f}{level.speed_up:>9.1f}x"
-            f"{level.p50_ms:>11.1f}{level.p95_ms:>10.1f}{level.p99_ms:>10.1f}{level.limit_share:>11.1%}"
-            f"{level.retried:>9,}{level.failed:>8,}  {causes}{short}".rstrip(),
-            flush=True,
-        )

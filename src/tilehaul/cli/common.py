@@ -186,6 +186,11 @@ def size_text(count_bytes: float) -> str:
     return f"{count_bytes:.1f} TB"
 
 
+def shown(text: str) -> str:
+    """Text that others wrote, safe for a terminal: control and formatting characters become `?`."""
+    return "".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in text)
+
+
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
     """Run a coroutine on uvloop where it exists."""
     import asyncio

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, run_async, size_text
+from tilehaul.cli.common import add_command, run_async, shown, size_text
 
 # Most characters shown of a metadata row; `--json` gives the whole.
 VALUE_CHARS_MAX = 100
@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
 async def _info(options: argparse.Namespace) -> int:
     import dataclasses
 
+    from tilehaul.policy.causes import by_class
     from tilehaul.wiring.places import open_archive
 
     archive = open_archive(options.archive)
@@ -45,11 +46,11 @@ async def _info(options: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(info)))
         return exit_codes.COMPLETE
     state = {
-        "complete": "complete",
-        "partial": "partial: a job has not ended; run its `tilehaul seed` again to go on",
+        "complete": "complete, without the tiles that were dropped" if info.dropped else "complete",
+        "partial": "partial: run its `tilehaul seed` again to go on",
         "foreign": "made by another program",
     }[info.state]
-    print(f"{_shown(info.location)}: {info.kind}, {state}")
+    print(f"{shown(info.location)}: {info.kind}, {state}")
     # A directory's bytes are its tiles' own; a file has its index and its free pages besides.
     if info.kind == "directory":
         print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
@@ -59,14 +60,12 @@ async def _info(options: argparse.Namespace) -> int:
     if info.absent:
         print(f"  absent  {info.absent:>12,}")
     if info.dead:
-        print(f"  dead    {info.dead:>12,}")
+        classes = ", ".join(f"{name} {count:,}" for name, count in by_class(info.dead_causes).items())
+        print(f"  dead    {info.dead:>12,}   {classes}; see `tilehaul retry`")
+    if info.dropped:
+        print(f"  dropped {info.dropped:>12,}   dead tiles that somebody chose to do without")
     for zoom, count in sorted(info.tiles_by_zoom.items()):
         print(f"  zoom {zoom:<2} {count:>12,}")
     for name, value in sorted(info.metadata.items()):
-        print(f"  {_shown(name[:VALUE_CHARS_MAX])}: {_shown(value[:VALUE_CHARS_MAX])}")
+        print(f"  {shown(name[:VALUE_CHARS_MAX])}: {shown(value[:VALUE_CHARS_MAX])}")
     return exit_codes.COMPLETE
-
-
-def _shown(text: str) -> str:
-    """Text that others wrote, safe for a terminal: control and formatting characters become `?`."""
-    return "".join(c if c.isprintable() else " " if c in "\r\n\t" else "?" for c in text)

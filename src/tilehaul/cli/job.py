@@ -25,15 +25,19 @@ NEVER_REACHED = {"dns", "connect", "timeout_connect", "busy"}
 AGAIN = "run the same command again (without --overwrite)"
 
 
-def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str) -> "argparse._ArgumentGroup":
-    """Add the flags `seed_options` reads, but those of `add_sending_flags`. Returns their group."""
+def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str | None) -> "argparse._ArgumentGroup":
+    """Add the flags `seed_options` reads, but those of `add_sending_flags`. Returns their group.
+
+    `max_failures` is the default of that flag; None: no limit.
+    """
     job = parser.add_argument_group("job")
     job.add_argument(
         "--max-failures",
         type=failure_limit,
         default=max_failures,
         metavar="N|P%",
-        help="stop when more tiles than this failed for good (default: %(default)s)",
+        help="stop when more tiles than this failed for good"
+        + (" (default: %(default)s)" if max_failures else " (default: no limit)"),
     )
     job.add_argument(
         "--max-wait",
@@ -78,6 +82,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> "argparse._ArgumentGrou
 def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "SeedOptions":
     """What the flags say. Raises PlanError, ConfigError."""
     from tilehaul.config.sending import Sending
+    from tilehaul.policy.fuse import FailureLimit
     from tilehaul.wiring.seeding import SeedOptions
 
     sending = Sending(
@@ -95,7 +100,7 @@ def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "Se
     return SeedOptions(
         sending=sending,
         overwrite=overwrite,
-        max_failures=options.max_failures,
+        max_failures=options.max_failures or FailureLimit(),
         durability=options.durability,
         force_source=options.force_source,
         deadline_s=options.deadline,

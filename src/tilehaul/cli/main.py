@@ -24,6 +24,7 @@ examples:
   tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
   tilehaul serve alps.mbtiles                     a map page of the archive
   tilehaul info alps.mbtiles                      what is in it, and is it whole
+  tilehaul retry alps.mbtiles                     which tiles failed for good, and ask for them again
   tilehaul mock --tiles painted --errors 503:0.05 a tile server that misbehaves
   tilehaul bench 'http://127.0.0.1:8001/{z}/{x}/{y}.png'
   tilehaul lab simulate --model queue             how flow control behaves, in virtual time
@@ -33,7 +34,7 @@ examples:
 
 
 def _parser() -> "Parser":
-    from tilehaul.cli import bench, demo, info, lab, mock, seed, serve
+    from tilehaul.cli import bench, demo, info, lab, mock, retry, seed, serve
     from tilehaul.cli.parsing import Parser
 
     parser = Parser(
@@ -44,7 +45,7 @@ def _parser() -> "Parser":
     )
     parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in (seed, serve, info, mock, bench, lab, demo):
+    for command in (seed, serve, info, retry, mock, bench, lab, demo):
         command.add_parser(subparsers)
     return parser
 

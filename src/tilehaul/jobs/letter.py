@@ -15,8 +15,9 @@ def dead_letter(failed: FailedTile, *, at_s: float) -> DeadLetter:
     error = failed.error
     head = b""
     if isinstance(error, DataError):
-        # An error page may repeat the key that was sent with the request.
-        head = redact_text(error.head.decode("utf-8", "replace")).encode()[: DataError.HEAD_BYTES_MAX]
+        # An error page may repeat the key that was sent with the request. What is no text stays as it came.
+        shown = redact_text(error.head.decode("utf-8", "surrogateescape"))
+        head = shown.encode("utf-8", "surrogateescape")[: DataError.HEAD_BYTES_MAX]
     return DeadLetter(
         failed.tile_id,
         cause=cause_of(error),

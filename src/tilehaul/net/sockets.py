@@ -25,6 +25,8 @@ class SocketWatch:
     Level triggered: a socket that nobody reads is reported again. A descriptor must be
     forgotten before it is closed. An error or a hang-up counts as both READ and WRITE.
 
+    `seen`: all descriptors that were ever watched; few, for the lowest free number is given out.
+
     Raises:
         NotImplementedError: The loop cannot watch sockets (Windows' proactor).
     """
@@ -33,6 +35,7 @@ class SocketWatch:
         self._loop = loop
         self._on_ready = on_ready
         self._wanted: dict[int, int] = {}
+        self.seen: set[int] = set()
         # Any: the attribute does not exist for a type checker on other systems.
         self._epoll: Any = select.epoll() if hasattr(select, "epoll") else None
         if self._epoll is not None:
@@ -55,6 +58,7 @@ class SocketWatch:
         if known == wanted:
             return
         self._wanted[fd] = wanted
+        self.seen.add(fd)
         if self._epoll is None:
             self._give_to_loop(fd, known, wanted)
         elif known:

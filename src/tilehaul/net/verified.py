@@ -137,7 +137,8 @@ def _verified(request: Request, response: Response) -> Response:
         if request.expect == "tile":
             media_type = verify_tile(body, headers.get("content-type", ""))
     except DataError as error:
-        raise _damaged(request, str(error), error.cause, error.head or body) from error
+        # Its own words are not masked yet: they must not come along as a cause that a traceback shows.
+        raise _damaged(request, str(error), error.cause, error.head or body) from None
     except RefusedError as error:
         url = redact(request.url)
         raise RefusedError(f"{url}: {error}", url=url, cause=error.cause) from error

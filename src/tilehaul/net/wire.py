@@ -116,6 +116,11 @@ class Wire:
         """Connections begun since the wire was opened, those that failed included."""
         return 0 if self._curls is None else self._curls.connections_opened
 
+    @property
+    def connections_held(self) -> int:
+        """Connections open now, idle ones included; asks the system about each."""
+        return 0 if self._curls is None else self._curls.connections_held()
+
     async def send(self, request: Request) -> Response:
         """Send once. Errors as in the class's docstring."""
         if self._places:

@@ -33,7 +33,7 @@ _BY_CLASS: dict[CauseClass, tuple[str, ...]] = {
     "client": ("denied", "refused", "refused_address", "refused_scheme", "bad_url", "tls_roots"),
     "body": (
         *("corrupt", "truncated", "empty", "mistyped", "error_page", "bad_coding", "bad_header"),
-        *("corrupt_archive", "too_large", "too_many_pixels"),
+        *("corrupt_archive", "too_large", "too_many_pixels", "bad_listing"),
     ),
     "other": ("busy",),
 }

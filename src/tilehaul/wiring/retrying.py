@@ -118,6 +118,6 @@ def check_causes(causes: Collection[str]) -> None:
     for word in causes:
         if word in CAUSE_CLASSES or word in CAUSES or class_of(word) != "other":
             continue
-        near = difflib.get_close_matches(word, (*CAUSE_CLASSES, *CAUSES), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(word, (*CAUSE_CLASSES, *CAUSES), n=1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else f"classes are {', '.join(CAUSE_CLASSES)}"
         raise PlanError(f"there is no cause {word[:40]!r}; {hint}")

@@ -1,6 +1,10 @@
 """Dead letters over a real wire: replayed after a repair, by cause, killed in the middle, dropped."""
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,7 @@ import pytest
 import tilehaul
 from tilehaul.lab.absence import Absence
 from tilehaul.lab.faults import Faults, Latency
-from tilehaul.lab.mock import MockServer
+from tilehaul.lab.mock import MockServer, MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.policy.causes import class_of
 from tilehaul.ports.store import StoreInfo
@@ -54,8 +58,8 @@ def tables(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STORES)
-async def test_dlq_replay_gives_the_content_of_a_fault_free_run(tmp_path: Path, name: str) -> None:
-    """Scenario 54: one request a dead letter, none dead, no journal left, the seed asks for nothing."""
+async def test_54_dlq_replay(tmp_path: Path, name: str) -> None:
+    """After a repair: one request a dead letter, none dead, no journal left, the seed asks for nothing."""
     damaged, whole = tmp_path / name, tmp_path / f"whole-{name}"
     async with MockServer(BROKEN) as server:
         first = await tilehaul.seed(server.template, str(damaged), AREA, options=ONCE)
@@ -197,3 +201,32 @@ async def test_interrupted_replay_leaves_the_rest_dead(tmp_path: Path) -> None:
         assert len(await letters_of(path)) == report.pending
         rest = await tilehaul.retry(str(path), server.template)
         assert (rest.state, rest.planned) == ("complete", report.pending)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_replay_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path, name: str) -> None:
+    """`kill -9`: what was committed is asked for once, the rest is still dead, the end is the same."""
+    path = tmp_path / name
+    with MockThread(BROKEN) as server:
+        first = tilehaul.blocking.seed(server.template, str(path), AREA, options=ONCE)
+        server.set_faults(Faults(latency=Latency(ms=15)))
+        command = [sys.executable, "-m", "tilehaul", "retry", str(path), "--source", server.template]
+        child = subprocess.Popen([*command, "-c", "1", "--quiet"], stderr=subprocess.PIPE)
+        while server.stats().requests < PLANNED + first.dead // 2:
+            assert child.poll() is None, child.communicate()
+            time.sleep(0.005)
+        child.kill()
+        child.communicate(timeout=20)
+        left = asyncio.run(letters_of(path))
+        assert 0 < len(left) < first.dead
+        before = server.stats().requests
+        server.set_faults(Faults())
+        assert subprocess.run([*command, "--quiet"], timeout=60, check=False).returncode == 0
+        assert server.stats().requests - before == len(left)
+        expected = {tile_id: server.body_of(tile_id) for tile_id in AREA}
+        before = server.stats().requests
+        assert tilehaul.blocking.seed(server.template, str(path), AREA).done == PLANNED
+        assert server.stats().requests == before
+    with tilehaul.blocking.open(str(path)) as archive:
+        assert {tile_id: archive.get(tile_id).body for tile_id in AREA} == expected  # type: ignore[union-attr]
+    assert not {"tilehaul_outcome", "tilehaul_dead_letter"} & tables(path)

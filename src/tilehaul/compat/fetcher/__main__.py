@@ -1,0 +1,5 @@
+import sys
+
+from tilehaul.compat.fetcher.benchmark import main
+
+sys.exit(main())
