@@ -184,7 +184,9 @@ async def test_replay_of_some_causes_does_not_complete_a_job(backend: Any, make:
         await store.commit([make.png(tile_id)])
         await store.finish(complete=True)
         await store.close()
-        assert (await told(backend)).state == state
+        info = await told(backend)
+        assert info.state == state
+        assert ("mirror:other" in info.metadata["tilehaul_jobs"]) == (state == "complete")
 
 
 @pytest.mark.parametrize("other", [{"source": "mirror"}, {"grid": "WorldCRS84Quad"}])

@@ -59,3 +59,9 @@ def test_every_command_is_in_the_readme() -> None:
     for path in (ROOT / "src" / "tilehaul" / "cli").glob("*.py"):
         if "def add_parser" in path.read_text():
             assert f"tilehaul {path.stem.replace('_', ' ')}" in readme
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Pytest imports them by their bare names and would stop at the second."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

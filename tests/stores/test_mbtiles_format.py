@@ -1,5 +1,6 @@
 """An MBTiles file as others see it: written by the 1.3 specification, read from anybody."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,42 @@ async def test_damaged_record_is_told(tmp_path: Any, text: Any) -> None:
     store = MbtilesStore(path)
     with pytest.raises(DataError, match="list of jobs"):
         await store.begin(JOB)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "text", ['[["s:a", 1, 2, 3]]', '[["s:a", 1, 2, 3, -1]]', '[["s:a", 1, 2, 3, true]]', "[1]"]
+)
+async def test_damaged_list_of_open_jobs_is_told(tmp_path: Any, text: Any) -> None:
+    """A job that waits for its dead letters has five figures, or only its name."""
+    path = tmp_path / "t.mbtiles"
+    await written(path)
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO metadata VALUES ('tilehaul_jobs_open', ?)", (text,))
+    connection.close()
+    store = MbtilesStore(path)
+    with pytest.raises(DataError, match="list of jobs"):
+        await store.begin(JOB)
+    await store.close()
+
+
+async def test_journal_of_an_earlier_version_is_read_and_gone_on_with(tmp_path: Any) -> None:
+    """Its dead letters had no time: it is not known, and new ones have theirs."""
+    path = tmp_path / "t.mbtiles"
+    dead = DeadLetter(TileId(3, 5, 2), "http_500", 6, "http://h/", "failed", b"<html>", at_s=1.8e9)
+    store = MbtilesStore(path)
+    await store.begin(JOB)
+    await store.commit([Tile(A, PNG, "image/png"), dead])
+    await store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("ALTER TABLE tilehaul_dead_letter DROP COLUMN at_s")
+    connection.close()
+    store = MbtilesStore(path)
+    assert [letter async for letter in store.dead_letters()] == [replace(dead, at_s=0.0)]
+    await store.begin(JOB)
+    other = replace(dead, tile_id=TileId(3, 5, 3))
+    await store.commit([other])
+    assert [letter async for letter in store.dead_letters()] == [replace(dead, at_s=0.0), other]
     await store.close()
 
 

@@ -57,7 +57,7 @@ class Patience:
 
 
 class Fetcher:
-    """Made by `open_fetcher`. Fetches share connections, lanes (limit, gate, breaker), guard and tally.
+    """Made by `open_fetcher`. Fetches share connections, lanes, guard and tally.
 
     Addresses given here come from the program that calls, so they may be private; where they redirect to
     may not. At most LANES_MAX hosts.

@@ -37,8 +37,8 @@ class TileClientPool:
         async with TileClientPool() as client:
             tile = await fetch_tile(client, 5, 17, 11)
 
-    All that goes through one pool shares its connections and, for each host, one limit, one gate and one
-    breaker. `health` counts how it goes.
+    All that goes through one pool shares its connections and, for each host, one limit and one gate.
+    `health` counts how it goes.
 
     Args:
         max_connections: Connections, and requests under way at once, in 1..MAX_CONNECTIONS_MAX.
