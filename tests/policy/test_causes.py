@@ -9,7 +9,16 @@ import pytest
 import tilehaul
 from tilehaul import errors
 from tilehaul.net import curl
-from tilehaul.policy.causes import CAUSE_CLASSES, by_class, cause_class, cause_of, class_of, status_of
+from tilehaul.policy.causes import (
+    CAUSE_CLASSES,
+    CAUSES,
+    by_class,
+    cause_class,
+    cause_of,
+    class_of,
+    is_among,
+    status_of,
+)
 
 ROOT = Path(tilehaul.__file__).parent
 
@@ -86,6 +95,19 @@ def test_error_has_its_cause_and_class(error, cause, expected) -> None:
 )
 def test_cause_names_its_status(cause, status) -> None:
     assert status_of(cause) == status
+
+
+@pytest.mark.parametrize(
+    ("words", "among"),
+    [([], True), (["http_502"], True), (["timeout", "server"], True), (["http_500", "client"], False)],
+)
+def test_cause_is_among_words_by_itself_or_by_its_class(words, among) -> None:
+    assert is_among("http_502", words) is among
+
+
+def test_no_fine_cause_is_called_as_another_class() -> None:
+    """`--cause timeout` means the class: a cause of that name must be of it."""
+    assert {cause: class_of(cause) for cause in CAUSES if cause in CAUSE_CLASSES} == {"timeout": "timeout"}
 
 
 def test_counts_are_summed_by_class_in_the_order_of_the_table() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Container
@@ -193,6 +194,8 @@ async def say_end(
     if report.state == "interrupted" and report.message:
         # Told also when quiet: nobody has pressed a key.
         print(f"tilehaul: {report.message}", file=sys.stderr)
+    elif report.state == "dead_letters" and not quiet:
+        more = f"tilehaul retry {shlex.quote(report.store)}"
+        print(f"{again} to try the dead ones again; {more} tells more of them", file=sys.stderr)
     elif report.state != "complete" and not quiet:
-        verb = "try the dead ones again" if report.state == "dead_letters" else "go on"
-        print(f"{again} to {verb}", file=sys.stderr)
+        print(f"{again} to go on", file=sys.stderr)

@@ -77,6 +77,7 @@ async def drop(
         batch.append(letter)
         if len(batch) >= COMMIT_TILES:
             await commit()
-    await commit()
+    if batch:
+        await commit()
     await store.finish(complete=True)
     return dropped
