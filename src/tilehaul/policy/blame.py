@@ -99,7 +99,6 @@ class Blame:
         """Compare with the fastest spell of late, if both are evidence."""
         # A pace decides itself how many answers come, and when: what it lets through is no evidence.
         if spell.answers < ANSWERS_MIN or self._pace.per_s != inf:
-            self._fastest = None
             return False
         fastest = self._fastest
         if fastest is not None and now_s - self._fastest_s <= APART_S_MAX:
