@@ -14,6 +14,7 @@ from tilehaul.jobs.retries import Origin
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.laned import LanedSender, LaneSettings
+from tilehaul.net.manners import check_named
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
@@ -82,7 +83,7 @@ async def open_laned(
         tls_roots=sending.tls_roots,
     )
     async with wire:
-        verified = VerifiedSender(RedirectedSender(wire), clock, tally)
+        verified = VerifiedSender(RedirectedSender(wire), clock, tally, providers=sending.rules())
         laned = LanedSender(
             verified,
             LaneSettings(sending.concurrency, wait_s_max=sending.max_wait_s),
@@ -113,13 +114,14 @@ async def open_source(
     """Open whatever a location names, for reading.
 
     Raises:
-        PlanError: Not a location, or there is nothing.
+        PlanError: Not a location, or there is nothing; or the host asks every client for a contact.
         ConfigError: The URL template is wrong.
         DataError: An archive is damaged.
     """
     place = parse_location(location)
     if place.kind == "xyz":
         source_of = XyzSource.opener(place.text, headers=sending.headers)
+        check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
             sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold
         ) as sender:
