@@ -33,7 +33,8 @@ from tilehaul.wiring.seeding import SeedOptions, seed
 
 IN_FLIGHT = 50
 MEMORY_BYTES_MAX = 1 << 30
-_SENDING = Sending(concurrency=IN_FLIGHT)
+# Fixed: the figures are of so many in flight from the first tile on.
+_SENDING = Sending(concurrency=IN_FLIGHT, adaptive=False)
 Client = Callable[[str, int], Coroutine[Any, Any, int]]
 
 

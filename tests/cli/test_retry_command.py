@@ -150,13 +150,14 @@ def test_replay_that_fails_again_names_the_tiles(capsys, server, archive: str) -
     server.set_faults(Faults(errors={502: 1.0}))
     assert main(["retry", archive, "--source", source_of(server), "--retries", "1"]) == 3
     shown = capsys.readouterr()
-    assert shown.err.startswith(f"dead letters: 0 of {len(letters)} tiles done")
+    assert f"dead letters: 0 of {len(letters)} tiles done" in shown.err
     assert f"\ndead {letters[0]['tile']} http_502\n" in shown.err
     assert f"and {len(letters) - 20} dead tiles more" in shown.err
     assert "run the same command again to try the dead ones again" in shown.err
-    assert {(one["cause"], one["attempts"]) for one in listed(capsys, archive)} == {("http_502", 2)}
+    # What failed twice over is left alone before every tile has been tried: a host that never answers well.
+    assert {one["cause"] for one in listed(capsys, archive)} == {"http_502", "busy"}
     assert main(["info", archive]) == 0
-    assert f"dead    {len(letters):>12}   server {len(letters)}" in capsys.readouterr().out
+    assert f"dead    {len(letters):>12}   server " in capsys.readouterr().out
 
 
 def test_origin_that_is_away_stops_a_replay_and_loses_no_letter(capsys, server, tmp_path: Path) -> None:

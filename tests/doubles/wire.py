@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tilehaul.ports.wire import Request, Response
+from tilehaul.policy.budget import RetryBudget
+from tilehaul.ports.wire import Request, Response, Sender
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
@@ -40,3 +41,17 @@ class ScriptedWire:
         if isinstance(step, Exception):
             raise step
         return step
+
+
+class Unlaned:
+    """A sender without a lane, for tests of what stands around one: its budget is one for all."""
+
+    def __init__(self, inner: Sender) -> None:
+        self._inner = inner
+        self._budget = RetryBudget()
+
+    async def send(self, request: Request) -> Response:
+        return await self._inner.send(request)
+
+    def budget_of(self, _request: Request) -> RetryBudget:
+        return self._budget

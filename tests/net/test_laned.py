@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from doubles.clock import VirtualClock, in_virtual_time
 from doubles.wire import ScriptedWire, answer
 from tilehaul.errors import ThrottledError
-from tilehaul.net.laned import Lane, LanedSender, LaneSettings
+from tilehaul.net.lane import Lane
+from tilehaul.net.lane_settings import LaneSettings, LaneTools
+from tilehaul.net.laned import LanedSender
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.wire import Request, Response, Sender
 
@@ -19,12 +21,17 @@ A = Request("http://a.test/1/2/3.png")
 def laned(inner: Sender, clock: VirtualClock, *, limit: int = 4, held: list | None = None) -> LanedSender:
     return LanedSender(
         inner,
-        LaneSettings(limit),
+        LaneSettings(limit, adaptive=False),
         clock=clock,
         luck=lambda: 0.0,
         tally=Tally(),
-        on_hold=None if held is None else lambda lane, delay_s: held.append((lane, delay_s)),
+        on_hold=None if held is None else lambda event: held.append((event.lane, event.delay_s)),
     )
+
+
+def fixed_lane(clock: VirtualClock, limit: int) -> Lane:
+    settings = LaneSettings(limit, adaptive=False)
+    return Lane("x", "tile", settings, LaneTools(clock, lambda: 0.0, Tally()))
 
 
 class SlowWire:
@@ -112,7 +119,7 @@ async def test_lane_is_the_origin_whatever_follows_it(rest: str) -> None:
 async def test_hold_that_grows_while_waiting_is_waited_for() -> None:
     """Those who wait look again when they wake."""
     clock = VirtualClock()
-    lane = Lane("x", LaneSettings(2))
+    lane = fixed_lane(clock, 2)
     lane.gate.hold(clock.now_s(), 10.0, 0.0)
     wire = SlowWire(clock)
     sender = laned(wire, clock)
@@ -142,7 +149,7 @@ def test_lane_against_a_counting_model(steps: list[str], limit: int) -> None:
     """Permits out never pass the limit; whoever may enter, has."""
 
     async def play() -> None:
-        lane = Lane("x", LaneSettings(limit))
+        lane = fixed_lane(VirtualClock(), limit)
         inside: list[asyncio.Task] = []
         waiting: list[asyncio.Task] = []
 

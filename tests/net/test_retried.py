@@ -5,7 +5,8 @@ import pytest
 from doubles.clock import VirtualClock, in_virtual_time
 from doubles.wire import ScriptedWire, answer
 from tilehaul.errors import BrokenError, DataError, RefusedError, ThrottledError, UnreachableError
-from tilehaul.net.laned import LanedSender, LaneSettings
+from tilehaul.net.lane_settings import LaneSettings
+from tilehaul.net.laned import LanedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally

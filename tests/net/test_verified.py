@@ -28,6 +28,20 @@ async def sent(response: Response | Exception, request: Request = A) -> Response
     return await VerifiedSender(ScriptedWire(then=response), VirtualClock(), Tally()).send(request)
 
 
+async def test_push_back_without_retry_after_waits_for_the_quota() -> None:
+    """The RateLimit field says when there is more; Retry-After, where there is one, goes before it."""
+    for headers, wanted_s in (
+        ({"ratelimit": '"a";r=0;t=7'}, 7.0),
+        ({"ratelimit": '"a";r=0;t=7', "retry_after": "3"}, 3.0),
+        ({"ratelimit": '"a";r=5;t=7'}, None),
+        ({}, None),
+    ):
+        wire = ScriptedWire(then=answer(429, b"", **headers))
+        with pytest.raises(ThrottledError) as caught:
+            await VerifiedSender(wire, VirtualClock(), Tally()).send(Request("http://a.test/1"))
+        assert caught.value.retry_after_s == wanted_s
+
+
 async def test_whole_tile_passes_with_its_true_type() -> None:
     """The server's label may be wrong among pictures; the bytes decide."""
     response = await sent(answer(content_type="image/jpeg"))

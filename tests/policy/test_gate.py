@@ -13,6 +13,7 @@ from tilehaul.policy.gate import (
     RAMP_S,
     SPREAD_S_MAX,
     Gate,
+    Spell,
 )
 
 
@@ -109,6 +110,32 @@ def test_slots_come_back_one_by_one() -> None:
     assert gate.wait_s(10.0, in_flight=1) == pytest.approx(RAMP_S)
     assert gate.wait_s(10.0, in_flight=20) == pytest.approx(20 * RAMP_S)
     assert gate.wait_s(11.01, in_flight=20) == 0.0
+
+
+def test_each_good_answer_brings_a_slot_at_once() -> None:
+    """Two for each that comes back, as in slow start: a fast upstream is not kept waiting for the clock."""
+    gate = Gate()
+    gate.hold(0.0, 10.0, luck=0.0)
+    gate.open_again(sent_s=9.0)
+    assert gate.wait_s(10.0, in_flight=1) == pytest.approx(RAMP_S)
+    gate.open_again(sent_s=10.0)
+    assert gate.wait_s(10.0, in_flight=1) == 0.0
+    assert gate.wait_s(10.0, in_flight=2) == pytest.approx(RAMP_S)
+    gate.hold(10.0, 5.0, luck=0.0)
+    assert gate.wait_s(15.0, in_flight=1) == pytest.approx(RAMP_S)
+
+
+def test_spell_is_what_came_of_the_time_between_two_holds() -> None:
+    gate = Gate()
+    assert gate.spell(1.0) is None
+    gate.hold(5.0, 2.0, luck=0.0)
+    gate.hold(6.0, 2.0, luck=0.0)
+    assert gate.spell(7.9) is None
+    for sent_s in (4.0, 8.0, 8.5):
+        gate.open_again(sent_s)
+    assert gate.spell(9.5) == Spell(held_s=3.0, open_s=1.5, answers=2)
+    gate.hold(9.5, 1.0, luck=0.0)
+    assert gate.spell(10.5) == Spell(held_s=1.0, open_s=0.0, answers=0)
 
 
 def test_success_of_what_was_sent_before_proves_nothing() -> None:

@@ -188,6 +188,50 @@ def test_push_back_during_a_probe_cuts_the_level_to_return_to() -> None:
     assert lane.limit.limit == 1
 
 
+def test_push_back_taken_back_leaves_slow_start_as_it_was() -> None:
+    lane = Lane(start=8, most=128)
+    assert [lane.window(), lane.window()] == [12, 18]
+    level = lane.limit.level
+    lane.limit.on_push_back(lane.now_s)
+    lane.window()
+    lane.limit.take_back(level)
+    assert [lane.limit.limit, lane.window(), lane.window()] == [18, 27, 40]
+
+
+def test_push_back_taken_back_does_not_undo_what_time_has_said() -> None:
+    """Slow start ended where answers became slow: from there on it is a step a window."""
+    lane = Lane(start=16, most=128, pay_share=0.0)
+    lane.window()
+    lane.window(0.2)
+    level = lane.limit.level
+    lane.limit.on_push_back(lane.now_s)
+    lane.limit.take_back(level)
+    lane.window()
+    assert lane.limit.level == level
+    lane.window()
+    assert lane.limit.level == pytest.approx(level + sqrt(level) / 2.0)
+
+
+def test_push_back_taken_back_never_lowers() -> None:
+    lane = Lane(start=50, most=128)
+    lane.limit.take_back(10.0)
+    assert lane.limit.limit == 50
+
+
+def test_push_back_taken_back_during_a_probe_is_for_after_it() -> None:
+    lane = Lane(start=40, most=40)
+    lane.window()
+    lane.now_s += 70.0
+    while not lane.limit.probing:
+        lane.window()
+    lane.limit.on_push_back(lane.now_s)
+    assert lane.limit.level == pytest.approx(28.0)
+    lane.limit.take_back(40.0)
+    assert (lane.limit.limit, lane.limit.level) == (10, 40.0)
+    lane.window()
+    assert lane.limit.limit == 40
+
+
 def vain_lane(**more) -> Lane:
     """Grown from 10 to 15, crowded now (p50 at 1.3 times the base, within the tolerance)."""
     lane = Lane(start=10, most=100, **more)

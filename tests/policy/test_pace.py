@@ -19,8 +19,8 @@ def use(pace: Pace, *, per_s: float, from_s: float, seconds: float) -> float:
 
 
 def pushed_back_early(pace: Pace, now_s: float) -> float:
-    """Three push-backs, each half a second after a second of holding; returns when the last ends."""
-    for _ in range(3):
+    """Four push-backs, each half a second after a second of holding; returns when the last ends."""
+    for _ in range(4):
         pace.on_push_back(now_s, now_s + 1.0)
         now_s += 1.5
     return now_s - 0.5
@@ -106,6 +106,48 @@ def test_unused_rate_does_not_grow_away() -> None:
     assert pace.per_s == pytest.approx(30.0, rel=0.01)
 
 
+def paced(unpaced_per_s: float) -> Pace:
+    """A pace that began when push-back left so many good answers a second, and the time is 6.0."""
+    pace = Pace()
+    use(pace, per_s=100.0, from_s=-4.0, seconds=4.0)
+    for step in range(4):
+        pace.on_push_back(1.5 * step, 1.5 * step + 1.0, unpaced_per_s)
+    assert pace.per_s < inf
+    return pace
+
+
+def test_pace_that_pays_stays() -> None:
+    pace = paced(10.0)
+    for step in range(20):
+        pace.on_push_back(20.0 + 10.0 * step, 21.0 + 10.0 * step, 9.0)
+    assert pace.per_s < inf
+
+
+def test_pace_that_brings_less_than_none_is_dropped() -> None:
+    """One poor time from push-back to push-back may be luck (half of it counts), two are not."""
+    pace = paced(10.0)
+    pace.on_push_back(20.0, 21.0, 6.5)
+    assert pace.per_s < inf
+    pace.on_push_back(30.0, 31.0, 6.5)
+    assert (pace.per_s, pace.wait_s(31.0)) == (inf, 0.0)
+
+
+def test_dropped_pace_begins_again_only_as_it_began() -> None:
+    pace = paced(10.0)
+    pace.drop()
+    for step in range(4):
+        assert pace.per_s == inf
+        pace.on_push_back(50.0 + 1.5 * step, 51.0 + 1.5 * step, 10.0)
+    assert pace.per_s < inf
+
+
+def test_nothing_known_before_the_pace_is_nothing_to_beat() -> None:
+    pace = paced(0.0)
+    pace.on_push_back(20.0, 21.0, 0.001)
+    pace.on_push_back(30.0, 31.0, None)
+    assert pace.per_s < inf
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -117,6 +159,8 @@ def test_unused_rate_does_not_grow_away() -> None:
         {"start_per_s": 0.0},
         {"early_s": 0.0},
         {"early_min": 0},
+        {"pay_share": 0.0},
+        {"pay_weight": 1.1},
         {"cut": float("nan")},
     ],
 )
@@ -144,11 +188,11 @@ class PaceMachine(RuleBasedStateMachine):
             self.pace.on_success(self.now_s)
         assert count * step_s < 2 * MEASURE_S or count < 3 or self.pace.used_per_s > 0.0
 
-    @rule(hold_s=st.floats(0.0, 5.0))
-    def push_back(self, hold_s: float) -> None:
+    @rule(hold_s=st.floats(0.0, 5.0), yield_per_s=st.none() | st.floats(0.0, 1000.0))
+    def push_back(self, hold_s: float, yield_per_s: float | None) -> None:
         before = self.pace.per_s
-        self.pace.on_push_back(self.now_s, self.now_s + hold_s)
-        assert self.pace.per_s <= before
+        self.pace.on_push_back(self.now_s, self.now_s + hold_s, yield_per_s)
+        assert self.pace.per_s <= before or (self.pace.per_s == inf and yield_per_s is not None)
 
     @rule(count=st.integers(1, 5))
     def send(self, count: int) -> None:

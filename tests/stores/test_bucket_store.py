@@ -14,6 +14,7 @@ import pytest
 
 from doubles.bucket import URL, BucketWire
 from doubles.clock import VirtualClock, in_virtual_time
+from doubles.wire import Unlaned
 from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.bucket import BucketServer, LabBucket
@@ -50,7 +51,7 @@ class Place:
         async def open_sender() -> AsyncIterator[Sender]:
             tally = Tally()
             verified = VerifiedSender(self.wire, self.clock, tally, AnswerRule(frozenset({503})))
-            spaced = SpacedSender(verified, self.clock, KeySpacing(spacing_s))
+            spaced = SpacedSender(Unlaned(verified), self.clock, KeySpacing(spacing_s))
             yield RetriedSender(spaced, RetryRule(wait_s_max=wait_s_max), self.clock, lambda: 0.1, tally)
 
         return BucketStore(

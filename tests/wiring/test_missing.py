@@ -24,8 +24,8 @@ ONCE = dataclasses.replace(
 
 @pytest.fixture
 def server() -> Iterator[MockThread]:
-    """Half of the tiles fail."""
-    with MockThread(MockSettings(seed=7, faults=Faults(errors={500: 0.5}))) as server:
+    """A fifth of the tiles fail: fewer than open a breaker."""
+    with MockThread(MockSettings(seed=7, faults=Faults(errors={500: 0.2}))) as server:
         yield server
 
 
@@ -36,7 +36,7 @@ async def test_missing_tiles_are_those_the_next_seed_asks_for(
     monkeypatch.setattr(module, "LOOKED_UP", 50)
     store = str(tmp_path / name)
     report = await tilehaul.seed(server.template, store, AREA, options=ONCE)
-    assert 50 < report.dead < AREA.count() - 50
+    assert 40 < report.dead < AREA.count() - 50
     lacking = [tile_id async for tile_id in tilehaul.missing(store, AREA)]
     assert len(lacking) == report.dead
     assert lacking == [tile_id for tile_id in AREA if tile_id in set(lacking)]

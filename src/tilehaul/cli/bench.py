@@ -7,7 +7,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, not_negative, positive, positive_seconds, run_async
+from tilehaul.cli.common import (
+    add_command,
+    add_rate_flag,
+    not_negative,
+    positive,
+    positive_seconds,
+    run_async,
+)
 
 if TYPE_CHECKING:
     from tilehaul.config.sending import Sending
@@ -45,6 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--global-timeout", type=positive_seconds, metavar="S", help="cut a level short after this"
     )
     parser.add_argument("--zoom", type=int, default=10, metavar="Z", help="of the tiles (default: 10)")
+    add_rate_flag(parser)
     parser.add_argument("--contact", default=os.environ.get("TILEHAUL_CONTACT", ""), metavar="WHO")
     parser.add_argument("--json", action="store_true", help="one JSON object a level on stdout")
 
@@ -60,6 +68,9 @@ def run(options: argparse.Namespace) -> int:
         timeout_s=options.timeout or said.timeout_s or TIMEOUT_S_DEFAULT,
         retries=next(n for n in (options.retries, said.retries, RETRIES_DEFAULT) if n is not None),
         contact=options.contact,
+        # Each level is a number of requests at once; a limit that finds itself would measure another.
+        adaptive=False,
+        rate_limit=options.rate_limit,
     )
     plan = BenchPlan(
         tile_count=options.tile_count,

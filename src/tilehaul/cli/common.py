@@ -64,8 +64,11 @@ def add_sending_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> N
         type=positive,
         default=concurrency,
         metavar="N",
-        help="requests under way at once to one host (default: %(default)s)",
+        help="most requests under way at once to one host; how many are, it finds itself"
+        " (default: %(default)s)",
     )
+    sending.add_argument("--fixed", action="store_true", help="-c is how many are under way, always")
+    add_rate_flag(sending)
     sending.add_argument(
         "--timeout",
         type=positive_seconds,
@@ -114,6 +117,15 @@ def providers_of(name: str | None) -> "Providers | None":
     return load_providers(Path(name))
 
 
+def add_rate_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    parser.add_argument(
+        "--rate-limit",
+        type=positive_rate,
+        metavar="N",
+        help="most requests a second to one host, evenly spaced; 0.2 is one in five seconds",
+    )
+
+
 def positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -125,6 +137,13 @@ def not_negative(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def positive_rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number of requests a second")
     return value
 
 

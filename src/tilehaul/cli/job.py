@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Dead tiles named one by one; the rest is a number.
 DEAD_SHOWN = 20
-# Causes of tiles that died before a server was spoken to.
-NEVER_REACHED = {"dns", "connect", "timeout_connect"}
+# Causes of tiles that died before a server was spoken to; busy: it was left alone after others had.
+NEVER_REACHED = {"dns", "connect", "timeout_connect", "busy"}
 AGAIN = "run the same command again (without --overwrite)"
 
 
@@ -96,6 +96,8 @@ def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "Se
         allow_private=tuple(options.allow_private),
         tls_roots=options.tls_roots,
         providers=providers_of(options.providers),
+        adaptive=not options.fixed,
+        rate_limit=options.rate_limit,
     )
     return SeedOptions(
         sending=sending,

@@ -65,7 +65,9 @@ class Watcher:
             print(line, file=self._stream, flush=True)
 
     def _held(self, event: LaneHeld) -> None:
-        if event.delay_s >= HELD_TOLD_S:
+        if event.reason:
+            self.say(f"{event.lane} {event.reason}; next try in {event.delay_s:.0f} s, nothing is lost")
+        elif event.delay_s >= HELD_TOLD_S:
             self.say(f"{event.lane} asks us to wait {event.delay_s:.0f} s; waiting, nothing is lost")
 
     def _begin(self, planned: int) -> None:

@@ -44,6 +44,11 @@ _MEMBER = re.compile(r"(?P<key>limit|remaining|reset) *= *(?P<value>[0-9]{1,15})
 _REQUESTS = '"requests"'
 # Prefixes of the fields that come in threes, best first.
 _TRIPLES = ("ratelimit", "x-ratelimit", "x-rate-limit")
+# Every field that is read here, in lower case: an answer that has none of them says nothing of a quota.
+LIMIT_FIELDS = frozenset(
+    {"ratelimit", "ratelimit-policy"}
+    | {f"{prefix}-{part}" for prefix in _TRIPLES for part in ("limit", "remaining", "reset")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def parse_limit_fields(headers: Mapping[str, str], *, wall_s: float) -> LimitRea
         wall_s: The time now, seconds since 1970, for resets that are a time. The answer's own Date is
             used instead where there is one, so that wrong clocks do not matter.
     """
-    if not any("limit" in name for name in headers):
+    if LIMIT_FIELDS.isdisjoint(headers):
         return _NOTHING
     if headers.get("age", "0").strip() not in ("", "0"):
         return _NOTHING

@@ -22,7 +22,8 @@ class Sending:
     """Flags of one job.
 
     Args:
-        concurrency: Attempts under way at once in one lane, >= 1.
+        concurrency: Attempts under way at once in one lane, in 1 to 1000: the cap of a limit that finds
+            itself, or the limit.
         timeout_s: Seconds without progress until an attempt has failed, in every phase; an attempt may
             take four times as long in all as long as bytes keep coming. None: the defaults of `Timeouts`,
             a limit for each phase.
@@ -33,6 +34,8 @@ class Sending:
         allow_private: "host:port" that may be private although the operator did not type it.
         tls_roots: PEM file of the trusted roots instead of the system's.
         providers: What hosts permit (`config/providers.py`); None: what is known of them.
+        adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`.
+        rate_limit: Requests a second in one lane, > 0; None: as many as the limit allows.
 
     Raises ConfigError when a number is out of range, or a header is one that says who we are.
     """
@@ -46,6 +49,8 @@ class Sending:
     allow_private: tuple[str, ...] = ()
     tls_roots: str | None = None
     providers: Providers | None = None
+    adaptive: bool = True
+    rate_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:

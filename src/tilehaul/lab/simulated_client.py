@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from tilehaul.lab.upstreams import Upstream, World
+from tilehaul.policy.blame import Blame
 from tilehaul.policy.gate import Gate
-from tilehaul.policy.limit import Limit
+from tilehaul.policy.limit import AdaptiveLimit, Limit
 from tilehaul.policy.pace import Pace
 from tilehaul.policy.tally import Histogram
 
@@ -14,7 +15,10 @@ _ROUNDING_S = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What decides when a client sends. Without a gate it sends again at once after a push-back."""
+    """What decides when a client sends. Without a gate it sends again at once after a push-back.
+
+    With all three, and a limit that is ours, push-back is judged as in `net/lane.py`.
+    """
 
     limit: Limit
     gate: Gate | None = None
@@ -30,6 +34,9 @@ class Client:
         self.limit = parts.limit
         self._gate = parts.gate
         self._pace = parts.pace
+        self._blame: Blame | None = None
+        if isinstance(parts.limit, AdaptiveLimit) and parts.gate is not None and parts.pace is not None:
+            self._blame = Blame(parts.limit, parts.pace)
         self._in_flight = 0
         self._wakes_s = -1.0
         self._held_until_s = -1.0
@@ -88,8 +95,12 @@ class Client:
         if now_s >= self._held_until_s:
             self.in_flight_then += self._in_flight
         self._held_until_s = max(self._held_until_s, now_s + retry_after_s)
-        self.limit.on_push_back(now_s)
+        spell = self._gate.spell(now_s) if self._gate else None
         hold_s = self._gate.hold(now_s, retry_after_s, luck) if self._gate else 0.0
+        if self._blame:
+            self._blame.on_push_back(now_s, now_s + hold_s, spell)
+            return
+        self.limit.on_push_back(now_s)
         if self._pace:
             self._pace.on_push_back(now_s, now_s + hold_s)
 

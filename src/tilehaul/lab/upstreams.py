@@ -199,6 +199,35 @@ class Cdn:
         return 0.0
 
 
+class Bursts:
+    """50 ms, no limit; but for the last 0.3 s of every 3 s all get 429, however few they are.
+
+    A deploy, a neighbour's flood, a gateway that restarts: push-back that no restraint of ours prevents.
+    """
+
+    SERVICE_S = 0.05
+    EVERY_S = 3.0
+    FOR_S = 0.3
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._closed_until_s = 0.0
+        self.inside = 0
+
+    def arrive(self, reply: Reply) -> None:
+        now_s = self._world.now_s
+        if now_s < self._closed_until_s:
+            self.inside += 1
+        if now_s % self.EVERY_S >= self.EVERY_S - self.FOR_S:
+            self._closed_until_s = now_s + RETRY_AFTER_S
+            self._world.at(now_s + REJECTION_S, reply, 429, RETRY_AFTER_S)
+            return
+        self._world.at(now_s + self.SERVICE_S * self._world.luck.uniform(0.9, 1.1), reply, 200, None)
+
+    def queue_mean(self) -> float:
+        return 0.0
+
+
 def _eight_servers(world: World, seconds: float) -> Upstream:  # noqa: ARG001
     return Servers(world, ((0.0, 8),))
 
@@ -221,4 +250,5 @@ MODELS: dict[str, tuple[str, int, Maker]] = {
         lambda world, seconds: Servers(world, ((0.0, 16), (seconds / 3, 4), (2 * seconds / 3, 16))),
     ),
     "shared": ("two clients at 8 servers of 100 ms", 2, _eight_servers),
+    "bursts": ("50 ms, no limit; 429 for 0.3 s of every 3 s", 1, lambda world, _: Bursts(world)),
 }

@@ -1,12 +1,20 @@
 """Trying again: the outermost wrapper of the wire."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from tilehaul.errors import DataError, ThrottledError, TransferError
+from tilehaul.errors import BusyError, DataError, ThrottledError, TransferError
+from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.retry import RetryRule, is_mistyped
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.wire import Request, Response, Sender
+
+
+class BudgetedSender(Sender, Protocol):
+    """A sender that knows what each request's lane can spend on retries."""
+
+    def budget_of(self, request: Request) -> RetryBudget: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +22,12 @@ class RetriedSender:
     """Repeats failed attempts as the rule says. Waits hold no permit.
 
     Push-back costs no attempt and is not slept off here: the lane's gate holds the next attempt.
+    Every other retry is paid from the lane's budget; while that is empty the item waits, which costs no
+    attempt, for at most `rule.wait_s_max` in all.
     An error that is raised carries `.attempts`.
     """
 
-    inner: Sender
+    inner: BudgetedSender
     rule: RetryRule
     clock: Clock
     luck: Luck
@@ -44,14 +54,30 @@ class RetriedSender:
                 counted += 1
                 mistyped += is_mistyped(error)
                 delay_s = self.rule.delay_s(error, counted, self.luck(), mistyped=mistyped)
-            if delay_s is None:
+            if delay_s is not None and delay_s > 0.0:
+                await self.clock.sleep(delay_s)
+            if delay_s is None or not await self._paid(request, error, begun_s):
                 error.attempts = attempts
                 raise error
-            if delay_s > 0.0:
-                await self.clock.sleep(delay_s)
             attempts += 1
             self.tally.retried += 1
             try:
                 return await self.inner.send(request)
+            except BusyError:
+                # Why the first attempts failed says more than that there will be no other.
+                error.attempts = attempts - 1
+                raise error from None
             except (TransferError, DataError) as next_error:
                 error = next_error
+
+    async def _paid(self, request: Request, error: TransferError | DataError, begun_s: float) -> bool:
+        """Wait until the lane can afford the retry. False: that takes longer than an item waits."""
+        if isinstance(error, ThrottledError):
+            return True
+        budget = self.inner.budget_of(request)
+        while not budget.spend(now_s := self.clock.now_s()):
+            wait_s = budget.wait_s(now_s)
+            if self.rule.patience_s(now_s + wait_s - begun_s) <= 0.0:
+                return False
+            await self.clock.sleep(wait_s)
+        return True

@@ -1,8 +1,10 @@
 """Two writes to one key of a bucket keep their distance; nobody else is held up."""
 
+from tilehaul.net.retried import BudgetedSender
+from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.key_spacing import KeySpacing
 from tilehaul.ports.clock import Clock
-from tilehaul.ports.wire import Request, Response, Sender
+from tilehaul.ports.wire import Request, Response
 
 _WRITES = frozenset({"PUT", "DELETE"})
 
@@ -14,7 +16,7 @@ class SpacedSender:
     repeated write waits as well.
     """
 
-    def __init__(self, inner: Sender, clock: Clock, spacing: KeySpacing | None = None) -> None:
+    def __init__(self, inner: BudgetedSender, clock: Clock, spacing: KeySpacing | None = None) -> None:
         self._inner = inner
         self._clock = clock
         self._spacing = KeySpacing() if spacing is None else spacing
@@ -25,3 +27,7 @@ class SpacedSender:
             if wait_s > 0.0:
                 await self._clock.sleep(wait_s)
         return await self._inner.send(request)
+
+    def budget_of(self, request: Request) -> RetryBudget:
+        """What the request's lane can spend on retries."""
+        return self._inner.budget_of(request)

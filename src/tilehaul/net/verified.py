@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_retry_after
+from tilehaul.codec.limit_fields import parse_limit_fields
 from tilehaul.codec.safe_url import MASK, redact
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import (
@@ -85,6 +86,9 @@ class VerifiedSender:
                 raise _damaged(request, "sent a part of the body, and none was asked for", "truncated", b"")
             self.tally.fetches.add(response.total_s)
             return answer
+        if retry_after_s is None and meaning == "pushed_back":
+            quota = parse_limit_fields(response.headers, wall_s=self.clock.wall_s()).quota
+            retry_after_s = quota.hold_s if quota is not None else None
         raise _error_of(meaning, status, redact(request.url), retry_after_s)
 
     def _is_push_back(self, request: Request, response: Response) -> bool:

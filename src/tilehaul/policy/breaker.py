@@ -261,22 +261,26 @@ class _Window:
         self._slow = [0] * WINDOW_STEPS
 
     def add(self, now_s: float, *, failed: bool, slow: bool) -> None:
-        slot = self._advance(now_s)
+        if int(now_s / self._step_s) > self._newest:
+            self._advance(now_s)
+        slot = self._newest % WINDOW_STEPS
         self._total[slot] += 1
-        self._failures[slot] += failed
-        self._slow[slot] += slow
+        # Said apart from the total: nearly every outcome is neither, and this runs for every tile.
+        if failed:
+            self._failures[slot] += 1
+        if slow:
+            self._slow[slot] += 1
 
     def counts(self, now_s: float) -> tuple[int, int, int]:
         """All outcomes, the failed, the slow."""
         self._advance(now_s)
         return sum(self._total), sum(self._failures), sum(self._slow)
 
-    def _advance(self, now_s: float) -> int:
-        """Forget what has become too old; the slot of the present."""
+    def _advance(self, now_s: float) -> None:
+        """Forget what has become too old."""
         newest = int(now_s / self._step_s)
         if newest > self._newest:
             for step in range(max(self._newest, newest - WINDOW_STEPS) + 1, newest + 1):
                 slot = step % WINDOW_STEPS
                 self._total[slot] = self._failures[slot] = self._slow[slot] = 0
             self._newest = newest
-        return self._newest % WINDOW_STEPS

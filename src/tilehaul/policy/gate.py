@@ -7,6 +7,7 @@ lane that starts in the same instant is pushed back again.
 """
 
 from math import inf
+from typing import NamedTuple
 
 # Waits without a Retry-After grow from this, doubling, up to GATE_S_MAX_UNASKED.
 GATE_S_FIRST = 1.0
@@ -14,7 +15,8 @@ GATE_S_MAX_UNASKED = 60.0
 # A lane reopens spread over this share of the wait, at most this many seconds.
 SPREAD_SHARE = 0.1
 SPREAD_S_MAX = 1.0
-# After the gate has opened one more attempt may be under way every so many seconds (`resilience` 1.3).
+# After the gate has opened one more attempt may be under way every so many seconds (`resilience` 1.3), and
+# one more with each good answer: a fast upstream is not kept waiting for the clock (decision 0004).
 RAMP_S = 0.05
 # Who asks for less than one step of the ramp (`Retry-After: 0`) has named no wait.
 ASKED_S_MIN = RAMP_S
@@ -26,6 +28,14 @@ PUSHED_BACK_S_MAX = 60.0
 PUSHED_BACK_TRIES_MIN = 5
 
 
+class Spell(NamedTuple):
+    """Held for `held_s` seconds, then open for `open_s`, with `answers` good ones to what was sent then."""
+
+    held_s: float
+    open_s: float
+    answers: int
+
+
 class Gate:
     """Until when a lane is held. Time is an argument: seconds on one monotonic clock.
 
@@ -33,13 +43,26 @@ class Gate:
     `until_s` is when it opens, or opened last; 0.0 when it was never closed.
     """
 
-    __slots__ = ("_asked_s", "_pushed_back_s", "_starved", "_tries", "_unasked", "held_s", "until_s")
+    __slots__ = (
+        "_answers",
+        "_asked_s",
+        "_closed_s",
+        "_pushed_back_s",
+        "_starved",
+        "_tries",
+        "_unasked",
+        "held_s",
+        "until_s",
+    )
 
     def __init__(self) -> None:
         self.until_s = 0.0
         self.held_s = 0.0
         self._unasked = 0
         self._asked_s = 0.0
+        # When it was closed last, and the good answers to what was sent after it had opened.
+        self._closed_s = 0.0
+        self._answers = 0
         # Since the last success: the first push-back, and how often an open gate was closed.
         self._pushed_back_s = inf
         self._tries = 0
@@ -77,27 +100,39 @@ class Gate:
         until_s = now_s + asked_s + luck * min(SPREAD_S_MAX, SPREAD_SHARE * asked_s)
         if until_s > self.until_s:
             self.held_s += until_s - max(self.until_s, now_s)
+            if now_s >= self.until_s:
+                self._closed_s = now_s
             self.until_s = until_s
+            self._answers = 0
             self._asked_s = asked_s
         return self.until_s - now_s
 
     def wait_s(self, now_s: float, in_flight: int = 0) -> float:
         """Seconds until one more attempt may be sent beside `in_flight` others; 0.0: now.
 
-        With `in_flight` 0 that is when the gate opens; each further slot follows RAMP_S later.
+        With `in_flight` 0 that is when the gate opens; each further slot follows RAMP_S later, or with
+        the next good answer: what answers in 10 ms is back to 32 at once in 50 ms, and what answers in
+        seconds is asked no faster than the clock says.
         """
         if self.until_s == 0.0:
             return 0.0
-        return max(0.0, self.until_s + in_flight * RAMP_S - now_s)
+        return max(0.0, self.until_s + max(0, in_flight - self._answers) * RAMP_S - now_s)
+
+    def spell(self, now_s: float) -> Spell | None:
+        """What came of the time since the gate opened last; None while it is closed, or never was."""
+        if self.until_s == 0.0 or now_s < self.until_s:
+            return None
+        return Spell(self.until_s - self._closed_s, now_s - self.until_s, self._answers)
 
     def open_again(self, sent_s: float = inf) -> None:
-        """A success came: the next push-back without a Retry-After starts from the first wait.
+        """A good answer came: one more slot, and waits without a Retry-After start from the first again.
 
         `sent_s` is when that attempt was sent. One sent before the gate closed proves nothing about
         now, and is not heeded.
         """
         if sent_s < self.until_s:
             return
+        self._answers += 1
         self._unasked = 0
         self._pushed_back_s = inf
         self._tries = 0

@@ -88,6 +88,7 @@ class AdaptiveLimit:
         "_rule",
         "_samples",
         "_saved",
+        "_slowed",
         "_stride",
         "_threshold",
         "_ttfbs_s",
@@ -104,6 +105,8 @@ class AdaptiveLimit:
         # The limit before it is rounded down, the level slow start ends at, the level to return to.
         self._level = float(rule.start)
         self._threshold = inf
+        # The same, on account of time and yield alone: what is left of it when push-back is taken back.
+        self._slowed = inf
         self._saved: float | None = None
         self._probe_s = inf
         self._cut_s = -inf
@@ -126,6 +129,11 @@ class AdaptiveLimit:
     @property
     def probing(self) -> bool:
         return self._saved is not None
+
+    @property
+    def level(self) -> float:
+        """The limit before it is rounded down; while probing, the one it will return to."""
+        return self._level if self._saved is None else self._saved
 
     def on_success(self, now_s: float, ttfb_s: float, in_flight: int, luck: float) -> bool:
         """An attempt was answered well. Closes the window when it is full. True: `limit` changed.
@@ -167,7 +175,7 @@ class AdaptiveLimit:
         self._cut_s = now_s
         before = self.limit
         self._grown = None
-        self._be_wary(self._saved or self._level, now_s + self._rule.wary_pushed_s)
+        self._be_wary(self.level, now_s + self._rule.wary_pushed_s)
         if self._saved is not None:
             # The lane already goes slower than that; the cut is of the level it will return to.
             self._saved = self._threshold = max(1.0, self._saved * self._rule.cut)
@@ -176,6 +184,16 @@ class AdaptiveLimit:
             self._set(self._level * self._rule.cut)
             self._threshold = self._level
         return self.limit != before
+
+    def take_back(self, level: float) -> None:
+        """Push-back was no sign of load: at least `level` again, and growth as if it had not been."""
+        self._threshold = self._slowed
+        self._wary_until_s = -inf
+        self._grown = None
+        if self._saved is not None:
+            self._saved = max(self._saved, level)
+        else:
+            self._set(max(self._level, level))
 
     def on_failure(self, now_s: float) -> bool:  # noqa: ARG002
         """An attempt failed. Never raises the limit; many failures in a window keep it from growing."""
@@ -251,7 +269,7 @@ class AdaptiveLimit:
     def _shrink(self, level: float) -> None:
         self._grown = None
         self._set(level)
-        self._threshold = self._level
+        self._threshold = self._slowed = self._level
 
     def _grow(self, now_s: float, rate_per_s: float) -> None:
         rule = self._rule

@@ -32,6 +32,9 @@ class PaceRule:
         start_per_s: Taken for the rate in use when push-back comes before it could be measured.
         early_s, early_min: The pace begins when push-back came within `early_s` seconds after the lane
             was let go on, `early_min` times in a row.
+        pay_share, pay_weight: Even spacing that brings less than this share of the good answers a second that
+            came without it, waits included, is dropped. Each time from push-back to push-back counts with
+            this weight, those before it together with the rest.
     """
 
     cut: float = 0.85
@@ -40,7 +43,9 @@ class PaceRule:
     least_per_s: float = 0.1
     start_per_s: float = 20.0
     early_s: float = 3.0
-    early_min: int = 2
+    early_min: int = 3
+    pay_share: float = 0.8
+    pay_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if not (0.0 < self.cut < 1.0 and self.growth > 0.0 and self.headroom > 1.0):
@@ -49,6 +54,10 @@ class PaceRule:
             raise ConfigError("the rates of a pace must be above 0")
         if not (self.early_s > 0.0 and self.early_min >= 1):
             raise ConfigError("a pace begins after 1 early push-back or more")
+        if not (0.0 < self.pay_share <= 1.0 and 0.0 < self.pay_weight <= 1.0):
+            raise ConfigError(
+                "what a pace must pay, and the weight of the last time, are above 0 and at most 1"
+            )
 
 
 PACE_DEFAULT = PaceRule()
@@ -63,8 +72,10 @@ class Pace:
         "_cut_s",
         "_early",
         "_next_s",
+        "_paid",
         "_peak_per_s",
         "_rule",
+        "_unpaced_per_s",
         "per_s",
         "used_per_s",
     )
@@ -80,6 +91,10 @@ class Pace:
         self._begun_s = -inf
         self._count = 0
         self._next_s = -inf
+        # Good answers a second from push-back to push-back, waits included: before the pace began; and with
+        # it, smoothed, as a share of that.
+        self._unpaced_per_s = 0.0
+        self._paid = 1.0
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until the next request may be sent; 0.0: now."""
@@ -107,8 +122,11 @@ class Pace:
         if self.per_s != inf:
             self._grow(now_s)
 
-    def on_push_back(self, now_s: float, resumed_s: float) -> None:
-        """The upstream asked for less; the lane will be held until `resumed_s`."""
+    def on_push_back(self, now_s: float, resumed_s: float, yield_per_s: float | None = None) -> None:
+        """The upstream asked for less; the lane will be held until `resumed_s`.
+
+        `yield_per_s`: good answers a second since the push-back before, the wait included; None: unknown.
+        """
         rule = self._rule
         self._begun_s, self._count = -inf, 0
         since_s = now_s - self._cut_s
@@ -117,10 +135,30 @@ class Pace:
             # The rest of a volley: the lane is held already.
             return
         self._early = self._early + 1 if since_s < rule.early_s else 0
-        if self.per_s == inf and self._early < rule.early_min:
+        if self.per_s == inf:
+            if self._early < rule.early_min:
+                return
+            self._unpaced_per_s = yield_per_s or 0.0
+            self._paid = 1.0
+        elif yield_per_s is not None and not self._pays(yield_per_s):
+            self.drop()
+            self._cut_s = resumed_s
             return
         self._peak_per_s = min(self.per_s, self.used_per_s or rule.start_per_s)
         self.per_s = max(rule.least_per_s, self._peak_per_s * rule.cut)
+
+    def drop(self) -> None:
+        """No even spacing any more: what pushes back does not count requests."""
+        self.per_s = inf
+        self._begun_s, self._count = -inf, 0
+        self._cut_s = -inf
+        self._early = 0
+
+    def _pays(self, yield_per_s: float) -> bool:
+        if self._unpaced_per_s <= 0.0:
+            return True
+        self._paid += self._rule.pay_weight * (yield_per_s / self._unpaced_per_s - self._paid)
+        return self._paid >= self._rule.pay_share
 
     def _grow(self, now_s: float) -> None:
         rule = self._rule

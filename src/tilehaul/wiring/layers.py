@@ -67,6 +67,7 @@ async def _open_layer(
         headers=tuple(layer.headers.items()),
         allow_private=tuple(settings.allow_private),
         providers=providers,
+        rate_limit=layer.rate_limit,
     )
     locations = [layer.source] if isinstance(layer.source, str) else layer.source
     sources = [

@@ -13,7 +13,8 @@ from tilehaul.errors import ConfigError, PlanError
 from tilehaul.jobs.retries import Origin
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
-from tilehaul.net.laned import LanedSender, LaneSettings
+from tilehaul.net.lane_settings import LaneSettings
+from tilehaul.net.laned import LanedSender
 from tilehaul.net.manners import check_named
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
@@ -21,6 +22,7 @@ from tilehaul.net.verified import VerifiedSender
 from tilehaul.net.wire import CONNECTIONS_MAX_DEFAULT, Wire
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.wire import Sender
@@ -30,7 +32,7 @@ from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.sqlite_file import Durability
 
-OnHold = Callable[[str, float], None]
+OnHold = Callable[[LaneHeld], None]
 
 
 @asynccontextmanager
@@ -40,13 +42,15 @@ async def open_sender(
     *,
     tally: Tally,
     on_hold: OnHold | None = None,
+    pause: bool = False,
 ) -> AsyncIterator[Sender]:
     """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`.
 
     `typed_urls` are the addresses the operator typed: their hosts may be private.
+    `pause`: see `LaneSettings`.
     """
     allowed = allowed_hosts(sending, typed_urls)
-    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold) as laned:
+    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold, pause=pause) as laned:
         rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
         yield RetriedSender(laned, rule, SystemClock(), random.random, tally)
 
@@ -66,11 +70,12 @@ async def open_laned(
     tally: Tally,
     on_hold: OnHold | None = None,
     connections_max: int | None = None,
+    pause: bool = False,
 ) -> AsyncIterator[LanedSender]:
     """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
 
     `allowed` are the "host:port" that may be private; it may grow while this is open.
-    `connections_max`: see `Wire`; None: enough for one lane at its limit.
+    `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`: see `LaneSettings`.
     """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
@@ -86,13 +91,22 @@ async def open_laned(
         verified = VerifiedSender(RedirectedSender(wire), clock, tally, providers=sending.rules())
         laned = LanedSender(
             verified,
-            LaneSettings(sending.concurrency, wait_s_max=sending.max_wait_s),
+            LaneSettings(
+                sending.concurrency,
+                wait_s_max=sending.max_wait_s,
+                adaptive=sending.adaptive,
+                rate_per_s=sending.rate_limit,
+                pause=pause,
+            ),
             clock=clock,
             luck=random.random,
             tally=tally,
             on_hold=on_hold,
         )
-        yield laned
+        try:
+            yield laned
+        finally:
+            await laned.aclose()
 
 
 def _check_roots(path: str) -> None:
@@ -110,8 +124,12 @@ async def open_source(
     sending: Sending = SENDING_DEFAULT,
     tally: Tally | None = None,
     on_hold: OnHold | None = None,
+    pause: bool = False,
 ) -> AsyncIterator[TileSource]:
     """Open whatever a location names, for reading.
+
+    While an upstream that fails is left alone, a tile is waited for if `pause` (a job, which has time), else
+    answered by BusyError.
 
     Raises:
         PlanError: Not a location, or there is nothing; or the host asks every client for a contact.
@@ -123,7 +141,7 @@ async def open_source(
         source_of = XyzSource.opener(place.text, headers=sending.headers)
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
-            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold
+            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold, pause=pause
         ) as sender:
             yield source_of(sender)
         return
@@ -138,8 +156,8 @@ async def open_source(
 async def open_origin(
     location: str, *, sending: Sending, tally: Tally, on_hold: OnHold | None = None
 ) -> AsyncIterator[Origin]:
-    """Open a location for a job. Raises as `open_source`."""
-    async with open_source(location, sending=sending, tally=tally, on_hold=on_hold) as source:
+    """Open a location for a job: a failing upstream is waited for. Raises as `open_source`."""
+    async with open_source(location, sending=sending, tally=tally, on_hold=on_hold, pause=True) as source:
         yield Origin(source)
 
 

@@ -21,7 +21,7 @@ from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.correlation import JOB_ID
-from tilehaul.ports.events import Event, LaneHeld, SeedReport, Watch
+from tilehaul.ports.events import Event, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.stores.sqlite_file import Durability
@@ -126,7 +126,7 @@ async def run_between(
                 source,
                 sending=options.sending,
                 tally=tally,
-                on_hold=lambda lane, delay_s: told(LaneHeld(lane, delay_s, job_id=job_id)),
+                on_hold=lambda held: told(replace(held, job_id=job_id)),
             ) as origin:
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id)
                 return await run_seed(

@@ -1,0 +1,280 @@
+"""One lane: who may send to one upstream, and when.
+
+A first-come queue in front of the rules of `policy`: limit, gate, pace, rate, quota and breaker must all
+agree before one more attempt is sent. `_pump` asks them; it runs when somebody enters, when somebody
+leaves, and when the lane's one timer fires. The rules decide, the lane only counts and waits.
+"""
+
+import asyncio
+from collections import deque
+from math import inf
+
+from tilehaul.codec.limit_fields import LIMIT_FIELDS, parse_limit_fields
+from tilehaul.errors import BusyError, ThrottledError
+from tilehaul.net.lane_settings import LaneSettings, LaneTools
+from tilehaul.policy.blame import Blame
+from tilehaul.policy.breaker import BREAKER_DEFAULT, BREAKER_SERVING, Breaker, Ticket
+from tilehaul.policy.budget import RetryBudget
+from tilehaul.policy.gate import Gate
+from tilehaul.policy.limit import AdaptiveLimit
+from tilehaul.policy.pace import Pace
+from tilehaul.policy.quota_pace import QuotaPace
+from tilehaul.ports.events import LaneHeld
+from tilehaul.ports.wire import Response
+
+# An upstream that has never answered is waited for until its breaker has opened so often: a restart is
+# waited out, a wrong address is told within seconds and not after `--max-wait`.
+OPENINGS_UNANSWERED_MAX = 2
+
+
+class Lane:
+    """The permits of one upstream. Each one is entered for, reported on once, and left.
+
+    `in_flight` counts the permits out. The order of one attempt: `enter`, the attempt, one of
+    `on_success`, `on_push_back`, `on_failure`, `on_refusal`, `on_neutral`, and `leave` in any case.
+    """
+
+    __slots__ = (
+        "_adaptive",
+        "_answered",
+        "_blame",
+        "_luck",
+        "_now_s",
+        "_quota",
+        "_rate",
+        "_settings",
+        "_timer",
+        "_tools",
+        "_waiting",
+        "_wakes_s",
+        "breaker",
+        "budget",
+        "gate",
+        "in_flight",
+        "limit",
+        "name",
+        "pace",
+    )
+
+    def __init__(self, name: str, lane_class: str, settings: LaneSettings, tools: LaneTools) -> None:
+        self.name = name
+        self.limit = settings.new_limit(lane_class)
+        self.gate = Gate()
+        self.pace = Pace()
+        self.breaker = Breaker(BREAKER_DEFAULT if settings.pause else BREAKER_SERVING)
+        self.budget = RetryBudget()
+        self.in_flight = 0
+        # A fixed lane does what its owner says: the gate holds it, nothing is learned and no pace is kept.
+        self._adaptive = self.limit if isinstance(self.limit, AdaptiveLimit) else None
+        self._blame = None if self._adaptive is None else Blame(self._adaptive, self.pace)
+        self._answered = False
+        self._quota = QuotaPace()
+        self._rate = settings.new_rate()
+        self._settings = settings
+        self._tools = tools
+        # Looked up once: these are asked several times for each tile.
+        self._now_s = tools.clock.now_s
+        self._luck = tools.luck
+        self._waiting: deque[asyncio.Future[Ticket]] = deque()
+        self._timer: asyncio.Task[None] | None = None
+        self._wakes_s = inf
+
+    async def enter(self) -> Ticket:
+        """Wait for a permit.
+
+        Raises:
+            ThrottledError: The gate stays closed for longer than `wait_s_max` (cause `held`).
+            BusyError: The breaker is open, and this is not waited for (`LaneSettings.pause`).
+        """
+        if not self._waiting and self.in_flight < self.limit.limit:
+            now_s = self._now_s()
+            if self._wait_s(now_s) == 0.0 and (ticket := self.breaker.admit(now_s)) is not None:
+                self._take(now_s)
+                return ticket
+        turn: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        if self.gate.until_s:
+            self._refuse_if_held(self._now_s())
+        if self.in_flight < self.limit.limit:
+            self._pump()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # The permit was handed over in the moment of the cancellation.
+                self.breaker.on_neutral(turn.result())
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the permit back; whoever may send now is let through."""
+        self.in_flight -= 1
+        if self._waiting:
+            self._pump()
+
+    def on_success(self, ticket: Ticket, response: Response, sent_s: float) -> None:
+        """An answer that is what was asked for, or that says "none"; `sent_s` is when it was asked."""
+        now_s = self._now_s()
+        self._answered = True
+        adaptive = self._adaptive
+        if response.status in (200, 206, 304):
+            openings = self.breaker.openings
+            base_s = None if adaptive is None else adaptive.base_s
+            self.breaker.on_success(now_s, ticket, response.ttfb_s, base_s)
+            if self.breaker.openings != openings:
+                self._tell_open(now_s)
+        else:
+            self.breaker.on_answered(now_s, ticket)
+        if adaptive is not None:
+            adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
+            self.pace.on_success(now_s)
+        if self.gate.until_s:
+            self.gate.open_again(sent_s)
+        self.budget.on_success()
+        if not LIMIT_FIELDS.isdisjoint(response.headers):
+            self._heed_quota(now_s, response)
+
+    def on_push_back(self, ticket: Ticket, retry_after_s: float | None) -> None:
+        """The upstream asked for less: the whole lane is held, and its limit cut if load is to blame."""
+        now_s = self._now_s()
+        self._answered = True
+        self._tools.tally.pushed_back += 1
+        self.breaker.on_neutral(ticket)
+        spell = self.gate.spell(now_s)
+        hold_s = self._hold(now_s, retry_after_s)
+        if self._blame is not None:
+            self._blame.on_push_back(now_s, now_s + hold_s, spell)
+
+    def on_failure(self, ticket: Ticket) -> None:
+        """The attempt failed at the upstream's side, or brought a damaged body."""
+        now_s = self._now_s()
+        openings = self.breaker.openings
+        self.limit.on_failure(now_s)
+        self.breaker.on_failure(now_s, ticket, self._luck())
+        if self.breaker.openings != openings:
+            self._tell_open(now_s)
+
+    def on_refusal(self, ticket: Ticket) -> None:
+        """The upstream refused this request, and is well."""
+        self._answered = True
+        self.breaker.on_answered(self._now_s(), ticket)
+
+    def on_neutral(self, ticket: Ticket) -> None:
+        """The attempt says nothing of the upstream: cancelled, or an error of our own."""
+        self.breaker.on_neutral(ticket)
+
+    async def aclose(self) -> None:
+        """End the timer. Nobody may be waiting any more."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+            await asyncio.wait({timer})
+
+    def _pump(self) -> None:
+        """Let through whoever may send now, and see to it that the next one is not forgotten."""
+        waiting = self._waiting
+        while waiting:
+            if waiting[0].done():
+                waiting.popleft()  # cancelled while it waited
+                continue
+            if self.in_flight >= self.limit.limit:
+                return
+            now_s = self._now_s()
+            wait_s = self._wait_s(now_s)
+            if wait_s > 0.0:
+                self._arm(now_s, wait_s)
+                return
+            ticket = self.breaker.admit(now_s)
+            if ticket is None:
+                self._stay_out(now_s)
+                return
+            self._take(now_s)
+            waiting.popleft().set_result(ticket)
+
+    def _wait_s(self, now_s: float) -> float:
+        """Seconds until gate, paces and rate let one more attempt through; 0.0: now."""
+        wait_s = 0.0
+        if self.gate.until_s:
+            wait_s = self.gate.wait_s(now_s, self.in_flight)
+        if self.pace.per_s != inf:
+            wait_s = max(wait_s, self.pace.wait_s(now_s))
+        if self._quota.until_s > now_s:
+            wait_s = max(wait_s, self._quota.wait_s(now_s))
+        if self._rate is not None:
+            wait_s = max(wait_s, self._rate.wait_s(now_s))
+        return wait_s
+
+    def _take(self, now_s: float) -> None:
+        if self._rate is not None:
+            self._rate.take(now_s)
+        if self._quota.until_s > now_s:
+            self._quota.on_send(now_s)
+        if self.pace.per_s != inf:
+            self.pace.on_send(now_s)
+        self.in_flight += 1
+
+    def _heed_quota(self, now_s: float, response: Response) -> None:
+        quota = parse_limit_fields(response.headers, wall_s=self._tools.clock.wall_s()).quota
+        if quota is not None:
+            # While somebody waits, the permits that come back are used at once.
+            wanted = max(self.in_flight, self.limit.limit) if self._waiting else self.in_flight
+            self._quota.on_quota(now_s, quota.pace_per_s(wanted), quota.reset_s or 0.0)
+            if quota.hold_s is not None:
+                # Nothing is left, and nobody was refused: a wait, but no reason to send less at once.
+                self._hold(now_s, quota.hold_s)
+
+    def _hold(self, now_s: float, asked_s: float | None) -> float:
+        """Close the gate; tell it, and those for whom it is too long. Seconds until it opens."""
+        tools = self._tools
+        held_before_s = self.gate.held_s
+        hold_s = self.gate.hold(now_s, asked_s, self._luck())
+        added_s = self.gate.held_s - held_before_s
+        tools.tally.push_back_s += added_s
+        if added_s > 0.0 and tools.on_hold is not None:
+            tools.on_hold(LaneHeld(self.name, hold_s, self.gate.parked(now_s) or ""))
+        self._refuse_if_held(now_s)
+        return hold_s
+
+    def _refuse_if_held(self, now_s: float) -> None:
+        """Turn away all who wait when the gate stays closed for longer than anybody waits."""
+        wait_s = self.gate.wait_s(now_s)
+        if wait_s <= self._settings.wait_s_max:
+            return
+        for turn in self._all_waiting():
+            said = f"{self.name} asked us to wait, {wait_s:.0f} s from now"
+            turn.set_exception(ThrottledError(said, retry_after_s=wait_s, cause="held"))
+
+    def _stay_out(self, now_s: float) -> None:
+        """The breaker is open: wait for its next probe, or turn away all who wait."""
+        wait_s = self.breaker.retry_after_s(now_s)
+        if self._settings.pause and (self._answered or self.breaker.openings < OPENINGS_UNANSWERED_MAX):
+            self._arm(now_s, wait_s)
+            return
+        for turn in self._all_waiting():
+            turn.set_exception(
+                BusyError("the origin of this tile fails and is left alone", retry_after_s=wait_s)
+            )
+
+    def _all_waiting(self) -> list[asyncio.Future[Ticket]]:
+        turns = [turn for turn in self._waiting if not turn.done()]
+        self._waiting.clear()
+        return turns
+
+    def _tell_open(self, now_s: float) -> None:
+        if self._tools.on_hold is not None:
+            wait_s = self.breaker.retry_after_s(now_s)
+            self._tools.on_hold(LaneHeld(self.name, wait_s, "fails or is far too slow: left alone"))
+
+    def _arm(self, now_s: float, wait_s: float) -> None:
+        """Have `_pump` run in `wait_s` seconds, or earlier: it looks again then."""
+        if self._timer is not None:
+            if self._wakes_s <= now_s + wait_s:
+                return
+            self._timer.cancel()
+        self._wakes_s = now_s + wait_s
+        self._timer = asyncio.get_running_loop().create_task(self._wake(wait_s))
+
+    async def _wake(self, delay_s: float) -> None:
+        await self._tools.clock.sleep(delay_s)
+        self._timer = None
+        self._pump()

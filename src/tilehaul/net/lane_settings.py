@@ -1,0 +1,57 @@
+"""What every lane is told when it is made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
+from tilehaul.policy.limit_rule import limit_rule
+from tilehaul.policy.rate import Rate, RateRule
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.clock import Clock, Luck
+from tilehaul.ports.events import LaneHeld
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """What the user says of every lane.
+
+    Args:
+        limit: Attempts under way at once are never more, in [1, LIMIT_MAX] (`--concurrency`).
+        wait_s_max: A lane that is held for longer than this answers ThrottledError at once.
+        adaptive: The limit finds itself, below `limit`. False: it is `limit`, always (`--fixed`).
+        rate_per_s: At most so many requests a second, evenly spaced, > 0; None: no such bound.
+        pause: What happens while the breaker is open. True: who enters waits (a job, where nothing
+            is lost by waiting), unless the upstream has never answered (see `net/lane.py`).
+            False: BusyError (a service, where people wait).
+
+    Raises ConfigError when `limit` or `rate_per_s` is out of range.
+    """
+
+    limit: int = 32
+    wait_s_max: float = 1800.0
+    adaptive: bool = True
+    rate_per_s: float | None = None
+    pause: bool = True
+
+    def __post_init__(self) -> None:
+        # A mistake is told when the settings are made, not at the first tile.
+        self.new_limit("tile")
+        self.new_rate()
+
+    def new_limit(self, lane_class: str) -> Limit:
+        if not self.adaptive:
+            return FixedLimit(self.limit)
+        return AdaptiveLimit(limit_rule(lane_class, cap=self.limit))
+
+    def new_rate(self) -> Rate | None:
+        return None if self.rate_per_s is None else Rate(RateRule(self.rate_per_s))
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTools:
+    """What lanes share. `on_hold` is told when a lane is held, or held for longer."""
+
+    clock: Clock
+    luck: Luck
+    tally: Tally
+    on_hold: Callable[[LaneHeld], None] | None = None
