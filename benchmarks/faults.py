@@ -58,6 +58,7 @@ PEERS = {
     "obstore": "obstore HTTPStore",
     "MapProxy": "mapproxy-seed",
 }
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 CHILD = Path(__file__).with_name("fault_peers.py")
 
 
@@ -294,10 +295,8 @@ def main() -> None:
     text = measure(asked.only, pythons, skipped, asked.rounds)
     print(text)
     if asked.write:
-        from run_all import PAGE, write_block
-
         text += f"\n\n*{time.strftime('%d %B %Y, %H:%M', begun)} UTC; {asked.rounds} rounds.*"
-        PAGE.write_text(write_block(PAGE.read_text(encoding="utf-8"), "faults", text), encoding="utf-8")
+        tables.write_block(PAGE, "faults", text)
 
 
 if __name__ == "__main__":
