@@ -114,19 +114,3 @@ def test_counts_are_summed_by_class_in_the_order_of_the_table() -> None:
     counts = {"truncated": 1, "http_500": 2, "http_502": 3, "http_429": 4, "weather": 5, "dns": 0}
     summed = by_class(counts)
     assert list(summed.items()) == [("rate_limit", 4), ("server", 5), ("body", 1), ("other", 5)]
-
-
-@pytest.mark.parametrize(
-    ("cause", "words", "expected"),
-    [
-        ("http_500", [], True),
-        ("http_500", ["http_500"], True),
-        ("http_500", ["timeout", "server"], True),
-        ("http_500", ["http_502", "timeout"], False),
-        ("weather", ["other"], True),
-        ("weather", ["weather"], True),
-    ],
-)
-def test_words_choose_by_cause_or_by_class(cause: str, words: list[str], expected: bool) -> None:  # noqa: FBT001
-    """What `tilehaul retry --cause` asks; without a word every cause is meant."""
-    assert is_among(cause, words) is expected
