@@ -55,3 +55,9 @@ def test_sign_is_seen_only_when_every_mark_is_there(
 ) -> None:
     assert AnswerRule(signs=(sign,)).is_push_back(503, headers, body) is seen
     assert not AnswerRule(signs=(sign,)).is_push_back(404, headers, body)
+
+
+def test_body_is_read_only_where_a_sign_names_it() -> None:
+    """A coded body has to be decoded for it."""
+    assert AnswerRule(signs=(Sign(503), Sign(500, body="quota"))).reads_body
+    assert not AnswerRule(frozenset({500}), (Sign(503, header="x-note"),)).reads_body

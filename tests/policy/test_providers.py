@@ -69,3 +69,8 @@ def test_refusal_names_host_reason_and_where_it_is_written() -> None:
 )
 def test_plain_tiles_are_looked_at_only_where_a_rule_says_so(rule: AnswerRule, suspects: object) -> None:
     assert Providers([SLOW, Provider("h", answers=rule)]).suspects_200 is suspects
+
+
+def test_all_that_are_known_can_be_walked() -> None:
+    assert list(KNOWN) == [OSM, SLOW, FAST]
+    assert list(NO_PROVIDERS) == []
