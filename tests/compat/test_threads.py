@@ -211,6 +211,23 @@ def test_task_over_its_time_is_an_error_and_the_others_go_on(gate: threading.Eve
     assert isinstance(stuck.exception(), TimeoutError)
 
 
+def test_life_of_the_threads_is_told_to_the_log(
+    gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What to look at when a pool seems to hang: `logging.DEBUG`."""
+    caplog.set_level("DEBUG", "tilehaul.compat.threads")
+    pool = CancellableThreadPool(max_workers=1, timeout=0.02)
+    pool.submit_task(gate.wait, LONG_S)
+    pool.wait_completion()
+    gate.set()
+    wait_until(lambda: not ours())
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "worker begins",
+        "a task is given up on",
+        "a task that was given up on has ended; its answer is dropped",
+    ]
+
+
 def test_stuck_threads_are_bounded_and_every_task_has_an_outcome(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,11 @@ class _Engine:
 
     def __init__(self) -> None:
         self.thread = LoopThread()
-        self.fetcher = self.thread.enter(open_fetcher(Sending(concurrency=CONCURRENCY)))
+        try:
+            self.fetcher = self.thread.enter(open_fetcher(Sending(concurrency=CONCURRENCY)))
+        except BaseException:
+            self.thread.close()
+            raise
 
 
 class _Shared:
