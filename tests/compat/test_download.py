@@ -93,6 +93,15 @@ def test_silent_server_is_left_and_the_request_ended() -> None:
         assert stats.connections_open == 0
 
 
+def test_call_as_a_whole_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two timeouts' time is not enough for three attempts."""
+    monkeypatch.setattr(download, "CALL_TIMEOUTS", 2)
+    with MockThread(MockSettings(faults=Faults(shares={"black_hole": 1.0}))) as server:
+        with pytest.raises(tilehaul.TimedOutError, match=r"given up after 0\.1 s"):
+            download_tile(f"{server.base_url}/3/4/2.png", ME, timeout=0.05)
+        assert server.requests_of("3/4/2") <= 2
+
+
 def test_call_ends_although_the_upstream_asks_for_more_patience() -> None:
     faults = Faults(errors={429: 1.0}, retry_after=RetryAfter(delay_s=3600))
     with MockThread(MockSettings(faults=faults)) as server:

@@ -179,6 +179,42 @@ def test_cancel_keeps_what_came_and_a_second_run_goes_on(monkeypatch: pytest.Mon
     assert len(cache.tiles) == 256
 
 
+def test_what_came_while_the_cache_was_written_is_kept_when_cancelled(monkeypatch) -> None:
+    monkeypatch.setattr(seeding, "PUT_TILES_MAX", 1)
+    cancel, came = threading.Event(), threading.Semaphore(0)
+
+    class Slow(Cache):
+        def put_tiles(self, tiles: Sequence[tuple[int, int, int, bytes]]) -> None:
+            if not cancel.is_set():
+                for _ in range(seeding.TASKS_PER_THREAD):
+                    assert came.acquire(timeout=LONG_S)
+                cancel.set()
+            super().put_tiles(tiles)
+
+    def request(*_place: int) -> bytes:
+        came.release()
+        return b"tile"
+
+    result = seed_tiles(request, Slow(), GRID, 1, cancel=cancel)
+    assert result.stored == seeding.TASKS_PER_THREAD
+
+
+def test_tiles_are_put_although_the_next_ones_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeding, "PUT_S_MAX", 0.01)
+    put = threading.Event()
+
+    class Told(Cache):
+        def put_tiles(self, tiles: Sequence[tuple[int, int, int, bytes]]) -> None:
+            super().put_tiles(tiles)
+            put.set()
+
+    def request(col: int, row: int, _zoom: int) -> bytes:
+        assert (col, row) == (0, 0) or put.wait(10)
+        return b"tile"
+
+    assert seed_tiles(request, Told(), GRID[:2], 1).stored == 2
+
+
 def test_cancel_before_the_start_asks_for_nothing() -> None:
     cancel, cache = threading.Event(), Cache()
     cancel.set()
