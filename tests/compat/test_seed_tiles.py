@@ -75,8 +75,14 @@ def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(download, "DELAY_S_FIRST", 0.001)
     yield
     close_connections()
+    wait_for_workers()
+    assert not any(thread.name.startswith("tilehaul") for thread in threading.enumerate())
+
+
+def wait_for_workers() -> None:
+    """Until they have nothing left to do: then they end."""
     until_s = time.monotonic() + LONG_S
-    while any(thread.name.startswith("tilehaul") for thread in threading.enumerate()):
+    while any(thread.name == "tilehaul-worker" for thread in threading.enumerate()):
         assert time.monotonic() < until_s
         time.sleep(0.001)
 
@@ -181,21 +187,15 @@ def test_cancel_keeps_what_came_and_a_second_run_goes_on(monkeypatch: pytest.Mon
 
 def test_what_came_while_the_cache_was_written_is_kept_when_cancelled(monkeypatch) -> None:
     monkeypatch.setattr(seeding, "PUT_TILES_MAX", 1)
-    cancel, came = threading.Event(), threading.Semaphore(0)
+    cancel = threading.Event()
 
     class Slow(Cache):
         def put_tiles(self, tiles: Sequence[tuple[int, int, int, bytes]]) -> None:
-            if not cancel.is_set():
-                for _ in range(seeding.TASKS_PER_THREAD):
-                    assert came.acquire(timeout=LONG_S)
-                cancel.set()
+            wait_for_workers()
+            cancel.set()
             super().put_tiles(tiles)
 
-    def request(*_place: int) -> bytes:
-        came.release()
-        return b"tile"
-
-    result = seed_tiles(request, Slow(), GRID, 1, cancel=cancel)
+    result = seed_tiles(lambda *_: b"tile", Slow(), GRID, 1, cancel=cancel)
     assert result.stored == seeding.TASKS_PER_THREAD
 
 
