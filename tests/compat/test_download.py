@@ -141,6 +141,11 @@ def test_bad_arguments_say_what_is_wrong(url: str, user_agent: str, timeout: flo
     assert says in str(error)
 
 
+def test_host_that_asks_for_a_contact_gets_one_or_nothing_is_sent() -> None:
+    with pytest.raises(tilehaul.PlanError, match="contact"):
+        download_tile("https://tile.openstreetmap.org/0/0/0.png", " ")
+
+
 def test_secret_of_an_address_is_in_no_error() -> None:
     _, _, error = download_tile_safe("http://127.0.0.1:9/0/0/0.png?api_key=hunter2hunter2", ME, timeout=1)
     assert error is not None
