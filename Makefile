@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MUTANTS := .venv-mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench soak run-mock-tiles browser-test lock clean
+.PHONY: help demo test check format bench soak coverage mutants run-mock-tiles browser-test lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,6 +43,17 @@ soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="
 	@PYTHONPATH=tests $(BIN)/python -m soak.run $(ARGS)
 	@TILEHAUL_TILES=1000000 $(BIN)/python -m pytest -q -o timeout=600 -k test_43 tests/e2e/scenarios
 
+coverage: $(READY)  ## every branch of policy is run by its tests, or it fails
+	@$(BIN)/coverage run --branch --include='src/tilehaul/policy/*' -m pytest -q tests/policy
+	@$(BIN)/coverage report --show-missing --skip-covered --fail-under=100
+
+mutants:  ## mutation score of policy, about ten minutes (ARGS="--write --survivors")
+	@test -x $(MUTANTS)/bin/python || $(PYTHON) -m venv $(MUTANTS)
+	@$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.lock
+	@rm -rf mutants
+	@$(MUTANTS)/bin/mutmut run --max-children 2
+	@$(MUTANTS)/bin/python benchmarks/mutants.py $(ARGS)
+
 run-mock-tiles: $(READY)  ## the lab's tile server on port 8001
 	@$(BIN)/tilehaul mock --port 8001 $(ARGS)
 
@@ -52,7 +64,8 @@ browser-test: $(READY)  ## the map page in headless Chromium
 lock:  ## make requirements.lock anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml requirements.in -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-browser.in -o requirements-browser.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-mutants.in -o requirements-mutants.lock
 
 clean:  ## remove what was made
-	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MUTANTS) mutants .coverage build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

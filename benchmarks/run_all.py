@@ -27,6 +27,7 @@ import pycurl
 import engine
 import memory
 import serving
+import tables
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PACKAGES = ("tilehaul", "pycurl", "uvloop", "uvicorn", "httptools", "apsw", "httpx")
@@ -79,16 +80,6 @@ def script(name: str) -> str:
     return f"```text\n{done.stdout.strip()}\n```"
 
 
-def write_block(page: str, name: str, text: str) -> str:
-    """The page with one block replaced. A page without the block ends the run."""
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    head, found, rest = page.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{PAGE.name} has no block {name}: add {begin} and {end}")
-    return f"{head}{begin}\n{text.strip()}\n{end}{tail}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -125,7 +116,7 @@ def main() -> None:
         print(f"\n### {name}\n\n{text}\n", flush=True)
         if not (asked.quick or asked.no_write):
             # Written one by one: a failure later does not lose what took minutes.
-            PAGE.write_text(write_block(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+            tables.write_block(PAGE, name, text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Markdown tables of figures, with the aim beside the measurement."""
+"""Markdown tables of figures, with the aim beside the measurement, and the pages they stand on."""
 
 import statistics
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -23,3 +24,13 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     if len(values) == 1:
         return f"{middle:,.{digits}f}"
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+def write_block(page: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; both must be there."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{page.name} has no block {name}: add {begin} and {end}")
+    page.write_text(f"{head}{begin}\n{text.strip()}\n{end}{tail}", encoding="utf-8")

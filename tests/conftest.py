@@ -5,6 +5,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# For `make mutants`: each of two thousand wrong versions meets a few examples, every time the same.
+settings.register_profile("mutants", max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)
 
 
 @pytest.fixture

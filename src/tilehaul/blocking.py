@@ -196,7 +196,15 @@ async def _stoppable(
     if cancel is not None and cancel.is_set():
         stop.cancel()
     looking = None if cancel is None else asyncio.create_task(_look(cancel, stop))
-    timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, stop.cancel)
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        # A job that was asked to end before has not run into the timeout.
+        expired = stop.level == 0
+        stop.cancel()
+
+    timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout, expire)
     try:
         report = await start(watch, stop)
     finally:
@@ -204,7 +212,7 @@ async def _stoppable(
             looking.cancel()
         if timer is not None:
             timer.cancel()
-    if report.state == "interrupted" and timeout is not None and not (cancel is not None and cancel.is_set()):
+    if report.state == "interrupted" and expired:
         raise TimedOutError(
             f"the job was ended after {timeout:g} s with {report.pending:,} tiles pending;"
             " run it again to go on",

@@ -93,6 +93,20 @@ def test_timeout_is_an_error_and_keeps_what_came(tmp_path: Path) -> None:
     assert threads_of_ours() == []
 
 
+@pytest.mark.parametrize("ending", ["cancel", "deadline"])
+def test_what_ends_the_job_before_the_timeout_is_no_timeout(tmp_path: Path, ending: str) -> None:
+    cancel = threading.Event()
+    if ending == "cancel":
+        cancel.set()
+    with MockThread(SLOW) as server:
+        options = tilehaul.SeedOptions(
+            sending=tilehaul.Sending(concurrency=1), deadline_s=0.1 if ending == "deadline" else None
+        )
+        store = str(tmp_path / "a.mbtiles")
+        report = blocking.seed(server.template, store, AREA, options=options, cancel=cancel, timeout=60)
+    assert report.state == "interrupted"
+
+
 def test_error_reaches_the_caller(tmp_path: Path) -> None:
     with pytest.raises(tilehaul.PlanError, match="prohibits"):
         blocking.seed("https://tile.openstreetmap.org/{z}/{x}/{y}.png", str(tmp_path / "a.mbtiles"), AREA)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -117,6 +118,34 @@ enough.wait(10)
         report = blocking.seed(server.template, store, area)
         assert report.state == "complete"
         assert report.skipped > 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal to send there")
+def test_ctrl_c_keeps_what_came_and_lets_the_store_go(tmp_path: Path) -> None:
+    store = tmp_path / "a.mbtiles"
+    script = f"""{BEGINNING}
+options = tilehaul.SeedOptions(sending=tilehaul.Sending(concurrency=2))
+try:
+    blocking.seed(template, store, area, options=options,
+                  progress=lambda event: getattr(event, "done", 0) > 10 and print("enough", flush=True))
+except KeyboardInterrupt:
+    print("interrupted", [thread.name for thread in threading.enumerate()])
+"""
+    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=30)))) as server:
+        command = [sys.executable, "-c", script, server.template, str(store)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert "enough" in child.stdout.readline()
+            child.send_signal(signal.SIGINT)
+            said, errors = child.communicate(timeout=HANGS_S)
+        assert (child.returncode, errors) == (0, "")
+        assert "interrupted ['MainThread']" in said
+        assert not (tmp_path / "a.mbtiles.lock").exists()
+        server.set_faults(Faults())
+        area = tilehaul.Area.from_bbox(-180, -85, 180, 85, range(4))
+        kept = area.count() - len(list(blocking.missing(str(store), area)))
+        assert kept > 10
+        assert blocking.seed(server.template, str(store), area).requests == area.count() - kept
 
 
 def embedded(folder: Path) -> str:

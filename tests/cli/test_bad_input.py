@@ -51,6 +51,7 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         (["https://{s}.tile.openstreetmap.org/{z}/{x}/{y}.png", "S"], ["prohibits bulk download"]),
         (["http://93.184.216.34/{z}/{x}/{y}.png", "S"], ["--contact"]),
         ([GOOD, "S", "-H", "nonsense"], ["--header"]),
+        ([GOOD, "S", "--providers", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
         ([GOOD, "S", "--contact", "a(b)"], ["--contact"]),
         (["http://93.184.216.34/{z}/{x}/{y}.png", "S", "--contact", " "], ["--contact"]),
         ([GOOD, "S", "-H", "User-Agent: Mozilla/5.0"], ["User-Agent", "--contact"]),

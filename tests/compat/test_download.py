@@ -93,6 +93,15 @@ def test_silent_server_is_left_and_the_request_ended() -> None:
         assert stats.connections_open == 0
 
 
+def test_call_as_a_whole_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two timeouts' time is not enough for three attempts."""
+    monkeypatch.setattr(download, "CALL_TIMEOUTS", 2)
+    with MockThread(MockSettings(faults=Faults(shares={"black_hole": 1.0}))) as server:
+        with pytest.raises(tilehaul.TimedOutError, match=r"given up after 0\.1 s"):
+            download_tile(f"{server.base_url}/3/4/2.png", ME, timeout=0.05)
+        assert server.requests_of("3/4/2") <= 2
+
+
 def test_call_ends_although_the_upstream_asks_for_more_patience() -> None:
     faults = Faults(errors={429: 1.0}, retry_after=RetryAfter(delay_s=3600))
     with MockThread(MockSettings(faults=faults)) as server:
@@ -130,6 +139,11 @@ def test_bad_arguments_say_what_is_wrong(url: str, user_agent: str, timeout: flo
     success, data, error = download_tile_safe(url, user_agent, timeout)
     assert (success, data) == (False, None)
     assert says in str(error)
+
+
+def test_host_that_asks_for_a_contact_gets_one_or_nothing_is_sent() -> None:
+    with pytest.raises(tilehaul.PlanError, match="contact"):
+        download_tile("https://tile.openstreetmap.org/0/0/0.png", " ")
 
 
 def test_secret_of_an_address_is_in_no_error() -> None:

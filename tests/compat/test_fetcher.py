@@ -84,6 +84,11 @@ async def test_never_more_at_once_than_said(server: MockServer) -> None:
     assert server.stats().peak_in_flight <= 2
     assert server.stats().connections_total <= 3 + 2
     server.reset()
+    two_names = f"http://{{switch:127.0.0.1,localhost}}:{server.port}/{{z}}/{{x}}/{{y}}.png"
+    async with TileClientPool(max_connections=2, base_url=two_names) as client:
+        await fetch_tiles_concurrently(TILES, max_concurrency=20, client=client)
+    assert server.stats().peak_in_flight <= 2
+    server.reset()
     await fetch_tiles_sequential(TILES[:5])
     assert server.stats().peak_in_flight == 1
 

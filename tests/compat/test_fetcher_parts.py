@@ -44,6 +44,26 @@ async def test_cut_holds_for_those_who_wait_already() -> None:
     assert await in_virtual_time(clock, run()) == pytest.approx(0.2)
 
 
+async def test_newcomer_does_not_overtake_who_waits() -> None:
+    clock = VirtualClock()
+    limiter = AdaptiveRateLimiter(10.0, clock=clock)
+    order: list[int] = []
+
+    async def ask(number: int) -> None:
+        await limiter.acquire()
+        order.append(number)
+
+    async def run() -> None:
+        await ask(1)
+        waiting = asyncio.create_task(ask(2))
+        await asyncio.sleep(0)
+        clock._now_s += 0.15
+        await asyncio.gather(waiting, ask(3))
+
+    await in_virtual_time(clock, run())
+    assert order == [1, 2, 3]
+
+
 async def test_cancelled_waiter_holds_nobody_up() -> None:
     clock = VirtualClock()
     limiter = AdaptiveRateLimiter(1.0, clock=clock)

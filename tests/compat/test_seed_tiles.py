@@ -75,8 +75,14 @@ def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(download, "DELAY_S_FIRST", 0.001)
     yield
     close_connections()
+    wait_for_workers()
+    assert not any(thread.name.startswith("tilehaul") for thread in threading.enumerate())
+
+
+def wait_for_workers() -> None:
+    """Until they have nothing left to do: then they end."""
     until_s = time.monotonic() + LONG_S
-    while any(thread.name.startswith("tilehaul") for thread in threading.enumerate()):
+    while any(thread.name == "tilehaul-worker" for thread in threading.enumerate()):
         assert time.monotonic() < until_s
         time.sleep(0.001)
 
@@ -177,6 +183,36 @@ def test_cancel_keeps_what_came_and_a_second_run_goes_on(monkeypatch: pytest.Mon
         again = seed_tiles(Service(server), cache, GRID)
         assert (again.present, again.pending) == (result.stored, 0)
     assert len(cache.tiles) == 256
+
+
+def test_what_came_while_the_cache_was_written_is_kept_when_cancelled(monkeypatch) -> None:
+    monkeypatch.setattr(seeding, "PUT_TILES_MAX", 1)
+    cancel = threading.Event()
+
+    class Slow(Cache):
+        def put_tiles(self, tiles: Sequence[tuple[int, int, int, bytes]]) -> None:
+            wait_for_workers()
+            cancel.set()
+            super().put_tiles(tiles)
+
+    result = seed_tiles(lambda *_: b"tile", Slow(), GRID, 1, cancel=cancel)
+    assert result.stored == seeding.TASKS_PER_THREAD
+
+
+def test_tiles_are_put_although_the_next_ones_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeding, "PUT_S_MAX", 0.01)
+    put = threading.Event()
+
+    class Told(Cache):
+        def put_tiles(self, tiles: Sequence[tuple[int, int, int, bytes]]) -> None:
+            super().put_tiles(tiles)
+            put.set()
+
+    def request(col: int, row: int, _zoom: int) -> bytes:
+        assert (col, row) == (0, 0) or put.wait(10)
+        return b"tile"
+
+    assert seed_tiles(request, Told(), GRID[:2], 1).stored == 2
 
 
 def test_cancel_before_the_start_asks_for_nothing() -> None:

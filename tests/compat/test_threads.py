@@ -122,12 +122,11 @@ def test_cancelled_from_the_callback_it_begins_no_more_and_raises(gate: threadin
 
 def test_cancel_from_another_thread_wakes_the_waiter_although_a_task_hangs(gate: threading.Event) -> None:
     pool = CancellableThreadPool(max_workers=1)
-    begun = threading.Event()
-    pool.submit_task(lambda: (begun.set(), gate.wait(LONG_S)))
+    pool.submit_task(gate.wait, LONG_S)
     left = pool.submit_task(int, "1")
 
     def cancel() -> None:
-        begun.wait(LONG_S)
+        wait_until(lambda: pool._workers._changed._waiters, "somebody who waits")
         pool.cancel()
 
     other = threading.Thread(target=cancel)
@@ -211,6 +210,23 @@ def test_task_over_its_time_is_an_error_and_the_others_go_on(gate: threading.Eve
     assert isinstance(stuck.exception(), TimeoutError)
 
 
+def test_life_of_the_threads_is_told_to_the_log(
+    gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What to look at when a pool seems to hang: `logging.DEBUG`."""
+    caplog.set_level("DEBUG", "tilehaul.compat.threads")
+    pool = CancellableThreadPool(max_workers=1, timeout=0.02)
+    pool.submit_task(gate.wait, LONG_S)
+    pool.wait_completion()
+    gate.set()
+    wait_until(lambda: not ours())
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "worker begins",
+        "a task is given up on",
+        "a task that was given up on has ended; its answer is dropped",
+    ]
+
+
 def test_stuck_threads_are_bounded_and_every_task_has_an_outcome(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +242,27 @@ def test_stuck_threads_are_bounded_and_every_task_has_an_outcome(
     assert len(ours()) in (3, 4)
     assert sum("not begun" in error for error in errors) in (6, 7)
     assert errors[-1].startswith("CancelledError")
+
+
+def test_threads_that_came_back_late_are_not_held_against_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "STUCK_MAX", 1)
+    pool = CancellableThreadPool(max_workers=1, timeout=0.02)
+    for _ in range(2):
+        late = threading.Event()
+        pool.submit_task(late.wait, LONG_S)
+        assert "left to end by itself" in pool.wait_completion()[1][0]
+        late.set()
+        wait_until(lambda: not ours())
+        pool.submit_task(int)
+        assert pool.wait_completion() == ([0], [])
+
+
+def test_task_that_was_withdrawn_is_an_error(gate: threading.Event) -> None:
+    pool = CancellableThreadPool(max_workers=1)
+    pool.submit_task(gate.wait, LONG_S)
+    assert pool.submit_task(int).cancel()
+    gate.set()
+    assert pool.wait_completion() == ([True], ["CancelledError: its future was cancelled before it began"])
 
 
 def test_two_threads_cannot_wait_for_one_pool(gate: threading.Event) -> None:

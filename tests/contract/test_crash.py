@@ -41,9 +41,8 @@ async def check_kept(kind: str, folder: Path, acknowledged: int, *, size_step: i
             answer = await store.get(outcome.tile_id)
             if state == "done" or isinstance(answer, Tile):
                 assert answer == Tile(outcome.tile_id, body_of(outcome.tile_id, size), "image/png", "store")
-    await store.commit(
-        [Tile(TileId(12, x, TILES_PER_BATCH + 1), b"\x89PNG\r\n\x1a\n", "image/png") for x in range(9)]
-    )
+    revived = [TileId(12, number, TILES_PER_BATCH + 1) for number in range(acknowledged + 2)]
+    await store.commit([Tile(tile_id, b"\x89PNG\r\n\x1a\n", "image/png") for tile_id in revived])
     await store.finish(complete=True)
     assert (await store.describe()).state == "complete"
     await store.close()

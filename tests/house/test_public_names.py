@@ -26,7 +26,9 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-browser.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-browser.lock", "requirements-mutants.lock"]
+)
 def test_lock_files_have_hashes_and_name_no_host(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "--hash=sha256:" in text

@@ -15,6 +15,8 @@ from tilehaul.errors import (
     UnreachableError,
 )
 from tilehaul.net.verified import VerifiedSender
+from tilehaul.policy.answers import AnswerRule, Sign
+from tilehaul.policy.providers import Provider, Providers
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.wire import Request, Response
 
@@ -180,3 +182,59 @@ async def test_error_page_that_quotes_our_key_does_not_carry_it_on() -> None:
     seen = str(caught.value) + caught.value.url + caught.value.head.decode()
     assert "CAN" not in seen
     assert "are not valid" in caught.value.head.decode()
+
+
+LIMITS = Providers(
+    [
+        Provider("a.test", answers=AnswerRule(frozenset({500}), (Sign(403, body="quota"),))),
+        Provider("b.test", answers=AnswerRule(signs=(Sign(200, header="x-note", header_value="limit"),))),
+    ]
+)
+
+
+async def judged(url: str, response: Response, tally: Tally | None = None) -> Response:
+    wire = ScriptedWire(then=response)
+    verified = VerifiedSender(wire, VirtualClock(), tally or Tally(), providers=LIMITS)
+    return await verified.send(Request(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "response"),
+    [
+        ("http://a.test/1", answer(500)),
+        ("http://sub.a.test/1", answer(500)),
+        ("http://a.test/1", answer(500, retry_after="7")),
+        ("http://a.test/1", answer(403, body=b"Your quota is used up")),
+        ("http://a.test/1", answer(403, body=gzip.compress(b"QUOTA"), content_encoding="gzip")),
+        ("http://b.test/1", answer(200, x_note="over the limit")),
+    ],
+)
+async def test_providers_own_sign_is_push_back(url: str, response: Response) -> None:
+    with pytest.raises(ThrottledError) as caught:
+        await judged(url, response)
+    assert caught.value.cause == f"pushed_back_{response.status}"
+    assert caught.value.retry_after_s == (7.0 if "retry-after" in response.headers else None)
+
+
+@pytest.mark.parametrize(
+    ("url", "response", "error"),
+    [
+        ("http://other.test/1", answer(500), BrokenError),
+        ("http://a.test/1", answer(502), BrokenError),
+        ("http://a.test/1", answer(403, body=b"no key"), DeniedError),
+        ("http://a.test/1", answer(403, body=b"\x1f\x8b broken", content_encoding="gzip"), DeniedError),
+        ("http://b.test/1", answer(200, body=b""), DataError),
+    ],
+)
+async def test_what_bears_no_sign_means_what_it_means_elsewhere(
+    url: str, response: Response, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await judged(url, response)
+
+
+async def test_plain_tile_of_a_host_with_notices_passes() -> None:
+    tally = Tally()
+    response = await judged("http://b.test/1", answer(), tally)
+    assert (response.body, response.media_type) == (PNG, "image/png")
+    assert tally.causes == {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tilehaul.policy.answers import AnswerRule, judge_status
+from tilehaul.policy.answers import ANSWERS_DEFAULT, SIGN_BYTES_MAX, AnswerRule, Sign, judge_status
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,36 @@ def test_status_means_what_the_contract_says(status, retry_after, meaning) -> No
 def test_provider_rule_adds_a_status() -> None:
     """A host that answers 500 when it means 429."""
     rule = AnswerRule(push_back=frozenset({500}))
-    assert judge_status(500, retry_after=False, rule=rule) == "pushed_back"
-    assert judge_status(502, retry_after=False, rule=rule) == "transient"
+    assert rule.is_push_back(500, {}, b"")
+    assert not rule.is_push_back(502, {}, b"")
+    assert not ANSWERS_DEFAULT.is_push_back(500, {}, b"")
+
+
+@pytest.mark.parametrize(
+    ("sign", "headers", "body", "seen"),
+    [
+        (Sign(503), {}, b"", True),
+        (Sign(500), {}, b"", False),
+        (Sign(503, header="x-note"), {"x-note": ""}, b"", True),
+        (Sign(503, header="x-note"), {}, b"", False),
+        (Sign(503, header="x-note", header_value="limit"), {"x-note": "Rate LIMIT hit"}, b"", True),
+        (Sign(503, header="x-note", header_value="limit"), {"x-note": "down"}, b"", False),
+        (Sign(503, header="x-note", header_value="limit"), {}, b"limit", False),
+        (Sign(503, body="quota"), {}, b"<p>Your QUOTA is used up", True),
+        (Sign(503, body="quota"), {}, b"maintenance", False),
+        (Sign(503, body="quota"), {}, b" " * SIGN_BYTES_MAX + b"quota", False),
+        (Sign(503, header="x-note", body="quota"), {"x-note": "1"}, b"no", False),
+        (Sign(503, body="\u00fcber"), {}, "\u00fcber".encode(), True),
+    ],
+)
+def test_sign_is_seen_only_when_every_mark_is_there(
+    sign: Sign, headers: dict[str, str], body: bytes, seen: object
+) -> None:
+    assert AnswerRule(signs=(sign,)).is_push_back(503, headers, body) is seen
+    assert not AnswerRule(signs=(sign,)).is_push_back(404, headers, body)
+
+
+def test_body_is_read_only_where_a_sign_names_it() -> None:
+    """A coded body has to be decoded for it."""
+    assert AnswerRule(signs=(Sign(503), Sign(500, body="quota"))).reads_body
+    assert not AnswerRule(frozenset({500}), (Sign(503, header="x-note"),)).reads_body

@@ -393,3 +393,35 @@ def test_window_moves_step_by_step() -> None:
         assert breaker._window.counts(float(second))[0] == min(30, second + 1)
     for gap_s, left in ((10, 20), (29, 1), (30, 0)):
         assert breaker._window.counts(119.0 + gap_s)[1] == left
+
+
+def test_probe_that_ended_says_nothing_of_the_next() -> None:
+    """Two probes never share a ticket, nor one with the time before the breaker opened."""
+    breaker = opened(successes_to_close=2)
+    first = leave(breaker, 10.0)
+    breaker.on_neutral(first)
+    second = leave(breaker, 10.0)
+    assert second.generation > first.generation
+    breaker.on_success(10.0, first, 0.1, base_s=0.1)
+    breaker.on_failure(10.0, first, luck=0.0)
+    assert (breaker.state(10.0), breaker.stale, breaker.openings) == ("half_open", 2, 1)
+    breaker.on_success(10.0, second, 0.1, base_s=0.1)
+    assert breaker.state(10.0) == "half_open"
+
+
+@pytest.mark.parametrize("window_s", [6.0, 60.0])
+def test_window_of_any_length_forgets_and_keeps(window_s: float) -> None:
+    """Steps of other lengths than a second, also after the breaker has closed again."""
+    rule = counting_rule(failures=3, window_s=window_s, open_s=1.0)
+    for begun_s in (0.0, 1000.0):
+        breaker = Breaker(rule)
+        if begun_s:
+            outcomes(breaker, "xxx", now_s=begun_s - 2.0)
+            outcomes(breaker, ".", now_s=begun_s)
+            assert breaker.state(begun_s) == "closed"
+        outcomes(breaker, "xx", now_s=begun_s)
+        outcomes(breaker, "x", now_s=begun_s + 1.1 * window_s)
+        assert breaker.state(begun_s + 1.1 * window_s) == "closed", "the first two were forgotten"
+        outcomes(breaker, "x", now_s=begun_s + 1.4 * window_s)
+        outcomes(breaker, "x", now_s=begun_s + 1.9 * window_s)
+        assert breaker.openings == (2 if begun_s else 1), "three within one window"

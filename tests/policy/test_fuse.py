@@ -20,7 +20,12 @@ def test_share_is_not_judged_before_a_thousand_outcomes() -> None:
 
 def test_share_above_the_limit_blows() -> None:
     [reason] = outcomes(Fuse(FailureLimit(share=0.01)), "." * 995 + "x" * 5 + "." * 5 + "x" * 6)
-    assert "--max-failures" in reason
+    assert reason == "1.1% of 1011 tiles failed, more than --max-failures 1%"
+
+
+def test_share_is_judged_at_the_thousandth_outcome() -> None:
+    [reason] = outcomes(Fuse(FailureLimit(share=0.005)), "." * 990 + "x" * 10)
+    assert reason == "1.0% of 1000 tiles failed, more than --max-failures 0.5%"
 
 
 def test_share_at_the_limit_holds() -> None:
@@ -43,3 +48,8 @@ def test_twenty_denials_in_a_row_name_the_key() -> None:
     free = FailureLimit(count=10_000, share=None)
     assert outcomes(Fuse(free), "d" * 19 + "x" + "d" * 19) == []
     assert "401/403" in outcomes(Fuse(free), "d" * 20)[0]
+
+
+def test_success_between_denials_starts_anew() -> None:
+    free = FailureLimit(count=10_000, share=None)
+    assert outcomes(Fuse(free), "d" * 19 + "." + "d" * 19) == []

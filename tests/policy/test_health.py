@@ -100,3 +100,14 @@ def test_failure_share_is_judged_as_written(answered: int, failed: int) -> None:
     )
     expected = answered + failed >= 20 and failed > 0.05 * (answered + failed)
     assert (judge_health([lane(recent=recent)]).status == "degraded") is expected
+
+
+def test_shares_are_rounded_like_people_do() -> None:
+    """One decimal below a tenth, none from there on; what failed without a cause is named other."""
+    rule = HealthRule(failure_share=0.0)
+    [reason] = judge_health([lane(recent=figures(90, 10, server=10))], rule).reasons
+    assert reason.endswith("10 % failures over 5 min (10 of 100, most of them server)")
+    [reason] = judge_health([lane(recent=figures(0, 50, server=50))], rule).reasons
+    assert "100 % failures" in reason
+    [reason] = judge_health([lane(recent=figures(96, 4))], rule).reasons
+    assert reason.endswith("4.0 % failures over 5 min (4 of 100, most of them other)")

@@ -112,3 +112,35 @@ def test_histograms_together_are_the_histogram_of_all(first: list[float], second
     assert one.count == both.count
     assert one.mean_s() == pytest.approx(both.mean_s())
     assert [one.percentile_s(n / 20) for n in range(21)] == [both.percentile_s(n / 20) for n in range(21)]
+
+
+def test_percentiles_are_the_histograms_own_in_milliseconds() -> None:
+    """Four heights of values, so that no percentile can be taken for another."""
+    stats, times = LaneStats(WINDOW_S), Histogram()
+    for value_s in [0.001] * 900 + [0.01] * 70 + [0.1] * 25 + [1.0] * 5:
+        stats.on_answer(1000.0, value_s, 2 * value_s)
+        times.add(value_s)
+    told = stats.recent(1000.0)
+    wanted_ms = [times.percentile_s(share) * 1000.0 for share in (0.5, 0.95, 0.99)]
+    assert [told.ttfb.p50_ms, told.ttfb.p95_ms, told.ttfb.p99_ms] == wanted_ms
+    assert sorted(set(wanted_ms)) == wanted_ms
+    assert wanted_ms[2] < times.percentile_s(1.0) * 1000.0
+
+
+def test_slot_holds_all_that_happens_in_it_and_no_more() -> None:
+    """More answers than there are slots stay; one at the edge belongs to the next slot."""
+    stats = LaneStats(WINDOW_S)
+    begun_s = 100 * WINDOW_S
+    for number in range(10 * SLOTS):
+        stats.on_answer(begun_s + number * SLOT_S / (10 * SLOTS), 0.1, 0.1)
+    assert stats.recent(begun_s).answered == 10 * SLOTS
+    stats.on_answer(begun_s + SLOT_S, 0.1, 0.1)
+    stats.on_failure(begun_s + 2 * SLOT_S, "server")
+    first_gone = stats.recent(begun_s + WINDOW_S)
+    assert (first_gone.answered, first_gone.failed) == (1, 1)
+    second_gone = stats.recent(begun_s + WINDOW_S + SLOT_S)
+    assert (second_gone.answered, second_gone.failed) == (0, 1)
+
+
+def test_window_may_be_shorter_than_a_second() -> None:
+    assert LaneStats(0.5).window_s == 0.5

@@ -35,3 +35,12 @@ def test_causes_are_counted() -> None:
 def test_patience_ends_with_max_wait() -> None:
     rule = RetryRule(wait_s_max=100.0)
     assert (rule.patience_s(40.0), rule.patience_s(100.0)) == (60.0, 0.0)
+
+
+def test_times_below_the_first_bound_have_a_percentile() -> None:
+    """The first bucket is one like the others: its bound, not nothing, and not the next one's."""
+    times = Histogram()
+    for value_s in [0.00005] * 10 + [1.0]:
+        times.add(value_s)
+    assert times.percentile_s(0.5) == 0.0001
+    assert Histogram().percentile_s(0.5) == 0.0

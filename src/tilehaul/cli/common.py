@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
     from tilehaul.policy.fuse import FailureLimit
+    from tilehaul.policy.providers import Providers
 
 T = TypeVar("T")
 
@@ -95,6 +97,24 @@ def add_sending_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> N
         metavar="WHO",
         help="mail or page for the User-Agent (or TILEHAUL_CONTACT); public hosts need one",
     )
+    add_providers_flag(sending)
+
+
+def add_providers_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    parser.add_argument(
+        "--providers",
+        metavar="FILE",
+        help="your own rules of hosts, over the known ones (see tilehaul providers)",
+    )
+
+
+def providers_of(name: str | None) -> "Providers | None":
+    """The rules of `--providers FILE`; None without one. Raises ConfigError."""
+    if name is None:
+        return None
+    from tilehaul.config.providers import load_providers
+
+    return load_providers(Path(name))
 
 
 def add_rate_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Container
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import failure_limit, headers_of, plural, positive_seconds, span
+from tilehaul.cli.common import failure_limit, headers_of, plural, positive_seconds, providers_of, span
 from tilehaul.errors import FuseError, StorageError
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "Se
         headers=headers_of(options.header),
         allow_private=tuple(options.allow_private),
         tls_roots=options.tls_roots,
+        providers=providers_of(options.providers),
         adaptive=not options.fixed,
         rate_limit=options.rate_limit,
     )

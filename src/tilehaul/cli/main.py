@@ -25,6 +25,7 @@ examples:
   tilehaul serve alps.mbtiles                     a map page of the archive
   tilehaul info alps.mbtiles                      what is in it, and is it whole
   tilehaul retry alps.mbtiles                     which tiles failed for good, and ask for them again
+  tilehaul providers                              what hosts permit
   tilehaul mock --tiles painted --errors 503:0.05 a tile server that misbehaves
   tilehaul bench 'http://127.0.0.1:8001/{z}/{x}/{y}.png'
   tilehaul lab simulate --model queue             how flow control behaves, in virtual time
@@ -34,7 +35,7 @@ examples:
 
 
 def _parser() -> "Parser":
-    from tilehaul.cli import bench, demo, info, lab, mock, retry, seed, serve
+    from tilehaul.cli import bench, demo, info, lab, mock, providers, retry, seed, serve
     from tilehaul.cli.parsing import Parser
 
     parser = Parser(
@@ -45,7 +46,7 @@ def _parser() -> "Parser":
     )
     parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in (seed, serve, info, retry, mock, bench, lab, demo):
+    for command in (seed, serve, info, retry, providers, mock, bench, lab, demo):
         command.add_parser(subparsers)
     return parser
 

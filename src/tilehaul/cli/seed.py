@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         from tilehaul.wiring.seeding import check_places
 
-        check_places(options.source, options.store)
+        check_places(options.source, options.store, seed_options(options).sending)
         return _estimate(area, as_json=options.json)
     from tilehaul.cli.watching import Watcher
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, run_async
+from tilehaul.cli.common import add_command, add_providers_flag, run_async
 from tilehaul.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--public-url", metavar="URL", help="address for absolute links, behind a proxy")
     parser.add_argument("--cache-memory", metavar="SIZE", help="memory for tiles (default: 256MB)")
     parser.add_argument("--contact", metavar="WHO", help="mail or page for the User-Agent")
+    add_providers_flag(parser)
     parser.add_argument("--json", action="store_true", help="the address as a JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="errors only")
 
@@ -60,6 +61,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     import msgspec
 
     from tilehaul.config.load import load_settings, parse_settings, parse_size
+    from tilehaul.config.providers import read_providers
     from tilehaul.config.settings import Settings
 
     settings = load_settings(Path(options.config), os.environ) if options.config else Settings()
@@ -81,9 +83,16 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     if options.cache_memory is not None:
         parse_size(options.cache_memory, "--cache-memory")
         cache = msgspec.structs.replace(cache, memory=options.cache_memory)
-    contact = options.contact or settings.contact or os.environ.get("TILEHAUL_CONTACT", "")
+    providers = settings.providers
+    if options.providers is not None:
+        providers = {**providers, **read_providers(Path(options.providers))}
     return msgspec.structs.replace(
-        settings, layers={**settings.layers, **typed.layers}, server=server, cache=cache, contact=contact
+        settings,
+        layers={**settings.layers, **typed.layers},
+        server=server,
+        cache=cache,
+        contact=options.contact or settings.contact or os.environ.get("TILEHAUL_CONTACT", ""),
+        providers=providers,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tilehaul import __version__
 from tilehaul.errors import ConfigError
+from tilehaul.policy.providers import Providers
 from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
 
 PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
@@ -32,6 +33,7 @@ class Sending:
         headers: Sent with every request. Not User-Agent: it says who we are.
         allow_private: "host:port" that may be private although the operator did not type it.
         tls_roots: PEM file of the trusted roots instead of the system's.
+        providers: What hosts permit (`config/providers.py`); None: what is known of them.
         adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`.
         rate_limit: Requests a second in one lane, > 0; None: as many as the limit allows.
 
@@ -46,6 +48,7 @@ class Sending:
     headers: tuple[tuple[str, str], ...] = ()
     allow_private: tuple[str, ...] = ()
     tls_roots: str | None = None
+    providers: Providers | None = None
     adaptive: bool = True
     rate_limit: float | None = None
 
@@ -64,6 +67,15 @@ class Sending:
     def workers(self) -> int:
         """Tiles a job asks for at once."""
         return WORKERS_PER_PERMIT * self.concurrency
+
+    def rules(self) -> Providers:
+        """What hosts permit, as far as it is known."""
+        if self.providers is not None:
+            return self.providers
+        # YAML and msgspec take 30 ms to load: only where a tile service is opened.
+        from tilehaul.config.providers import known_providers  # noqa: PLC0415
+
+        return known_providers()
 
     def timeouts(self) -> Timeouts:
         return TIMEOUTS_DEFAULT if self.timeout_s is None else timeouts_of(self.timeout_s)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from tilehaul.config.providers import ProviderSettings
+
 Missing = Literal["404", "204", "transparent"]
 Zoom = Annotated[int, Meta(ge=0, le=30)]
 
@@ -59,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache: CacheSettings = CacheSettings()
     server: ServerSettings = ServerSettings()
     contact: Annotated[str, Meta(description="Mail or page, sent in the User-Agent.")] = ""
+    providers: Annotated[
+        dict[str, ProviderSettings], Meta(description="What hosts permit, over what is known of them.")
+    ] = {}
     allow_private: Annotated[
         list[str], Meta(description='"host:port" pairs that redirects may reach although private')
     ] = []

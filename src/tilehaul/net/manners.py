@@ -6,14 +6,26 @@ from collections.abc import Iterable
 
 from tilehaul.errors import PlanError
 from tilehaul.net.addresses import host_port_of, is_public
-from tilehaul.policy.providers import bulk_refusal
+from tilehaul.policy.providers import Providers
+
+_HOW = "--contact you@example.com, or set TILEHAUL_CONTACT"
 
 
-def check_bulk(urls: Iterable[str]) -> None:
+def check_bulk(urls: Iterable[str], providers: Providers) -> None:
     """Raise PlanError, with the reason, when a host of these addresses forbids bulk download."""
     for url in urls:
-        if (reason := bulk_refusal(url)) is not None:
-            raise PlanError(reason)
+        provider = providers.of(url)
+        if provider is not None and provider.bulk_refusal is not None:
+            raise PlanError(provider.bulk_refusal)
+
+
+def check_named(urls: Iterable[str], providers: Providers, *, contact: str) -> None:
+    """Raise PlanError when a host of these addresses wants to know whom to write to, and nobody is named."""
+    for url in urls:
+        provider = providers.of(url)
+        if provider is not None and provider.contact and not contact.strip():
+            written = f" ({provider.source})" if provider.source else ""
+            raise PlanError(f"{provider.host} asks every client for a contact{written}: {_HOW}")
 
 
 async def check_contact(urls: Iterable[str], *, contact: str) -> None:
@@ -22,7 +34,7 @@ async def check_contact(urls: Iterable[str], *, contact: str) -> None:
         if not contact.strip() and await _is_public_host(url):
             raise PlanError(
                 "seeding a public server needs a contact, so that its operators can reach you before they"
-                " block you: --contact you@example.com, or set TILEHAUL_CONTACT"
+                f" block you: {_HOW}"
             )
 
 

@@ -22,6 +22,7 @@ from tilehaul.errors import (
     TransferError,
 )
 from tilehaul.policy.answers import ANSWERS_DEFAULT, AnswerRule, judge_status
+from tilehaul.policy.providers import NO_PROVIDERS, Providers
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.wire import Request, Response, Sender
@@ -38,18 +39,21 @@ class VerifiedSender:
     Returns responses that are whole and what they claim (200, 206), that say "not modified" (304), or that
     say "none" (404, 410, 204: the body is dropped). Raises ThrottledError, BrokenError, DeniedError,
     RefusedError or DataError for all others; the wire's own errors pass through.
+
+    `providers` say what some hosts mean by an answer, `rule` what all others do.
     """
 
     wire: Sender
     clock: Clock
     tally: Tally
     rule: AnswerRule = ANSWERS_DEFAULT
+    providers: Providers = NO_PROVIDERS
 
     async def send(self, request: Request) -> Response:
         self.tally.requests += 1
         try:
             response = await self.wire.send(request)
-            if response.status != 200:
+            if response.status != 200 or self.providers.suspects_200:
                 return self._judge(request, response)
             verified = _verified(request, response)
         except (TransferError, DataError) as error:
@@ -59,7 +63,7 @@ class VerifiedSender:
         return verified
 
     def _judge(self, request: Request, response: Response) -> Response:
-        """Decide on an answer that is not a plain 200."""
+        """Decide on an answer that is not a plain 200, or may be a notice in its place."""
         status = response.status
         retry_after_s: float | None = None
         asked = response.headers.get("retry-after")
@@ -67,7 +71,9 @@ class VerifiedSender:
             retry_after_s = parse_retry_after(
                 asked, date_header=response.headers.get("date"), wall_s=self.clock.wall_s()
             )
-        meaning = judge_status(status, retry_after=retry_after_s is not None, rule=self.rule)
+        meaning = judge_status(status, retry_after=retry_after_s is not None)
+        if self._is_push_back(request, response):
+            meaning = "pushed_back"
         if meaning == "absent":
             self.tally.fetches.add(response.total_s)
             return response._replace(body=b"")
@@ -84,6 +90,19 @@ class VerifiedSender:
             quota = parse_limit_fields(response.headers, wall_s=self.clock.wall_s()).quota
             retry_after_s = quota.hold_s if quota is not None else None
         raise _error_of(meaning, status, redact(request.url), retry_after_s)
+
+    def _is_push_back(self, request: Request, response: Response) -> bool:
+        """Whether this provider means "too much" by it, whatever others mean."""
+        provider = self.providers.of(request.url)
+        rule = self.rule if provider is None else provider.answers
+        body = response.body
+        coding = response.headers.get("content-encoding")
+        if coding is not None and rule.reads_body:
+            try:
+                body = decode(body, coding, request.body_bytes_max)
+            except (DataError, RefusedError):
+                body = b""
+        return rule.is_push_back(response.status, response.headers, body)
 
 
 def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) -> TransferError:

@@ -53,6 +53,6 @@ class Fuse:
             if share > self._limit.share:
                 return (
                     f"{share:.1%} of {self._outcomes} tiles failed, more than"
-                    f" --max-failures {self._limit.share:.4g}".rstrip(".")
+                    f" --max-failures {100.0 * self._limit.share:g}%"
                 )
         return None

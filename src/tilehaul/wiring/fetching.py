@@ -1,7 +1,7 @@
 """Single fetches, each with its own patience, over connections and lanes that all of them share."""
 
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -13,6 +13,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.net.addresses import host_port_of
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.laned import LANES_MAX, LanedSender
+from tilehaul.net.manners import check_named
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
@@ -63,29 +64,32 @@ class Fetcher:
     may not. At most LANES_MAX hosts.
     """
 
-    def __init__(self, laned: LanedSender, allowed: set[str], tally: Tally) -> None:
+    def __init__(self, laned: LanedSender, sending: Sending, allowed: set[str], tally: Tally) -> None:
         self._laned = laned
+        self._sending = sending
         self._allowed = allowed
         self._clock = SystemClock()
         self.tally = tally
 
-    async def get(self, url: str, patience: Patience, *, headers: Headers = ()) -> Response:
-        """One tile by its address.
+    async def get(
+        self, url: str, patience: Patience, *, headers: Headers = (), contact: str = ""
+    ) -> Response:
+        """One tile by its address. `contact`: named in `headers`, besides the one of the sending.
 
         Returns:
             A verified response: a tile (200, 206), or the statement that there is none (404, 410, 204).
 
         Raises:
             ConfigError: Not an http or https address.
-            PlanError: More than LANES_MAX hosts.
+            PlanError: More than LANES_MAX hosts; or the host asks every client for a contact.
             TransferError, DataError, BusyError: It did not come; TransferError and DataError tell `attempts`.
         """
-        self._allow((url,))
+        self._allow((url,), contact or self._sending.contact)
         return await _PatientSender(self, patience).send(Request(url, headers=headers))
 
     async def tile(self, source_of: XyzOpener, tile_id: TileId, patience: Patience) -> Tile | NoTile:
         """One tile of a service. Raises as `get`."""
-        self._allow(source_of.typed_urls)
+        self._allow(source_of.typed_urls, self._sending.contact)
         return await source_of(_PatientSender(self, patience)).get(tile_id)
 
     async def send(self, request: Request, patience: Patience) -> Response:
@@ -98,7 +102,8 @@ class Fetcher:
         retried = RetriedSender(self._laned, rule, self._clock, random.random, self.tally)
         return await retried.send(request._replace(timeouts=timeouts_of(patience.timeout_s)))
 
-    def _allow(self, urls: Iterable[str]) -> None:
+    def _allow(self, urls: Sequence[str], contact: str) -> None:
+        check_named(urls, self._sending.rules(), contact=contact)
         for url in urls:
             host = host_port_of(url)
             if host not in self._allowed:
@@ -132,4 +137,4 @@ async def open_fetcher(sending: Sending, *, connections_max: int | None = None) 
     allowed = allowed_hosts(sending, ())
     tally = Tally()
     async with open_laned(sending, allowed, tally=tally, connections_max=connections_max) as laned:
-        yield Fetcher(laned, allowed, tally)
+        yield Fetcher(laned, sending, allowed, tally)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tilehaul.config.load import parse_size
+from tilehaul.config.providers import with_providers
+from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
 from tilehaul.config.settings import LayerSettings, Settings
 from tilehaul.errors import PlanError
@@ -14,6 +16,7 @@ from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import FreshnessRule
+from tilehaul.policy.providers import Providers
 from tilehaul.ports.source import TileSource
 from tilehaul.sources.bounded import BoundedSource
 from tilehaul.sources.cached import CachedSource
@@ -35,18 +38,24 @@ class Layers:
 async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
     """Open every layer of the settings. Raises as `open_source`, naming the layer."""
     cache = MemoryCache(bytes_max=parse_size(settings.cache.memory, "cache.memory"))
+    providers = with_providers(settings.providers, Place("providers"))
     async with AsyncExitStack() as stack:
         layers = []
         for name, layer_settings in settings.layers.items():
             try:
-                layers.append(await _open_layer(stack, name, layer_settings, settings, cache))
+                layers.append(await _open_layer(stack, name, layer_settings, settings, cache, providers))
             except PlanError as error:
                 raise PlanError(f"layers.{name}: {error}") from error
         yield Layers(tuple(layers), cache)
 
 
 async def _open_layer(
-    stack: AsyncExitStack, name: str, layer: LayerSettings, settings: Settings, cache: MemoryCache
+    stack: AsyncExitStack,
+    name: str,
+    layer: LayerSettings,
+    settings: Settings,
+    cache: MemoryCache,
+    providers: Providers,
 ) -> Layer:
     sending = Sending(
         concurrency=layer.concurrency,
@@ -57,6 +66,7 @@ async def _open_layer(
         contact=settings.contact,
         headers=tuple(layer.headers.items()),
         allow_private=tuple(settings.allow_private),
+        providers=providers,
         rate_limit=layer.rate_limit,
     )
     locations = [layer.source] if isinstance(layer.source, str) else layer.source

@@ -15,6 +15,7 @@ from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
+from tilehaul.net.manners import check_named
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
@@ -87,7 +88,7 @@ async def open_laned(
         tls_roots=sending.tls_roots,
     )
     async with wire:
-        verified = VerifiedSender(RedirectedSender(wire), clock, tally)
+        verified = VerifiedSender(RedirectedSender(wire), clock, tally, providers=sending.rules())
         laned = LanedSender(
             verified,
             LaneSettings(
@@ -131,13 +132,14 @@ async def open_source(
     answered by BusyError.
 
     Raises:
-        PlanError: Not a location, or there is nothing.
+        PlanError: Not a location, or there is nothing; or the host asks every client for a contact.
         ConfigError: The URL template is wrong.
         DataError: An archive is damaged.
     """
     place = parse_location(location)
     if place.kind == "xyz":
         source_of = XyzSource.opener(place.text, headers=sending.headers)
+        check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
             sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold, pause=pause
         ) as sender:

@@ -109,7 +109,7 @@ async def run_between(
 
     Returns and raises as `seed`, and what `plan_of` raises.
     """
-    check_places(source, store)
+    check_places(source, store, options.sending)
     await check_location(source, options.sending)
     tally = Tally()
     job_id = options.job_id or secrets.token_hex(JOB_ID_BYTES)
@@ -179,7 +179,7 @@ def plan_with(
     )
 
 
-def check_places(source: str, store: str) -> None:
+def check_places(source: str, store: str, sending: Sending) -> None:
     """Refuse what no seed could begin with, without looking at disk or network.
 
     Raises:
@@ -192,7 +192,7 @@ def check_places(source: str, store: str) -> None:
     if here.kind == there.kind and here.path.resolve() == there.path.resolve():
         raise PlanError(f"{store} is the source as well as the store: name another store")
     if here.kind == "xyz":
-        check_bulk(parse_template(here.text).samples)
+        check_bulk(parse_template(here.text).samples, sending.rules())
 
 
 async def check_location(location: str, sending: Sending) -> None:
@@ -200,5 +200,5 @@ async def check_location(location: str, sending: Sending) -> None:
     place = parse_location(location)
     if place.kind == "xyz":
         samples = parse_template(place.text).samples
-        check_bulk(samples)
+        check_bulk(samples, sending.rules())
         await check_contact(samples, contact=sending.contact)

@@ -26,9 +26,14 @@ MAX_WAIT_S_DEFAULT = 60.0
 class NoTileError(TilehaulError, LookupError):
     """The source says that there is no such tile: `tile` is its (z, x, y). Not a failure of the source."""
 
-    def __init__(self, tile_id: TileId, cause: str) -> None:
-        super().__init__(f"there is no tile {tile_id} ({cause})")
-        self.tile = (tile_id.z, tile_id.x, tile_id.y)
+    def __init__(self, message: str, *, tile: tuple[int, int, int] = (0, 0, 0)) -> None:
+        super().__init__(message)
+        self.tile = tile
+
+    @classmethod
+    def of(cls, absent: NoTile) -> "NoTileError":
+        at = absent.tile_id
+        return cls(f"there is no tile {at} ({absent.cause})", tile=(at.z, at.x, at.y))
 
 
 class TileClientPool:

@@ -58,7 +58,7 @@ async def fetch_tile(
     patience = patience_of(timeout_seconds, retries, backoff_base, backoff_cap, pool.max_wait_s)
     answer = await pool.answer(tile_id((z, x, y)), patience)
     if isinstance(answer, NoTile):
-        raise NoTileError(answer.tile_id, answer.cause)
+        raise NoTileError.of(answer)
     return answer.body
 
 
@@ -200,7 +200,7 @@ def answers_of(
 def outcome_of(answer: Tile | NoTile | FailedTile) -> bytes | Exception:
     if isinstance(answer, Tile):
         return answer.body
-    return NoTileError(answer.tile_id, answer.cause) if isinstance(answer, NoTile) else answer.error
+    return NoTileError.of(answer) if isinstance(answer, NoTile) else answer.error
 
 
 async def collected(

@@ -44,15 +44,16 @@ def download_tile(url: str, user_agent: str, timeout: float = TIMEOUT_S) -> byte
     Raises:
         ValueError: A bad timeout or User-Agent.
         ConfigError: Not an http or https address.
+        PlanError: The host asks every client for a contact, and `user_agent` is empty.
         TransferError, DataError, BusyError: It did not come. Not worth a retry, or tried RETRIES times more.
     """
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be above 0 seconds, not {timeout}")
     # The upstream's wait is bounded by the call itself.
     patience = Patience(timeout, RETRIES, DELAY_S_FIRST, DELAY_S_MAX, CALL_TIMEOUTS * timeout)
-    headers = (("User-Agent", _full_name(user_agent)),)
+    contact = _checked(user_agent)
     engine = _shared.engine()
-    response = engine.thread.run(_get(engine.fetcher, url, patience, headers))
+    response = engine.thread.run(_get(engine.fetcher, url, patience, contact))
     return response.body if response.status in (200, 206) else None
 
 
@@ -93,24 +94,23 @@ def close_connections() -> None:
     _shared.close()
 
 
-async def _get(
-    fetcher: Fetcher, url: str, patience: Patience, headers: tuple[tuple[str, str], ...]
-) -> Response:
+async def _get(fetcher: Fetcher, url: str, patience: Patience, contact: str) -> Response:
+    # Theirs first, as the more significant product (RFC 9110, 10.1.5), then ours.
+    headers = (("User-Agent", f"{contact} {Sending().user_agent()}".lstrip()),)
     limit_s = CALL_TIMEOUTS * patience.timeout_s
     try:
         async with asyncio.timeout(limit_s):
-            return await fetcher.get(url, patience, headers=headers)
+            return await fetcher.get(url, patience, headers=headers, contact=contact)
     except TimeoutError as error:
         text = f"given up after {limit_s:g} s, retries and waits included"
         raise TimedOutError(text, phase="total") from error
 
 
-def _full_name(user_agent: str) -> str:
-    """Theirs first, as the more significant product (RFC 9110, 10.1.5), then ours."""
+def _checked(user_agent: str) -> str:
     name = user_agent.strip()
     if not all(32 <= ord(char) < 127 for char in name):
         raise ValueError("user_agent: printable ASCII only, as in my-addon/1.0 (me@example.com)")
-    return f"{name} {Sending().user_agent()}".lstrip()
+    return name
 
 
 class _Engine:
@@ -118,7 +118,11 @@ class _Engine:
 
     def __init__(self) -> None:
         self.thread = LoopThread()
-        self.fetcher = self.thread.enter(open_fetcher(Sending(concurrency=CONCURRENCY)))
+        try:
+            self.fetcher = self.thread.enter(open_fetcher(Sending(concurrency=CONCURRENCY)))
+        except BaseException:
+            self.thread.close()
+            raise
 
 
 class _Shared:
