@@ -1,8 +1,8 @@
 """Seed 1,000 tiles from a plain script: progress, a stop in the middle, what is missing, reading back.
 
-To try it, on a server of this machine that takes 30 ms for a tile:
+To try it, on a server of this machine that takes 10 ms for a tile:
 
-    tilehaul mock --port 8001 --latency-ms 30
+    tilehaul mock --port 8001 --latency-ms 10
     python seed_from_a_script.py 'http://127.0.0.1:8001/{z}/{x}/{y}.png' world.mbtiles
 
 No async, no signal handlers, no thread left behind: it works the same in an add-on or a notebook.

@@ -18,7 +18,7 @@ TILES = 1000
 def test_seed_from_a_script(tmp_path: Path) -> None:
     """Cancelled in the middle, gone on with, every tile asked for once, listed and read back."""
     store = str(tmp_path / "world.mbtiles")
-    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=30)))) as server:
+    with MockThread(MockSettings(faults=Faults(latency=Latency(ms=10)))) as server:
         command = [sys.executable, str(EXAMPLES / "seed_from_a_script.py"), server.template, store]
         run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
         assert (run.returncode, run.stderr) == (0, "")

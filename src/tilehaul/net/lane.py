@@ -19,6 +19,7 @@ from tilehaul.policy.gate import Gate
 from tilehaul.policy.limit import AdaptiveLimit
 from tilehaul.policy.pace import Pace
 from tilehaul.policy.quota_pace import QuotaPace
+from tilehaul.policy.rate import Rate
 from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.wire import Response
 
@@ -32,6 +33,8 @@ class Lane:
 
     `in_flight` counts the permits out. The order of one attempt: `enter`, the attempt, one of
     `on_success`, `on_push_back`, `on_failure`, `on_refusal`, `on_neutral`, and `leave` in any case.
+
+    `rate`: several lanes may keep one together; None: none.
     """
 
     __slots__ = (
@@ -56,7 +59,9 @@ class Lane:
         "pace",
     )
 
-    def __init__(self, name: str, lane_class: str, settings: LaneSettings, tools: LaneTools) -> None:
+    def __init__(
+        self, name: str, lane_class: str, settings: LaneSettings, tools: LaneTools, rate: Rate | None = None
+    ) -> None:
         self.name = name
         self.limit = settings.new_limit(lane_class)
         self.gate = Gate()
@@ -69,7 +74,7 @@ class Lane:
         self._blame = None if self._adaptive is None else Blame(self._adaptive, self.pace)
         self._answered = False
         self._quota = QuotaPace()
-        self._rate = settings.new_rate()
+        self._rate = rate
         self._settings = settings
         self._tools = tools
         # Looked up once: these are asked several times for each tile.

@@ -1,10 +1,11 @@
 """What every lane is told when it is made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
 from tilehaul.policy.limit_rule import limit_rule
+from tilehaul.policy.providers import Provider
 from tilehaul.policy.rate import Rate, RateRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
@@ -37,6 +38,17 @@ class LaneSettings:
         # A mistake is told when the settings are made, not at the first tile.
         self.new_limit("tile")
         self.new_rate()
+
+    def within(self, provider: Provider | None) -> "LaneSettings":
+        """These settings, but no more than the provider permits."""
+        if provider is None:
+            return self
+        rates = [rate for rate in (self.rate_per_s, provider.rate_per_s) if rate is not None]
+        return replace(
+            self,
+            limit=min(self.limit, provider.in_flight_max or self.limit),
+            rate_per_s=min(rates, default=None),
+        )
 
     def new_limit(self, lane_class: str) -> Limit:
         if not self.adaptive:

@@ -6,6 +6,8 @@ from tilehaul.errors import DataError, DeniedError, PlanError, RefusedError, Thr
 from tilehaul.net.lane import Lane
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.budget import RetryBudget
+from tilehaul.policy.providers import NO_PROVIDERS, Provider, Providers
+from tilehaul.policy.rate import Rate
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.events import LaneHeld
@@ -23,6 +25,7 @@ class LanedSender:
     A lane is scheme, host, port and class. `on_hold` is told each time a lane is held, or held for longer.
     A gate that stays closed beyond `wait_s_max` is not waited for: ThrottledError (cause `held`).
     A breaker that is open is waited for, or raises BusyError: see `LaneSettings.pause`.
+    What `providers` say of a host lowers what `settings` allow; nothing raises it.
     """
 
     def __init__(
@@ -34,12 +37,15 @@ class LanedSender:
         luck: Luck,
         tally: Tally,
         on_hold: Callable[[LaneHeld], None] | None = None,
+        providers: Providers = NO_PROVIDERS,
     ) -> None:
         self._inner = inner
         self._settings = settings
         self._clock = clock
         self._tools = LaneTools(clock, luck, tally, on_hold)
+        self._providers = providers
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._rates: dict[str, Rate | None] = {}
 
     async def send(self, request: Request) -> Response:
         lane = self._lane_of(request)
@@ -86,8 +92,18 @@ class LanedSender:
                 raise PlanError(f"more than {LANES_MAX} upstream hosts in one run")
             host = key[0].rpartition("@")[2].rpartition("//")[2]
             name = f"{host} ({request.lane_class})"
-            lane = self._lanes[key] = Lane(name, request.lane_class, self._settings, self._tools)
+            provider = self._providers.of(request.url)
+            settings = self._settings.within(provider)
+            rate = self._rate_of(provider, settings)
+            lane = self._lanes[key] = Lane(name, request.lane_class, settings, self._tools, rate)
         return lane
+
+    def _rate_of(self, provider: Provider | None, settings: LaneSettings) -> Rate | None:
+        """A provider's rate is for all of its hosts together (`a.`, `b.`, `c.tiles.example.com`)."""
+        if provider is None or provider.rate_per_s is None:
+            return settings.new_rate()
+        rate = self._rates[provider.host] = self._rates.get(provider.host) or settings.new_rate()
+        return rate
 
 
 def _origin_of(url: str) -> str:

@@ -102,6 +102,7 @@ async def open_laned(
             luck=random.random,
             tally=tally,
             on_hold=on_hold,
+            providers=sending.rules(),
         )
         try:
             yield laned
