@@ -1,5 +1,6 @@
 """`download_tile` and `download_tile_safe`: from plain threads, over what the process shares."""
 
+import random
 import subprocess
 import sys
 import threading
@@ -91,6 +92,24 @@ def test_silent_server_is_left_and_the_request_ended() -> None:
         stats = server.stats()
         assert stats.requests == 3
         assert stats.connections_open == 0
+
+
+def test_host_that_fails_is_left_alone_by_all_threads(
+    server: MockThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The breaker is the process's: what one thread has seen spares the others, and another host is asked."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)  # the pause in its full length
+    server.set_faults(Faults(errors={500: 1.0}))
+    pool = CancellableThreadPool(max_workers=4)
+    for number in range(60):
+        pool.submit_task(download_tile_safe, f"{server.base_url}/6/{number}/1.png", ME)
+    results, _ = pool.wait_completion()
+    assert not any(success for success, _, _ in results)
+    assert sum("left alone" in error for _, _, error in results) > 20
+    # 60 tiles, 3 attempts each, would be 180.
+    assert server.stats().requests < 60
+    with MockThread() as other:
+        assert download_tile(f"{other.base_url}/3/4/2.png", ME) == other.body_of("3/4/2")
 
 
 def test_call_as_a_whole_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

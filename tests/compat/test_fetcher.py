@@ -1,6 +1,7 @@
 """Every call of the older fetcher, against a server that behaves and one that does not."""
 
 import asyncio
+import random
 import subprocess
 import sys
 import threading
@@ -171,6 +172,41 @@ async def test_global_timeout_ends_all_and_keeps_what_came_when_asked_to(server:
             TILES, client=client, global_timeout=0.05, return_exceptions=True
         )
         assert {type(outcome) for outcome in outcomes} == {TimeoutError}
+
+
+async def test_server_that_fails_is_left_alone(server: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)  # the pause in its full length
+    server.set_faults(Faults(errors={500: 1.0}))
+    async with TileClientPool() as client:
+        outcomes = await fetch_tiles_concurrently(
+            TILES, client=client, retries=2, backoff_base=0.0, return_exceptions=True
+        )
+    kinds = {type(outcome) for outcome in outcomes}
+    assert kinds == {tilehaul.BrokenError, tilehaul.BusyError}
+    assert server.stats().requests < len(TILES)
+
+
+async def test_pool_that_pauses_waits_for_the_server(
+    server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails until it has been asked 20 times, when the breaker of a job opens; then it is well."""
+    monkeypatch.setattr(random, "random", lambda: 0.99)  # the pause at its shortest
+    await fetch_tiles_concurrently(TILES[:1])
+    server.reset()
+    server.set_faults(Faults(errors={500: 1.0}))
+
+    async def mend() -> None:
+        while server.stats().requests < 20:
+            await asyncio.sleep(0.001)
+        server.set_faults(Faults())
+
+    mending = asyncio.create_task(mend())
+    async with TileClientPool(pause=True) as client:
+        outcomes = await fetch_tiles_concurrently(
+            TILES, client=client, retries=3, backoff_base=0.0, return_exceptions=True
+        )
+    await mending
+    assert tilehaul.BusyError not in {type(outcome) for outcome in outcomes}
 
 
 async def test_cancelled_caller_leaves_nothing_behind(server: MockServer) -> None:

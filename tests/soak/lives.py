@@ -37,7 +37,7 @@ class Ended:
 
 
 def run_program(schedule: Schedule, template: str, store: Path, server: MockThread, life: Life) -> Ended:
-    """`tilehaul seed`, with a signal at the moment the life names."""
+    """`tilehaul seed`, ended as the life says."""
     low, high = schedule.zooms
     command = [
         *(sys.executable, "-m", "tilehaul", "seed", template, str(store), "--json"),
@@ -45,20 +45,23 @@ def run_program(schedule: Schedule, template: str, store: Path, server: MockThre
         *("-c", str(schedule.concurrency), "--retries", str(schedule.retries), "--timeout", str(TIMEOUT_S)),
         *("--max-wait", str(MAX_WAIT_S), "--max-failures", schedule.max_failures),
     ]
+    if life.end == "deadline":
+        command += ["--deadline", str(life.then_s)]
     before = server.stats().requests
     limit_s = time.monotonic() + LIFE_S_MAX
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = subprocess.Popen(command, stdout=out, stderr=err)
         try:
-            while server.stats().requests - before < life.requests and child.poll() is None:
-                if time.monotonic() > limit_s:
-                    raise AssertionError(f"hung: {life.end} before {life.requests} requests")
-                time.sleep(LOOK_S)
-            time.sleep(life.then_s)
-            child.send_signal(SIGNALS[life.end])
-            if life.again_s is not None:
-                time.sleep(life.again_s)
+            if life.end in SIGNALS:
+                while server.stats().requests - before < life.requests and child.poll() is None:
+                    if time.monotonic() > limit_s:
+                        raise AssertionError(f"hung: {life.end} before {life.requests} requests")
+                    time.sleep(LOOK_S)
+                time.sleep(life.then_s)
                 child.send_signal(SIGNALS[life.end])
+                if life.again_s is not None:
+                    time.sleep(life.again_s)
+                    child.send_signal(SIGNALS[life.end])
             child.wait(LIFE_S_MAX)
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"hung after {life.end}") from error
@@ -75,7 +78,7 @@ def run_program(schedule: Schedule, template: str, store: Path, server: MockThre
     if "Traceback" in said:
         raise AssertionError(f"a traceback:\n{said}")
     report = _last_report(told)
-    if report is not None and child.returncode == -SIGNALS[life.end]:
+    if report is not None and child.returncode == -SIGNALS.get(life.end, signal.SIGKILL):
         return Ended(CODES[report.state], report, said)  # it had ended, and was on its way out
     return Ended(child.returncode, report, said)
 
@@ -87,6 +90,13 @@ def _last_report(lines: list[str]) -> SeedReport | None:
         if fields.pop("event") == "job.report":
             report = SeedReport(**fields)
     return report
+
+
+def replay(template: str, store: Path) -> SeedReport:
+    """`tilehaul.retry`: the dead tiles of the store, and no other."""
+    options = tilehaul.SeedOptions(sending=tilehaul.Sending(timeout_s=TIMEOUT_S, max_wait_s=MAX_WAIT_S))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(tilehaul.retry(str(store), template, options=options))
 
 
 def run_call(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from soak.evidence import Evidence, read
 from soak.link import ProxyThread
-from soak.lives import CODES, Ended, run_call, run_program
+from soak.lives import CODES, Ended, replay, run_call, run_program
 from soak.schedule import SCRIPT_S, Life, Schedule
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.faults import Faults
@@ -84,7 +84,10 @@ class _Run:
         self.result.faults.update({f"link_{kind}": count for kind, count in self.proxy.by_fault().items()})
         self.server.set_faults(Faults())
         self.proxy.repair()
-        self.result.replayed = len(read(self.store).dead)
+        dead = len(read(self.store).dead)
+        self.result.replayed = dead
+        if dead and self.schedule.replay:
+            self._replay(dead)
         last = self._live(None)
         need(last.code == CODES["complete"], f"after the repair: exit {last.code}, {last.said}")
         self._check_end()
@@ -99,22 +102,43 @@ class _Run:
             ended = run_program(self.schedule, self.template, self.store, self.server, life)
         self.result.codes.append(ended.code)
         need(ended.code in (None, *CODES.values()), f"exit code {ended.code}: {ended.said}")
-        found = read(self.store)
+        found = self._read()
         need(
             found.complete == (ended.code == 0) or ended.code is None, f"exit {ended.code}, {found.complete=}"
         )
+        check_evidence(found, self.planned, self.absent, self._body_of)
+        settled = len(self.asked_at_commit)
+        check_report(ended, found, len(self.planned), settled=settled, may_be_early=life is not None)
+        self._check_manners(before, self.server.stats())
+        self._note(found)
+        return ended
+
+    def _read(self) -> Evidence:
+        found = read(self.store)
         if found.complete:
             need(not found.absent, "a complete store keeps no journal")
             found.absent = set(self.planned) - found.done.keys()
-        check_evidence(found, self.planned, self.absent, self._body_of)
-        check_report(ended, found, len(self.planned), may_be_early=life is not None)
-        self._check_manners(before, self.server.stats())
-        for tile_id in [*found.done, *found.absent]:
-            if tile_id not in self.asked_at_commit:
-                self.asked_at_commit[tile_id] = self.server.requests_of(tile_id)
-        missing = [tile for tile in self.asked_at_commit if tile not in found.done.keys() | found.absent]
-        need(not missing, f"committed once and gone: {missing[:3]}")
-        return ended
+        return found
+
+    def _note(self, found: Evidence) -> None:
+        """Remember what is committed; nothing that was may be gone."""
+        committed = found.done.keys() | found.absent
+        for tile_id in committed - self.asked_at_commit.keys():
+            self.asked_at_commit[tile_id] = self.server.requests_of(tile_id)
+        missing = self.asked_at_commit.keys() - committed
+        need(not missing, f"committed once and gone: {sorted(missing)[:3]}")
+
+    def _replay(self, dead: int) -> None:
+        """Every dead tile comes back, for one request each."""
+        before = self.server.stats().requests
+        report = replay(self.template, self.store)
+        need(report.state == "complete", f"the replay ended {report.state}")
+        need(report.planned == dead, f"{report.planned} tiles replayed, {dead} were dead")
+        found = self._read()
+        need(not found.dead, "dead after the replay")
+        self._note(found)
+        requests = self.server.stats().requests - before
+        need(requests == dead, f"{requests} requests for {dead} dead tiles")
 
     def _body_of(self, tile_id: TileId) -> bytes:
         return self.server.body_of(tile_id)
@@ -173,8 +197,8 @@ def check_evidence(
         need(body == body_of(tile_id), f"{tile_id} is not the origin's, {len(body)} bytes kept")
 
 
-def check_report(ended: Ended, found: Evidence, planned: int, *, may_be_early: bool) -> None:
-    """What the job said of itself is what lies in the store."""
+def check_report(ended: Ended, found: Evidence, planned: int, *, settled: int, may_be_early: bool) -> None:
+    """What the job said of itself is what lies in the store; `settled` tiles were done or absent before."""
     report = ended.report
     if report is None:
         need(ended.code is None, f"exit {ended.code} without a report: {ended.said}")
@@ -182,11 +206,13 @@ def check_report(ended: Ended, found: Evidence, planned: int, *, may_be_early: b
     need(CODES[report.state] == ended.code, f"state {report.state}, exit {ended.code}")
     total = report.done + report.absent + report.dead + report.pending
     need(report.planned == planned == total, f"{total} counted of {planned}: {report}")
-    counts = (report.done, report.absent)
-    need(counts == (len(found.done), len(found.absent)), f"said {counts}, kept {len(found.done)}")
-    # Dead tiles of an earlier life that this one did not come to are pending for it.
+    fetched, kept = report.done + report.absent - report.skipped, len(found.done) + len(found.absent)
+    need(fetched == kept - settled, f"said {fetched} fetched, kept {kept} after {settled}")
+    # What an earlier life settled, or left dead, is pending for one that ended before it came to it.
     need(report.dead <= len(found.dead), f"said {report.dead} dead, kept {len(found.dead)}")
     if ended.code in (CODES["complete"], CODES["dead_letters"]):
+        counts = (report.done, report.absent)
+        need(counts == (len(found.done), len(found.absent)), f"said {counts}, kept {len(found.done)}")
         need(report.pending == 0, f"{report.state} with {report.pending} pending")
         need(report.dead == len(found.dead), f"said {report.dead} dead, kept {len(found.dead)}")
     need(may_be_early or ended.code != CODES["interrupted"], "interrupted, and nobody asked for it")

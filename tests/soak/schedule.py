@@ -32,17 +32,18 @@ LATENCY_MS_MAX = 60.0
 TIMEOUT_S = 0.4
 MAX_WAIT_S = 3.0
 
-End = Literal["kill", "interrupt", "terminate", "cancel", "drain"]
-ENDS: tuple[End, ...] = ("kill", "kill", "interrupt", "terminate", "cancel", "drain")
+End = Literal["kill", "interrupt", "terminate", "deadline", "cancel", "drain"]
+ENDS: tuple[End, ...] = ("kill", "kill", "interrupt", "terminate", "deadline", "cancel", "drain")
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
     """One run of the job that is ended early.
 
-    `kill`, `interrupt` and `terminate` are signals to `tilehaul seed` as a program; `cancel` cancels the
-    task of `tilehaul.seed`, `drain` asks it to end. It happens `then_s` seconds after the server saw
-    `requests` of this life; `again_s` later a second time, unless None.
+    `kill`, `interrupt` and `terminate` are signals to `tilehaul seed` as a program, `deadline` is its own
+    `--deadline` of `then_s`; `cancel` cancels the task of `tilehaul.seed`, `drain` asks it to end. It
+    happens `then_s` seconds after the server saw `requests` of this life; `again_s` later a second time,
+    unless None.
     """
 
     end: End
@@ -56,6 +57,7 @@ class Schedule:
     """One run: an area, a misbehaving server, a store, and how the job's lives are ended.
 
     `link` are faults of a proxy before the server, as `lab/link_faults.py` writes them; none: no proxy.
+    `replay`: after the repair dead tiles come back by `tilehaul.retry`, else by the same seed again.
     """
 
     seed: int
@@ -69,6 +71,7 @@ class Schedule:
     server: MockSettings
     link: tuple[str, ...]
     lives: tuple[Life, ...]
+    replay: bool
 
     @property
     def area(self) -> Area:
@@ -105,6 +108,7 @@ def draw(seed: int, number: int) -> Schedule:
         server=server,
         link=tuple(_link(luck) for _ in range(luck.choice((0, 0, 1, 2)))),
         lives=tuple(_life(luck, planned) for _ in range(luck.choice((0, 1, 1, 2, 3)))),
+        replay=luck.random() < 0.5,
     )
 
 
@@ -124,7 +128,9 @@ def _life(luck: random.Random, planned: int) -> Life:
     again_s = luck.uniform(0.0, 0.3) if luck.random() < 0.4 else None
     # Zero requests: in the middle of starting up.
     requests = 0 if luck.random() < 0.1 else luck.randint(1, planned)
-    return Life(luck.choice(ENDS), requests, luck.uniform(0.0, 0.15), again_s)
+    end = luck.choice(ENDS)
+    then_s = luck.uniform(0.1, 1.0) if end == "deadline" else luck.uniform(0.0, 0.15)
+    return Life(end, requests, then_s, again_s)
 
 
 def _link(luck: random.Random) -> str:

@@ -70,7 +70,9 @@ def report_of(state: str, **counts: int) -> SeedReport:
 def test_report_that_lies_is_found_out() -> None:
     found = Evidence(done={A: b""}, dead={C})
     whole = report_of("dead_letters", planned=3, done=1, absent=0, dead=1, pending=1)
-    check_report(Ended(130, dataclasses.replace(whole, state="interrupted")), found, 3, may_be_early=True)
+    check_report(
+        Ended(130, dataclasses.replace(whole, state="interrupted")), found, 3, settled=0, may_be_early=True
+    )
     for code, report, words in [
         (3, whole, "pending"),
         (0, whole, "exit 0"),
@@ -78,10 +80,11 @@ def test_report_that_lies_is_found_out() -> None:
         (4, dataclasses.replace(whole, state="stopped", pending=0), "counted"),
         (4, dataclasses.replace(whole, state="stopped", done=2, pending=0), "kept"),
         (3, dataclasses.replace(whole, dead=0, absent=0, pending=2), "pending"),
+        (4, dataclasses.replace(whole, state="stopped", skipped=1), "0 fetched"),
         (0, None, "without a report"),
     ]:
         with pytest.raises(AssertionError, match=words):
-            check_report(Ended(code, report), found, 3, may_be_early=False)
+            check_report(Ended(code, report), found, 3, settled=0, may_be_early=False)
 
 
 def test_soak_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

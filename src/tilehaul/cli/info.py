@@ -52,7 +52,7 @@ async def _info(options: argparse.Namespace) -> int:
     }[info.state]
     print(f"{shown(info.location)}: {info.kind}, {state}")
     # A directory's bytes are its tiles' own; a file has its index and its free pages besides.
-    if info.kind == "directory":
+    if info.kind in ("directory", "bucket"):
         print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
     else:
         print(f"  file    {size_text(info.bytes):>12}")

@@ -54,6 +54,9 @@ def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str | None) 
         help="end in good order after this long, resumable (default: none)",
     )
     job.add_argument(
+        "--journal", metavar="FILE", help="where a bucket's journal lies (default: in the state folder)"
+    )
+    job.add_argument(
         "--force-source", action="store_true", help="write into a store that another source made"
     )
     job.add_argument(
@@ -106,6 +109,7 @@ def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "Se
         durability=options.durability,
         force_source=options.force_source,
         deadline_s=options.deadline,
+        journal=options.journal,
     )
 
 

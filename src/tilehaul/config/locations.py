@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "directory"]
+Kind = Literal["xyz", "mbtiles", "directory", "bucket"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Locations of the design whose backends are not in this version.
@@ -19,8 +19,6 @@ _LATER = {
     "wms+https": "WMS",
     "wmts+http": "WMTS",
     "wmts+https": "WMTS",
-    "s3": "S3 buckets",
-    "r2": "R2 buckets",
 }
 _SUFFIXES = (".mbtiles", ".pmtiles", ".gpkg")
 _LATER_SUFFIX = {".pmtiles": "PMTiles", ".gpkg": "GeoPackage"}
@@ -28,7 +26,9 @@ _LATER_SUFFIX = {".pmtiles": "PMTiles", ".gpkg": "GeoPackage"}
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """`text` is a URL template for `xyz`, a file for `mbtiles`, a folder for `directory`."""
+    """`text` is a URL template for `xyz`, a file for `mbtiles`, a folder for `directory`, an address
+    `s3://bucket/prefix` or `r2://...` for `bucket`.
+    """
 
     kind: Kind
     text: str
@@ -57,9 +57,11 @@ def parse_location(text: str) -> Location:
                     " e.g. https://host/tiles/{z}/{x}/{y}.png"
                 )
             return Location("xyz", stripped)
+        if scheme in ("s3", "r2"):
+            return Location("bucket", stripped)
         if scheme in _LATER:
             raise PlanError(f"{_LATER[scheme]} cannot be opened by this version yet: {scheme}://...")
-        raise PlanError(f'unknown scheme "{scheme}": http, https, an .mbtiles file or a directory')
+        raise PlanError(f'unknown scheme "{scheme}": http, https, s3, r2, an .mbtiles file or a directory')
     suffix = Path(stripped).suffix.lower()
     if suffix == ".mbtiles":
         return Location("mbtiles", stripped)

@@ -124,17 +124,22 @@ class _PatientSender:
 
 
 @asynccontextmanager
-async def open_fetcher(sending: Sending, *, connections_max: int | None = None) -> AsyncIterator[Fetcher]:
+async def open_fetcher(
+    sending: Sending, *, connections_max: int | None = None, pause: bool = False
+) -> AsyncIterator[Fetcher]:
     """Open connections for single fetches.
 
     Args:
         sending: Its retries and timeouts are not used: every fetch brings its own `Patience`.
         connections_max: Connections to all hosts together; None: enough for one lane at its limit.
+        pause: While a host that fails is left alone, a fetch waits; else it raises BusyError.
 
     Raises:
         ConfigError: A setting is wrong.
     """
     allowed = allowed_hosts(sending, ())
     tally = Tally()
-    async with open_laned(sending, allowed, tally=tally, connections_max=connections_max) as laned:
+    async with open_laned(
+        sending, allowed, tally=tally, connections_max=connections_max, pause=pause
+    ) as laned:
         yield Fetcher(laned, sending, allowed, tally)

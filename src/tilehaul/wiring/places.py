@@ -20,18 +20,24 @@ from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.verified import VerifiedSender
 from tilehaul.net.wire import CONNECTIONS_MAX_DEFAULT, Wire
+from tilehaul.policy.answers import AnswerRule
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileArchive
-from tilehaul.ports.wire import Sender
+from tilehaul.ports.wire import Sender, Signing
 from tilehaul.sources.stored import StoredSource
 from tilehaul.sources.xyz import XyzSource
+from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.sqlite_file import Durability
+from tilehaul.wiring.buckets import open_bucket
 
+AnyStore = BucketStore | MbtilesStore | DirectoryStore
+# "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
+BUCKET_ANSWERS = AnswerRule(push_back=frozenset({503}))
 OnHold = Callable[[LaneHeld], None]
 
 
@@ -71,11 +77,13 @@ async def open_laned(
     on_hold: OnHold | None = None,
     connections_max: int | None = None,
     pause: bool = False,
+    signing: Signing | None = None,
 ) -> AsyncIterator[LanedSender]:
     """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
 
     `allowed` are the "host:port" that may be private; it may grow while this is open.
     `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`: see `LaneSettings`.
+    `signing`: for a bucket: every request is signed, no redirect is followed, and every 503 is push-back.
     """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
@@ -86,9 +94,12 @@ async def open_laned(
         guard=AddressGuard(allowed),
         connections_max=connections_max or max(CONNECTIONS_MAX_DEFAULT, sending.concurrency),
         tls_roots=sending.tls_roots,
+        signing=signing,
     )
     async with wire:
         verified = VerifiedSender(RedirectedSender(wire), clock, tally, providers=sending.rules())
+        if signing is not None:
+            verified = VerifiedSender(wire, clock, tally, BUCKET_ANSWERS)
         laned = LanedSender(
             verified,
             LaneSettings(
@@ -146,9 +157,9 @@ async def open_source(
         ) as sender:
             yield source_of(sender)
         return
-    archive = open_archive(place)
+    archive = open_archive(place, sending=sending)
     try:
-        yield await StoredSource.open(archive, location=str(place.path))
+        yield await StoredSource.open(archive, location=place.text)
     finally:
         await archive.close()
 
@@ -162,20 +173,37 @@ async def open_origin(
         yield Origin(source)
 
 
-def open_archive(location: Location | str) -> TileArchive:
-    """An existing archive, for reading; nothing is made. Raises PlanError when there is none."""
+def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT) -> TileArchive:
+    """An existing archive, for reading; nothing is made. `sending` is how a bucket is spoken to.
+
+    Raises PlanError when there is none (a bucket tells of that when it is first asked).
+    """
     place = parse_location(location) if isinstance(location, str) else location
     if place.kind == "xyz":
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
-    if not place.path.exists():
+    if place.kind != "bucket" and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
-    return open_store(place)
+    return open_store(place, sending=sending)
 
 
 _WHAT = {"mbtiles": "file", "directory": "file or directory"}
 
 
-def open_store(place: Location, *, durability: Durability = "full") -> MbtilesStore | DirectoryStore:
+def open_store(
+    place: Location,
+    *,
+    durability: Durability = "full",
+    sending: Sending = SENDING_DEFAULT,
+    journal: str | None = None,
+) -> AnyStore:
+    """The store at a place; nothing is touched yet. `journal`: see `open_bucket`; for buckets only.
+
+    Raises PlanError, ConfigError.
+    """
+    if place.kind == "bucket":
+        return open_bucket(place, sending, open_laned, durability=durability, journal=journal)
+    if journal is not None:
+        raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
         return MbtilesStore(place.path, durability=durability)
     if place.kind == "directory":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilehaul.codec.url_template import parse_template
-from tilehaul.config.locations import parse_location
+from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
@@ -43,6 +43,8 @@ class SeedOptions:
 
     `job_id` names the run in events, report and log: at most 64 of `A-Z a-z 0-9 . _ -`; empty: a random one.
 
+    `journal` is where a bucket's journal lies; None: in the state folder. Other stores take none.
+
     Raises ConfigError when the deadline or the job's name is out of range.
     """
 
@@ -53,6 +55,7 @@ class SeedOptions:
     force_source: bool = False
     deadline_s: float | None = None
     job_id: str = ""
+    journal: str | None = None
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
@@ -113,7 +116,12 @@ async def run_between(
     await check_location(source, options.sending)
     tally = Tally()
     job_id = options.job_id or secrets.token_hex(JOB_ID_BYTES)
-    keeper = open_store(parse_location(store), durability=options.durability)
+    keeper = open_store(
+        parse_location(store),
+        durability=options.durability,
+        sending=options.sending,
+        journal=options.journal,
+    )
     job = JOB_ID.set(job_id)
     try:
         async with reading(watch) as tell:
@@ -189,10 +197,14 @@ def check_places(source: str, store: str, sending: Sending) -> None:
     """
     here, there = parse_location(source), parse_location(store)
     open_store(there)
-    if here.kind == there.kind and here.path.resolve() == there.path.resolve():
+    if here.kind == there.kind and _name_of(here) == _name_of(there):
         raise PlanError(f"{store} is the source as well as the store: name another store")
     if here.kind == "xyz":
         check_bulk(parse_template(here.text).samples, sending.rules())
+
+
+def _name_of(place: Location) -> str:
+    return place.text.rstrip("/") if place.kind == "bucket" else str(place.path.resolve())
 
 
 async def check_location(location: str, sending: Sending) -> None:

@@ -42,8 +42,8 @@ class TileClientPool:
         async with TileClientPool() as client:
             tile = await fetch_tile(client, 5, 17, 11)
 
-    All that goes through one pool shares its connections and, for each host, one limit and one gate.
-    `health` counts how it goes.
+    All that goes through one pool shares its connections and, for each host, one limit that finds itself
+    (`max_connections` at most), one gate and one breaker. `health` counts how it goes.
 
     Args:
         max_connections: Connections, and requests under way at once, in 1..MAX_CONNECTIONS_MAX.
@@ -51,6 +51,8 @@ class TileClientPool:
         contact: Who to write to, for the User-Agent; None: TILEHAUL_CONTACT. Public servers need one when
             tiles are fetched in bulk.
         max_wait_s: Longest wait for a server that asks for fewer requests, >= 0.
+        pause: While a server that fails is left alone, wait for it (in a program that has time); else
+            BusyError is raised at once, which says when to come back.
 
     Raises:
         ValueError: A number out of range, or no server.
@@ -63,6 +65,7 @@ class TileClientPool:
         base_url: str | None = None,
         contact: str | None = None,
         max_wait_s: float = MAX_WAIT_S_DEFAULT,
+        pause: bool = False,
     ) -> None:
         if not 1 <= max_connections <= MAX_CONNECTIONS_MAX:
             raise ValueError(
@@ -73,6 +76,7 @@ class TileClientPool:
         self.template = checked_template(base_url or environment().base_url)
         self.max_connections = max_connections
         self.max_wait_s = max_wait_s
+        self.pause = pause
         self.health = TileServiceHealth()
         self._sending = Sending(
             concurrency=max_connections,
@@ -94,7 +98,7 @@ class TileClientPool:
             raise RuntimeError("this TileClientPool is open already: make one for each `async with`")
         self._stack = AsyncExitStack()
         self._fetcher = await self._stack.enter_async_context(
-            open_fetcher(self._sending, connections_max=self.max_connections)
+            open_fetcher(self._sending, connections_max=self.max_connections, pause=self.pause)
         )
         return self
 

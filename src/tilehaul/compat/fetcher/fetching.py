@@ -109,7 +109,8 @@ async def fetch_tiles_concurrently(
         tiles: (z, x, y) each; one that is named twice is fetched once.
         max_concurrency: Tiles asked for at once, in 1..MAX_CONNECTIONS_MAX.
         timeout_seconds, retries, backoff_base, backoff_cap: As `fetch_tile`.
-        client: A TileClientPool that is open; None: one of its own.
+        client: A TileClientPool that is open; None: one of its own, which waits while a server that fails
+            is left alone.
         global_timeout: Seconds for all together, > 0; None: no limit.
         return_exceptions: Failures take the tile's place in the list, instead of ending everything.
         base_url: The server, when there is no `client`.
@@ -184,7 +185,7 @@ async def _pool(
             raise ValueError("base_url belongs to the client: TileClientPool(base_url=...)")
         yield checked_client(client, function)
         return
-    async with TileClientPool(size, base_url=base_url) as own:
+    async with TileClientPool(size, base_url=base_url, pause=True) as own:
         yield own
 
 

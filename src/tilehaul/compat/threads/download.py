@@ -29,8 +29,9 @@ CONCURRENCY = 32
 def download_tile(url: str, user_agent: str, timeout: float = TIMEOUT_S) -> bytes | None:
     """Download one tile, verified. Tried again as the answer deserves; waits where the upstream asks for it.
 
-    Usable from several threads at once: they share connections and, for each host, one limit and one gate.
-    The first call starts one thread, which ends with the program (or `close_connections`).
+    Usable from several threads at once: they share connections and, for each host, one limit, one gate and
+    one breaker: while a host fails, it is left alone, and BusyError says so at once. The first call starts
+    one thread, which ends with the program (or `close_connections`).
 
     Args:
         url: http or https. It may be on a private network; where it redirects to may not.
