@@ -65,7 +65,11 @@ def measure(
         global_timeout_s=global_timeout,
     )
     sending = Sending(
-        timeout_s=timeout_seconds, retries=retries, contact=os.environ.get("TILEHAUL_CONTACT", "")
+        timeout_s=timeout_seconds,
+        retries=retries,
+        contact=os.environ.get("TILEHAUL_CONTACT", ""),
+        # What is measured is this concurrency, not the one a lane would choose.
+        adaptive=False,
     )
     with LoopThread() as thread:
         return thread.run(
