@@ -26,6 +26,7 @@ import pycurl
 
 import engine
 import memory
+import retries
 import serving
 import tables
 
@@ -97,6 +98,7 @@ def main() -> None:
         "latency": lambda: engine.measure_latency(rounds=rounds // 2 + 1, tiles=tiles),
         "serving": lambda: serving.measure(rounds=rounds, seconds=1 if asked.quick else 3),
         "memory": lambda: memory.measure(million=million, folder=Path.cwd()),
+        "retries": lambda: retries.measure(tiles=tiles * 40, rounds=rounds),
         "help": memory.measure_help,
     }
     if asked.all:

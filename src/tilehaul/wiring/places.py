@@ -10,7 +10,7 @@ from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.jobs.retries import Origin
+from tilehaul.jobs.retries import Origin, Retrying
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_settings import LaneSettings
@@ -48,17 +48,18 @@ async def open_sender(
     *,
     tally: Tally,
     on_hold: OnHold | None = None,
-    pause: bool = False,
 ) -> AsyncIterator[Sender]:
-    """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`.
+    """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`: for calls that wait.
 
     `typed_urls` are the addresses the operator typed: their hosts may be private.
-    `pause`: see `LaneSettings`.
     """
     allowed = allowed_hosts(sending, typed_urls)
-    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold, pause=pause) as laned:
-        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
-        yield RetriedSender(laned, rule, SystemClock(), random.random, tally)
+    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold) as laned:
+        yield RetriedSender(laned, _retry_rule(sending), SystemClock(), random.random, tally)
+
+
+def _retry_rule(sending: Sending) -> RetryRule:
+    return RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
 
 
 def allowed_hosts(sending: Sending, typed_urls: Iterable[str]) -> set[str]:
@@ -136,12 +137,10 @@ async def open_source(
     sending: Sending = SENDING_DEFAULT,
     tally: Tally | None = None,
     on_hold: OnHold | None = None,
-    pause: bool = False,
 ) -> AsyncIterator[TileSource]:
-    """Open whatever a location names, for reading.
+    """Open whatever a location names, for reading. What its `get` raises is final.
 
-    While an upstream that fails is left alone, a tile is waited for if `pause` (a job, which has time), else
-    answered by BusyError.
+    While an upstream that fails is left alone, a tile is answered by BusyError.
 
     Raises:
         PlanError: Not a location, or there is nothing; or the host asks every client for a contact.
@@ -153,7 +152,7 @@ async def open_source(
         source_of = XyzSource.opener(place.text, headers=sending.headers)
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
-            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold, pause=pause
+            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold
         ) as sender:
             yield source_of(sender)
         return
@@ -168,8 +167,24 @@ async def open_source(
 async def open_origin(
     location: str, *, sending: Sending, tally: Tally, on_hold: OnHold | None = None
 ) -> AsyncIterator[Origin]:
-    """Open a location for a job: a failing upstream is waited for. Raises as `open_source`."""
-    async with open_source(location, sending=sending, tally=tally, on_hold=on_hold, pause=True) as source:
+    """Open a location for a job, which has time: failed attempts come back to it and wait on its heap, and an
+    upstream that is left alone is waited for. Raises as `open_source`.
+    """
+    place = parse_location(location)
+    if place.kind == "xyz":
+        source_of = XyzSource.opener(place.text, headers=sending.headers)
+        check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
+        allowed = allowed_hosts(sending, source_of.typed_urls)
+        async with open_laned(sending, allowed, tally=tally, on_hold=on_hold, pause=True) as laned:
+            xyz = source_of(laned)
+            retrying = Retrying(
+                _retry_rule(sending),
+                random.random,
+                budget_of=lambda tile_id: laned.budget_of(xyz.request(tile_id)),
+            )
+            yield Origin(xyz, retrying)
+        return
+    async with open_source(location, sending=sending, tally=tally) as source:
         yield Origin(source)
 
 
