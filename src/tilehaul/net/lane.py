@@ -20,6 +20,7 @@ from tilehaul.policy.limit import AdaptiveLimit
 from tilehaul.policy.pace import Pace
 from tilehaul.policy.quota_pace import QuotaPace
 from tilehaul.policy.rate import Rate
+from tilehaul.policy.shed import Shed
 from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.wire import Response
 
@@ -46,6 +47,7 @@ class Lane:
         "_quota",
         "_rate",
         "_settings",
+        "_shed",
         "_timer",
         "_tools",
         "_waiting",
@@ -72,6 +74,7 @@ class Lane:
         # A fixed lane does what its owner says: the gate holds it, nothing is learned and no pace is kept.
         self._adaptive = self.limit if isinstance(self.limit, AdaptiveLimit) else None
         self._blame = None if self._adaptive is None else Blame(self._adaptive, self.pace)
+        self._shed = None if self._adaptive is None else Shed(self._adaptive)
         self._answered = False
         self._quota = QuotaPace()
         self._rate = rate
@@ -130,6 +133,8 @@ class Lane:
                 self._tell_open(now_s)
         else:
             self.breaker.on_answered(now_s, ticket)
+        if self._shed is not None:
+            self._shed.on_success(now_s)
         if adaptive is not None:
             adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
             self.pace.on_success(now_s)
@@ -154,7 +159,8 @@ class Lane:
         """The attempt failed at the upstream's side, or brought a damaged body."""
         now_s = self._now_s()
         openings = self.breaker.openings
-        self.limit.on_failure(now_s)
+        if self._shed is not None:
+            self._shed.on_failure(now_s, self.in_flight)
         self.breaker.on_failure(now_s, ticket, self._luck())
         if self.breaker.openings != openings:
             self._tell_open(now_s)
