@@ -3,11 +3,11 @@
     python benchmarks/policy_cost.py [--rounds 7] [--requests 50000] [--write]
 
 CPU microseconds (user + system) per request of one process, beyond a bare await of the same sender. "Laned"
-is what every attempt passes: the lane's queue, gate, limit, pace, rate, breaker and budget. A job adds its feed
-of retries, a library call the retrying sender; both cost next to nothing until something fails.
+is what every attempt passes: the lane's queue, gate, limit, pace, rate, breaker and budget. A job adds its
+feed of retries, a library call the retrying sender; both cost next to nothing until something fails.
 
-Free: one request after another, a permit is always there. Contended: eight callers share four permits, and each
-answer comes a turn of the loop later, so that permits are handed over.
+Free: one request after another, a permit is always there. Contended: eight callers share four permits, and
+each answer comes a turn of the loop later, so that permits are handed over.
 """
 
 import argparse
