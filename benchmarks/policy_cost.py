@@ -12,9 +12,9 @@ each answer comes a turn of the loop later, so that permits are handed over.
 
 import argparse
 import asyncio
+import os
 import random
 import resource
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -109,11 +109,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50_000)
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md, block policy_cost")
     asked = parser.parse_args()
+    before = os.getloadavg()[0]
     text = run_async(lambda: measure(asked.rounds, asked.requests))
     print(text)
     if asked.write:
-        text += f"\n\n*{time.strftime('%d %B %Y, %H:%M', time.gmtime())} UTC; {asked.rounds} rounds.*"
-        tables.write_block(PAGE, "policy_cost", text)
+        tables.write_block(PAGE, "policy_cost", f"{text}\n\n{tables.stamp(before)}")
 
 
 if __name__ == "__main__":
