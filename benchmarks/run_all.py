@@ -112,9 +112,7 @@ def main() -> None:
         before = os.getloadavg()[0]
         text = blocks[name]()
         if name != "machine":
-            today = f"{dt.datetime.now(tz=dt.UTC):%d %B %Y, %H:%M} UTC"
-            load = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after"
-            text = f"{text.strip()}\n\n*{today}; {load}.*"
+            text = f"{text.strip()}\n\n{tables.stamp(before)}"
         print(f"\n### {name}\n\n{text}\n", flush=True)
         if not (asked.quick or asked.no_write):
             # Written one by one: a failure later does not lose what took minutes.
