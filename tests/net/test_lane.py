@@ -18,7 +18,7 @@ from tilehaul.policy.limit import AdaptiveLimit
 from tilehaul.policy.limit_rule import LimitRule
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.events import LaneHeld
+from tilehaul.ports.events import LaneChanged, LaneHeld
 from tilehaul.ports.wire import Request, Response
 
 A = Request("http://a.test/1")
@@ -69,6 +69,7 @@ class Rig:
         self.wire = TimedWire(self.clock, step)
         self.tally = Tally()
         self.told: list[LaneHeld] = []
+        self.changes: list[LaneChanged] = []
         self.luck = 0.0
         self.sender = LanedSender(
             self.wire,
@@ -76,10 +77,16 @@ class Rig:
             clock=self.clock,
             luck=lambda: self.luck,
             tally=self.tally,
-            on_hold=self.told.append,
+            tell=self._take,
         )
         rule = RetryRule(attempts_max=3)
         self.retried = RetriedSender(self.sender, rule, self.clock, lambda: 0.5, self.tally)
+
+    def _take(self, event: LaneHeld | LaneChanged) -> None:
+        if isinstance(event, LaneHeld):
+            self.told.append(event)
+        else:
+            self.changes.append(event)
 
     def lane(self, request: Request = A) -> Lane:
         return self.sender._lane_of(request)

@@ -14,6 +14,7 @@ from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.retry import RetryRule, is_mistyped, is_transient
 from tilehaul.policy.retry_heap import WAITING_MAX, RetryHeap
 from tilehaul.ports.clock import Luck
+from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import FailedTile
 
@@ -44,10 +45,14 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A source as a job sees it. `retrying` None: the source tries again itself, what it raises is final."""
+    """A source as a job sees it. `retrying` None: the source tries again itself, what it raises is final.
+
+    `lanes` are those to the source, asked for the report.
+    """
 
     source: TileSource
     retrying: Retrying | None = None
+    lanes: Lanes = tuple
 
 
 @dataclass(slots=True)
