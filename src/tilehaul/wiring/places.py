@@ -33,11 +33,13 @@ from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.pmtiles import PmtilesStore
+from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
 from tilehaul.wiring.opened import OpenedSource
 
-AnyStore = BucketStore | MbtilesStore | DirectoryStore
+AnyStore = BucketStore | MbtilesStore | PmtilesStore | DirectoryStore
 # "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
 BUCKET_ANSWERS = AnswerRule(push_back=frozenset({503}))
 
@@ -204,12 +206,14 @@ def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT
     place = parse_location(location) if isinstance(location, str) else location
     if place.kind == "xyz":
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
-    if place.kind != "bucket" and not place.path.exists():
+    # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
+    begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
+    if place.kind != "bucket" and not begun and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
     return open_store(place, sending=sending)
 
 
-_WHAT = {"mbtiles": "file", "directory": "file or directory"}
+_WHAT = {"mbtiles": "file", "pmtiles": "file", "directory": "file or directory"}
 
 
 def open_store(
@@ -229,6 +233,8 @@ def open_store(
         raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
         return MbtilesStore(place.path, durability=durability)
+    if place.kind == "pmtiles":
+        return PmtilesStore(place.path, durability=durability)
     if place.kind == "directory":
         return DirectoryStore(place.path, durability=durability)
     raise PlanError(f"{redact(place.text)} is a tile service: tiles can be read from it, not kept there")
