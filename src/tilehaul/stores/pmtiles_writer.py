@@ -50,7 +50,7 @@ _MARK_TABLE = "tilehaul_mark"
 
 
 class PmtilesWriter:
-    """Blocking writes, used by one thread at a time. A crash leaves the old file or the new.
+    """Blocking writes, used by one thread at a time. A crash loses no outcome.
 
     Order of a commit: bodies into the spool, synced; their index and the journal in one transaction. Of a
     finish: the new file, synced; its fingerprint into the journal; its name; the spool forgotten.
