@@ -136,11 +136,15 @@ class DataError(TilehaulError):
 
 
 class BusyError(TilehaulError):
-    """Our own limits are full; `retry_after_s` says when to come back."""
+    """Our own limits are full; `retry_after_s` says when to come back.
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+    `never_answered`: an upstream that failed from the first request on is left alone; a job ends then.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, never_answered: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.never_answered = never_answered
 
 
 class StorageError(TilehaulError):

@@ -24,7 +24,7 @@ from tilehaul.policy.budget import BudgetRule, RetryBudget
 from tilehaul.policy.retry import RetryRule
 from tilehaul.ports.tile import FailedTile
 
-A, B = TileId(9, 1, 1), TileId(9, 2, 2)
+A, B, C, D = (TileId(9, number, number) for number in (1, 2, 3, 4))
 
 
 def retries(
@@ -239,15 +239,33 @@ def test_more_workers_than_may_wait_are_refused() -> None:
         retries(workers=10, waiting_max=10)
 
 
-def test_lane_that_is_left_alone_does_not_hide_why() -> None:
-    """BusyError in place of a retry: the dead letter tells the failure before it, and the requests made."""
-    waiting, item = retries(), Item(A)
-    why = UnreachableError("refused", cause="connect")
-    assert waiting.failed(item, why, 0.0) is None
+def test_what_was_not_sent_waits_and_is_no_attempt() -> None:
+    """BusyError names when to come back; what was paid for the retry is given back."""
+    budget = RetryBudget()
+    waiting, item = retries(budget=budget), Item(A)
+    assert waiting.failed(item, UnreachableError("refused", cause="connect"), 0.0) is None
     assert waiting.due(9.0) is item
-    assert waiting.failed(item, BusyError("left alone"), 9.0) == FailedTile(A, why, 1)
-    busy = BusyError("left alone")
-    assert waiting.failed(Item(B), busy, 9.0) == FailedTile(B, busy, 1)
+    paid = budget.tokens
+    assert waiting.failed(item, BusyError("held", retry_after_s=20.0), 9.0) is None
+    assert (item.attempts, budget.tokens) == (1, paid + 1.0)
+    assert waiting.due(28.9) is None
+    assert waiting.due(29.1) is item
+
+
+def test_new_work_stops_while_every_lane_hands_back() -> None:
+    waiting = retries(workers=3)
+    for tile_id in (A, B, C):
+        assert not waiting.hold_new_work
+        assert waiting.failed(Item(tile_id), BusyError("held", retry_after_s=20.0), 0.0) is None
+    assert waiting.hold_new_work
+    waiting.came(Item(D))
+    assert not waiting.hold_new_work
+
+
+def test_an_upstream_that_has_never_answered_is_told_of_at_once() -> None:
+    """No attempt was made: the number says so."""
+    busy = BusyError("left alone", never_answered=True)
+    assert retries().failed(Item(B), busy, 9.0) == FailedTile(B, busy, 0)
 
 
 def test_source_that_tries_again_itself_has_the_last_word() -> None:

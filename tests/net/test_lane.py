@@ -455,3 +455,36 @@ async def test_upstream_that_sheds_load_without_a_word_is_not_hammered() -> None
     # Thirty answers a second are the best.
     assert len(rig.wire.sent_s) - len(errors) >= 0.75 * 30 * 30
     assert len(errors) <= 0.1 * len(rig.wire.sent_s)
+
+
+async def test_a_held_lane_hands_back_who_would_wait_long() -> None:
+    """A job's workers go on with other hosts; a short wait stays a wait."""
+
+    def step(_request: Request, sent_s: float) -> Step:
+        return ThrottledError("wait", retry_after_s=20.0, cause="http_429") if sent_s < 1.0 else answer()
+
+    rig = Rig(step, hand_back=True)
+    errors = await rig.flood(0.2, workers=3)
+    assert {type(error) for error in errors} == {ThrottledError, BusyError}
+    waits_s = [error.retry_after_s for error in errors if isinstance(error, BusyError)]
+    assert all(19.0 < wait_s <= 20.0 for wait_s in waits_s)
+    assert len(rig.wire.sent_s) == 3
+    rig.clock.advance(16.0)
+    begun_s = rig.clock.now_s()
+    await in_virtual_time(rig.clock, rig.sender.send(A))
+    assert rig.clock.now_s() - begun_s < 5.0
+
+
+async def test_nothing_is_sent_after_a_lane_turned_all_away() -> None:
+    """Who waits for a permit and whoever comes is told; what was sent is awaited."""
+    rig = Rig(limit=1, adaptive=False)
+    first, second = (asyncio.ensure_future(rig.sender.send(A)) for _ in range(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    rig.sender.turn_away()
+    with pytest.raises(BusyError, match="job ends"):
+        await rig.sender.send(B)
+    assert (await in_virtual_time(rig.clock, first)) is not None
+    with pytest.raises(BusyError, match="job ends"):
+        await second
+    assert len(rig.wire.sent_s) == 1

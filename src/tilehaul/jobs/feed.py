@@ -43,6 +43,7 @@ class Feed:
         self.error: Exception | None = None
         self.workers = workers
         self._source = origin.source
+        self._turn_away = origin.turn_away
         self._retries = Retries(origin.retrying, workers=workers)
         self._chunks = chunks
         self._tally = tally
@@ -84,17 +85,29 @@ class Feed:
             REQUEST_ID.set(item.tile_id)
             try:
                 answer = await get(item.tile_id)
-            except (TransferError, DataError, BusyError) as error:
+            except BusyError as error:
+                # Not sent. At the end of a job it stays pending.
+                failed = None if self._stop.level else self._retries.failed(item, error, self._clock.now_s())
+                if failed is None:
+                    continue
+                answer = failed
+            except (TransferError, DataError) as error:
+                self._tally.retried += item.attempts > 0
                 failed = self._retries.failed(item, error, self._clock.now_s())
                 if failed is None:
                     continue
                 answer = failed
             else:
+                self._tally.retried += item.attempts > 0
                 self._retries.came(item)
             await settle(answer)
 
     def end(self) -> None:
-        """Send home who waits in the line, after `stop` was raised. What waits for a retry stays pending."""
+        """Send home who waits in the line or for leave to send, after `stop` was raised.
+
+        What they would have asked for, and what waits for a retry, stays pending.
+        """
+        self._turn_away()
         self._pump()
 
     async def aclose(self) -> None:
@@ -119,7 +132,6 @@ class Feed:
         if self._retries:
             item = self._retries.due(self._clock.now_s())
             if item is not None:
-                self._tally.retried += 1
                 return item
             if self._retries.hold_new_work:
                 return None

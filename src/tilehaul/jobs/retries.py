@@ -43,16 +43,22 @@ class Retrying:
     waiting_max: int = WAITING_MAX
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """A source as a job sees it. `retrying` None: the source tries again itself, what it raises is final.
 
-    `lanes` are those to the source, asked for the report.
+    `lanes` are those to the source, asked for the report. `turn_away` ends all waiting for leave to send: it
+    is called when the job ends early.
     """
 
     source: TileSource
     retrying: Retrying | None = None
     lanes: Lanes = tuple
+    turn_away: Callable[[], None] = _nothing
 
 
 @dataclass(slots=True)
@@ -85,6 +91,7 @@ class Retries:
         # Every worker may come back with an item: room is kept for that, so that the heap takes each.
         self._begin_max = waiting_max - workers
         self._failed_in_a_row = 0
+        self._handed_back_in_a_row = 0
         self._unpaid: dict[RetryBudget, deque[Item]] = {}
         self._count = 0
 
@@ -96,34 +103,44 @@ class Retries:
         """Whether no new tile should be begun.
 
         Because as many wait as may; or because everything that was under way has failed. In an outage new
-        tiles would only fail as well, unpaid: those that wait find out when it is over.
+        tiles would only fail as well, unpaid: those that wait find out when it is over. The same while every
+        lane hands back what it is given.
         """
-        return self._count > self._begin_max or (self._count > 0 and self._failed_in_a_row >= self._workers)
+        trouble = max(self._failed_in_a_row, self._handed_back_in_a_row)
+        return self._count > self._begin_max or (self._count > 0 and trouble >= self._workers)
 
     def failed(self, item: Item, error: Failure, now_s: float) -> FailedTile | None:
         """One attempt has failed. None: the item waits here for another; else what became of it.
 
-        The error of a `FailedTile` has `.attempts` set.
+        BusyError is no attempt: nothing was sent. The error of a `FailedTile` has `.attempts` set.
         """
         if self._retrying is None:
-            attempts = 1 if isinstance(error, BusyError) else max(1, error.attempts)
+            attempts = 0 if isinstance(error, BusyError) else max(1, error.attempts)
             return FailedTile(item.tile_id, _alone(error), attempts)
         if isinstance(error, BusyError):
-            # Nothing was sent. Why the attempts before failed says more than that there will be no other.
-            return FailedTile(item.tile_id, item.error or _alone(error), max(1, item.attempts))
+            if item.attempts and item.pushed_back_s is None:
+                self._retrying.budget_of(item.tile_id).refund()
+            if error.never_answered:
+                return FailedTile(item.tile_id, _alone(error), item.attempts)
+            self._handed_back_in_a_row += 1
+            self._wait(item, now_s + error.retry_after_s)
+            return None
         item.attempts += 1
         error.attempts = item.attempts
         item.error = _alone(error)
         delay_s = self._delay_s(self._retrying, item, error, now_s)
         if delay_s is None:
             return FailedTile(item.tile_id, error, item.attempts)
-        self._heap.push(item, now_s + delay_s)
-        self._count += 1
+        self._wait(item, now_s + delay_s)
         return None
+
+    def _wait(self, item: Item, due_s: float) -> None:
+        self._heap.push(item, due_s)
+        self._count += 1
 
     def came(self, item: Item) -> None:
         """An attempt has brought an answer. If it was paid for, it earns the next retry."""
-        self._failed_in_a_row = 0
+        self._failed_in_a_row = self._handed_back_in_a_row = 0
         if item.attempts and item.pushed_back_s is None and self._retrying is not None:
             self._retrying.budget_of(item.tile_id).refund()
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
-from tilehaul.errors import ConfigError, DeniedError, FuseError, ThrottledError
+from tilehaul.errors import BusyError, ConfigError, DeniedError, FuseError, ThrottledError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.feed import Answer, Feed, first_error
 from tilehaul.jobs.letter import dead_letter
@@ -250,6 +250,9 @@ class _Run:
         if isinstance(error, ThrottledError) and self._is_held_up(error):
             # The lane is at fault, not the tile: it stays pending, and the job ends for now.
             self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
+            return
+        if isinstance(error, BusyError) and error.never_answered:
+            self._blow(str(error))
             return
         reason = self._fuse.failed(denied=isinstance(error, DeniedError))
         if reason is not None:

@@ -20,7 +20,7 @@ from tilehaul.jobs.stop import Stop
 from tilehaul.jobs.worklist import checked_tile, each_tile
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
-from tilehaul.ports.tile import Tile
+from tilehaul.ports.tile import FailedTile, Tile
 
 MIB = 1024 * 1024
 AHEAD_TILES_MAX = 256
@@ -70,7 +70,7 @@ async def stream(
 
     Raises:
         PlanError: Something among the tiles is no TileId.
-        FuseError: Nothing came for `max_wait_s`.
+        FuseError: Nothing came for `max_wait_s`, or the upstream has failed from the first request on.
         PlanError, ConfigError, DataError, StorageError: As the opening raises.
     """
     mailbox = _Mailbox(plan)
@@ -98,9 +98,15 @@ async def _move(
             feed = Feed(
                 origin, _one_by_one(tiles), workers=plan.workers, tally=tally, clock=clock, stop=Stop()
             )
+
+            async def settle(answer: Answer) -> None:
+                if isinstance(answer, FailedTile) and getattr(answer.error, "never_answered", False):
+                    raise FuseError(str(answer.error))
+                await mailbox.put(answer)
+
             try:
                 async with asyncio.TaskGroup() as group:
-                    workers = [group.create_task(feed.work_on(mailbox.put)) for _ in range(feed.workers)]
+                    workers = [group.create_task(feed.work_on(settle)) for _ in range(feed.workers)]
                     others = [
                         group.create_task(feed.read()),
                         group.create_task(_listen(feed, mailbox, plan.max_wait_s, clock)),

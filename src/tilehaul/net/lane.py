@@ -1,17 +1,16 @@
 """One lane: who may send to one upstream, and when.
 
-A first-come queue in front of the rules of `policy`: limit, gate, pace, rate, quota and breaker must all
-agree before one more attempt is sent. `_pump` asks them; it runs when somebody enters, when somebody
-leaves, and when the lane's one timer fires. The rules decide, the lane only counts and waits.
+A first-come queue in front of the rules of `policy`, which must all agree before one more attempt is sent.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from math import inf
 
 from tilehaul.codec.limit_fields import LIMIT_FIELDS, parse_limit_fields
 from tilehaul.errors import BusyError, ThrottledError
-from tilehaul.net.lane_settings import LaneSettings, LaneTools
+from tilehaul.net.lane_settings import HAND_BACK_S, OPENINGS_UNANSWERED_MAX, LaneSettings, LaneTools
 from tilehaul.net.lane_view import LaneView
 from tilehaul.policy.blame import Blame
 from tilehaul.policy.breaker import BREAKER_DEFAULT, BREAKER_SERVING, Breaker, Ticket
@@ -25,10 +24,6 @@ from tilehaul.policy.rate import Rate
 from tilehaul.policy.shed import Shed
 from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.wire import Response
-
-# An upstream that has never answered is waited for until its breaker has opened so often: a restart is
-# waited out, a wrong address is told within seconds and not after `--max-wait`.
-OPENINGS_UNANSWERED_MAX = 2
 
 
 class Lane:
@@ -103,7 +98,7 @@ class Lane:
 
         Raises:
             ThrottledError: The gate stays closed for longer than `wait_s_max` (cause `held`).
-            BusyError: The breaker is open, and this is not waited for (`LaneSettings.pause`).
+            BusyError: This is not waited for: see `LaneSettings.pause` and `hand_back`.
         """
         if not self._waiting and self.in_flight < self.limit.limit:
             now_s = self._now_s()
@@ -276,28 +271,33 @@ class Lane:
         return hold_s
 
     def _refuse_if_held(self, now_s: float) -> None:
-        """Turn away all who wait when the gate stays closed for longer than anybody waits."""
+        """Turn away all who wait when the gate stays closed for longer than they may wait here."""
         wait_s = self.gate.wait_s(now_s)
-        if wait_s <= self._settings.wait_s_max:
-            return
-        for turn in self._all_waiting():
-            said = f"{self.name} asked us to wait, {wait_s:.0f} s from now"
-            turn.set_exception(ThrottledError(said, retry_after_s=wait_s, cause="held"))
+        said = f"{self.name} asked us to wait, {wait_s:.0f} s from now"
+        if wait_s > self._settings.wait_s_max:
+            self.turn_away(lambda: ThrottledError(said, retry_after_s=wait_s, cause="held"))
+        elif self._settings.hand_back and wait_s >= HAND_BACK_S:
+            self.turn_away(lambda: BusyError(said, retry_after_s=wait_s))
 
     def _stay_out(self, now_s: float) -> None:
         """The breaker is open: wait for its next probe, or turn away all who wait."""
         wait_s = self.breaker.retry_after_s(now_s)
-        if self._settings.pause and (self._answered or self.breaker.openings < OPENINGS_UNANSWERED_MAX):
+        never = not self._answered and self.breaker.openings >= OPENINGS_UNANSWERED_MAX
+        # Half open, the probe's answer decides soon.
+        far = self._settings.hand_back and wait_s >= HAND_BACK_S and self.breaker.state(now_s) == "open"
+        if self._settings.pause and not never and not far:
             self._arm(now_s, wait_s)
             return
-        said = "the origin of this tile fails and is left alone"
-        for turn in self._all_waiting():
-            turn.set_exception(BusyError(said, retry_after_s=wait_s))
+        said = f"{self.name} has answered nothing yet" if never else "the origin of this tile fails"
+        said += " and is left alone"
+        self.turn_away(lambda: BusyError(said, retry_after_s=wait_s, never_answered=never))
 
-    def _all_waiting(self) -> list[asyncio.Future[Ticket]]:
-        turns = [turn for turn in self._waiting if not turn.done()]
-        self._waiting.clear()
-        return turns
+    def turn_away(self, error: Callable[[], Exception]) -> None:
+        """Fail all who wait for a permit, each with an error of its own."""
+        turns, self._waiting = self._waiting, deque()
+        for turn in turns:
+            if not turn.done():
+                turn.set_exception(error())
 
     def _tell_open(self, now_s: float) -> None:
         self.look(now_s)

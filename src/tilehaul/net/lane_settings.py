@@ -10,6 +10,12 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.events import TellLane
 
+# A shorter wait is not worth the way to the heap and back.
+HAND_BACK_S = 5.0
+# An upstream that has never answered is waited for until its breaker has opened so often: a restart is
+# waited out, a wrong address is told within seconds and not after `--max-wait`.
+OPENINGS_UNANSWERED_MAX = 2
+
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
@@ -23,6 +29,8 @@ class LaneSettings:
         pause: What happens while the breaker is open. True: who enters waits (a job, where nothing
             is lost by waiting), unless the upstream has never answered (see `net/lane.py`).
             False: BusyError (a service, where people wait).
+        hand_back: Who would wait for `HAND_BACK_S` or longer, at the gate or for an open breaker, gets
+            BusyError instead and waits elsewhere: on a job's heap, so that its workers serve other hosts.
 
     Raises ConfigError when `limit` or `rate_per_s` is out of range.
     """
@@ -32,6 +40,7 @@ class LaneSettings:
     adaptive: bool = True
     rate_per_s: float | None = None
     pause: bool = True
+    hand_back: bool = False
 
     def __post_init__(self) -> None:
         # A mistake is told when the settings are made, not at the first tile.

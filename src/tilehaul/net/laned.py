@@ -2,7 +2,15 @@
 
 import logging
 
-from tilehaul.errors import DataError, DeniedError, PlanError, RefusedError, ThrottledError, TransferError
+from tilehaul.errors import (
+    BusyError,
+    DataError,
+    DeniedError,
+    PlanError,
+    RefusedError,
+    ThrottledError,
+    TransferError,
+)
 from tilehaul.net.lane import Lane
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.budget import RetryBudget
@@ -51,8 +59,11 @@ class LanedSender:
         self._providers = providers
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._rates: dict[str, Rate | None] = {}
+        self._leaving = False
 
     async def send(self, request: Request) -> Response:
+        if self._leaving:
+            raise _ending()
         lane = self._lane_of(request)
         ticket = await lane.enter()
         # Asked for after a hold only; "before everything" is right for what was sent before the first.
@@ -82,6 +93,12 @@ class LanedSender:
             return response
         finally:
             lane.leave()
+
+    def turn_away(self) -> None:
+        """Send nothing more: who waits for a permit, and whoever comes, gets BusyError."""
+        self._leaving = True
+        for lane in self._lanes.values():
+            lane.turn_away(_ending)
 
     def budget_of(self, request: Request) -> RetryBudget:
         """What the request's lane can spend on retries."""
@@ -127,6 +144,10 @@ class LanedSender:
             return settings.new_rate()
         rate = self._rates[provider.host] = self._rates.get(provider.host) or settings.new_rate()
         return rate
+
+
+def _ending() -> BusyError:
+    return BusyError("the job ends: nothing more is sent")
 
 
 def _origin_of(url: str) -> str:

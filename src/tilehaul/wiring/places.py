@@ -83,13 +83,15 @@ async def open_laned(
     tell: TellLane | None = None,
     connections_max: int | None = None,
     pause: bool = False,
+    hand_back: bool = False,
     signing: Signing | None = None,
     gauges: Gauges | None = None,
 ) -> AsyncIterator[LanedSender]:
     """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
 
     `allowed` are the "host:port" that may be private; it may grow while this is open.
-    `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`: see `LaneSettings`.
+    `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`, `hand_back`:
+    see `LaneSettings`.
     `signing`: for a bucket: every request is signed, no redirect is followed, and every 503 is push-back.
     """
     if sending.tls_roots is not None:
@@ -115,6 +117,7 @@ async def open_laned(
                 adaptive=sending.adaptive,
                 rate_per_s=sending.rate_limit,
                 pause=pause,
+                hand_back=hand_back,
             ),
             clock=clock,
             luck=random.random,
@@ -185,14 +188,16 @@ async def open_origin(
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         allowed = allowed_hosts(sending, source_of.typed_urls)
         gauges = Gauges()
-        async with open_laned(sending, allowed, tally=tally, tell=tell, pause=True, gauges=gauges) as laned:
+        async with open_laned(
+            sending, allowed, tally=tally, tell=tell, pause=True, hand_back=True, gauges=gauges
+        ) as laned:
             xyz = source_of(laned)
             retrying = Retrying(
                 _retry_rule(sending),
                 random.random,
                 budget_of=lambda tile_id: laned.budget_of(xyz.request(tile_id)),
             )
-            yield Origin(xyz, retrying, lanes=gauges.lanes)
+            yield Origin(xyz, retrying, lanes=gauges.lanes, turn_away=laned.turn_away)
         return
     async with open_source(location, sending=sending, tally=tally) as source:
         yield Origin(source, lanes=source.lanes)
