@@ -291,12 +291,11 @@ def main() -> None:
             raise SystemExit(f"no such {kind}: {', '.join(sorted(unknown))} (there are {', '.join(known)})")
     pythons, skipped = interpreters(asked.python)
     pythons = {peer: python for peer, python in pythons.items() if peer in asked.peers}
-    begun = time.gmtime()
+    before = os.getloadavg()[0]
     text = measure(asked.only, pythons, skipped, asked.rounds)
     print(text)
     if asked.write:
-        text += f"\n\n*{time.strftime('%d %B %Y, %H:%M', begun)} UTC; {asked.rounds} rounds.*"
-        tables.write_block(PAGE, "faults", text)
+        tables.write_block(PAGE, "faults", f"{text}\n\n*{asked.rounds} rounds.* {tables.stamp(before)}")
 
 
 if __name__ == "__main__":

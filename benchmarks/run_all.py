@@ -26,6 +26,7 @@ import pycurl
 
 import engine
 import memory
+import retries
 import serving
 import tables
 
@@ -97,6 +98,7 @@ def main() -> None:
         "latency": lambda: engine.measure_latency(rounds=rounds // 2 + 1, tiles=tiles),
         "serving": lambda: serving.measure(rounds=rounds, seconds=1 if asked.quick else 3),
         "memory": lambda: memory.measure(million=million, folder=Path.cwd()),
+        "retries": lambda: retries.measure(tiles=tiles * 40, rounds=rounds),
         "help": memory.measure_help,
     }
     if asked.all:
@@ -110,9 +112,7 @@ def main() -> None:
         before = os.getloadavg()[0]
         text = blocks[name]()
         if name != "machine":
-            today = f"{dt.datetime.now(tz=dt.UTC):%d %B %Y, %H:%M} UTC"
-            load = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after"
-            text = f"{text.strip()}\n\n*{today}; {load}.*"
+            text = f"{text.strip()}\n\n{tables.stamp(before)}"
         print(f"\n### {name}\n\n{text}\n", flush=True)
         if not (asked.quick or asked.no_write):
             # Written one by one: a failure later does not lose what took minutes.

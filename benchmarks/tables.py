@@ -1,5 +1,7 @@
 """Markdown tables of figures, with the aim beside the measurement, and the pages they stand on."""
 
+import datetime as dt
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,3 +36,9 @@ def write_block(page: Path, name: str, text: str) -> None:
     if not found or not closed:
         raise SystemExit(f"{page.name} has no block {name}: add {begin} and {end}")
     page.write_text(f"{head}{begin}\n{text.strip()}\n{end}{tail}", encoding="utf-8")
+
+
+def stamp(load_before: float) -> str:
+    """When it was measured, and the load average around it: `load_before` is that of the beginning."""
+    now = f"{dt.datetime.now(tz=dt.UTC):%d %B %Y, %H:%M} UTC"
+    return f"*{now}; load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.*"

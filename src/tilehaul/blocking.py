@@ -27,11 +27,14 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.mailbox import Mailbox
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.loop_thread import LoopThread
+from tilehaul.policy.health import Health, judge_health
 from tilehaul.ports.events import SeedReport, Watch
-from tilehaul.ports.source import SourceInfo, TileSource
+from tilehaul.ports.lane import LaneSnapshot
+from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
 from tilehaul.wiring.missing import missing as missing_async
+from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
 from tilehaul.wiring.retrying import dead_letters as dead_letters_async
 from tilehaul.wiring.retrying import retry as retry_async
@@ -53,7 +56,7 @@ Start = Callable[[Watch, Stop], Awaitable[SeedReport]]
 class BlockingSource:
     """A source whose `get` waits. Made by `open`; usable from several threads."""
 
-    def __init__(self, source: TileSource, thread: LoopThread) -> None:
+    def __init__(self, source: OpenedSource, thread: LoopThread) -> None:
         self._source = source
         self._thread = thread
 
@@ -72,6 +75,17 @@ class BlockingSource:
 
     async def _get(self, tile_id: TileId) -> Tile | NoTile:
         return await self._source.get(tile_id)
+
+    def lanes(self) -> tuple[LaneSnapshot, ...]:
+        """The lanes to the origin as they are now. Raises PlanError when the source is closed."""
+        return self._thread.run(self._lanes())
+
+    def health(self) -> Health:
+        """`healthy`, or `degraded` with reasons in words. Raises as `lanes`."""
+        return judge_health(self.lanes())
+
+    async def _lanes(self) -> tuple[LaneSnapshot, ...]:
+        return self._source.lanes()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from tilehaul.cli.logs import LogSettings, set_up_log, wanted_log
 from tilehaul.errors import ConfigError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.event_log import log_event
+from tilehaul.jobs.event_log import log_event, log_service_event
 from tilehaul.ports.correlation import JOB_ID, REQUEST_ID
 from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, TileDead
 
@@ -147,8 +147,7 @@ PARKED = LaneHeld("a.test (tile)", 3600.0, "parked")
         (JobStarted("seed", 5, "a", "b"), "info"),
         (Progress(1, 0, 0, 0, 0, 0, 5, 9, 1.0, 1.0), "debug"),
         (HELD, "info"),
-        (PARKED, "warning"),
-        (LaneHeld("a.test (tile)", 3600.0, "parked", "job-1"), "info"),
+        (PARKED, "info"),
         (LaneChanged("a.test (tile)", "limit", 4, "open", "closed", 2.5), "debug"),
         (TileDead(TileId(9, 8, 7), "http_500", "server", 6), "debug"),
     ],
@@ -160,3 +159,10 @@ def test_event_is_one_line_of_its_level(stream, event, level) -> None:
     assert line["level"] == level
     assert line["event"]
     assert level == "debug" or "9/8/7" not in json.dumps(line)
+
+
+def test_lane_in_trouble_is_a_warning_where_no_job_tells_of_it(stream) -> None:
+    set_up_log(LogSettings("debug", as_json=True), stream)
+    for event in (HELD, PARKED, LaneChanged("a.test (tile)", "gate", 4, "held", "closed")):
+        log_service_event(event)
+    assert [line["level"] for line in lines(stream)] == ["info", "warning", "debug"]

@@ -16,10 +16,11 @@ from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.memory import MemoryStore
+from tilehaul.stores.pmtiles import PmtilesStore
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
-AnyStore = BucketStore | MbtilesStore | DirectoryStore | MemoryStore
+AnyStore = BucketStore | MbtilesStore | DirectoryStore | MemoryStore | PmtilesStore
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Backend:
     def open(self) -> AnyStore:
         if self.kind == "mbtiles":
             return MbtilesStore(self.folder / "store.mbtiles", durability="fast")
+        if self.kind == "pmtiles":
+            return PmtilesStore(self.folder / "store.pmtiles", durability="fast")
         if self.kind == "directory":
             return DirectoryStore(self.folder / "store", durability="fast")
         if self.kind == "bucket":
@@ -46,10 +49,11 @@ class Backend:
     def leftovers(self) -> set[str]:
         """What lies beside the store and should not."""
         names = {path.name for path in self.folder.iterdir()}
-        return names - {"store.mbtiles", "store", "store.journal"}
+        pmtiles = {f"store.pmtiles{ending}" for ending in ("", ".part", ".journal")}
+        return names - {"store.mbtiles", "store", "store.journal"} - pmtiles
 
 
-BACKENDS = ("mbtiles", "directory", "bucket", "memory")
+BACKENDS = ("mbtiles", "pmtiles", "directory", "bucket", "memory")
 
 
 @pytest.fixture(params=BACKENDS)

@@ -22,13 +22,19 @@ from tilehaul.ports.store import DeadLetter, JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.pmtiles import PmtilesStore
 
 JOB = JobKey(source_identity="s", source_name="S", area_identity="a", planned=1000)
 TILES_PER_BATCH = 8
 CHILD_LIFE_S_MAX = 0.25
 
 
-def open_store(kind: str, folder: Path) -> MbtilesStore | DirectoryStore:
+Durable = MbtilesStore | DirectoryStore | PmtilesStore
+
+
+def open_store(kind: str, folder: Path) -> Durable:
+    if kind == "pmtiles":
+        return PmtilesStore(folder / "s.pmtiles")
     return MbtilesStore(folder / "s.mbtiles") if kind == "mbtiles" else DirectoryStore(folder / "s")
 
 
@@ -44,7 +50,7 @@ def batch_of(number: int, size: int = 0) -> list[Outcome]:
     return [*tiles, NoTile(ids[-2], "http_404"), DeadLetter(ids[-1], "http_500", 6)]
 
 
-async def commit_on(store: MbtilesStore | DirectoryStore, pipe: int) -> None:
+async def commit_on(store: Durable, pipe: int) -> None:
     await store.begin(JOB)
     os.write(pipe, b"+")
     for number in range(1000):

@@ -15,7 +15,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import Tile
 
 CHILD = Path(__file__).with_name("crash_child.py")
-DURABLE = ("mbtiles", "directory")
+DURABLE = ("mbtiles", "pmtiles", "directory")
 TRIALS = 11
 
 

@@ -151,6 +151,21 @@ def test_success_elsewhere_in_the_lane_lets_the_next_one_go() -> None:
     assert waiting.due(0.5) is item
 
 
+def test_only_a_retry_that_was_paid_for_is_paid_back() -> None:
+    budget = RetryBudget()
+    waiting = retries(budget)
+    paid, pushed = Item(A), Item(B)
+    assert waiting.failed(paid, BrokenError("x"), 0.0) is None
+    assert waiting.failed(pushed, ThrottledError("slow"), 0.0) is None
+    assert waiting.due(1.0) is pushed
+    waiting.came(pushed)
+    assert budget.tokens == 100.0
+    assert waiting.due(1.0) is paid
+    assert budget.tokens == 99.0
+    waiting.came(paid)
+    assert budget.tokens == 100.0
+
+
 def test_pushed_back_item_passes_those_that_cannot_pay() -> None:
     waiting = retries(empty_budget())
     poor, pushed = Item(A), Item(B)
@@ -175,15 +190,48 @@ def test_lane_that_cannot_pay_does_not_hold_up_another() -> None:
 def test_full_heap_keeps_room_for_what_every_worker_may_bring_back() -> None:
     waiting = retries(workers=3, waiting_max=10)
     for n in range(7):
-        assert not waiting.full
+        assert not waiting.hold_new_work
         assert waiting.failed(Item(TileId(9, n, 0)), BrokenError("x"), 0.0) is None
-    assert not waiting.full
+        waiting.came(Item(B))
+    assert not waiting.hold_new_work
     assert waiting.failed(Item(A), BrokenError("x"), 0.0) is None
-    assert waiting.full
+    waiting.came(Item(B))
+    assert waiting.hold_new_work
     for _ in range(2):
         assert waiting.failed(Item(A), BrokenError("x"), 0.0) is None
     assert len(waiting) == 10
     assert waiting.due(1.0) is not None
+
+
+def test_nothing_new_is_begun_while_everything_fails() -> None:
+    """As many failures in a row as there are workers; an answer of any kind, a refusal too, ends that."""
+    waiting = retries(workers=3)
+    for n in range(3):
+        assert not waiting.hold_new_work
+        assert waiting.failed(Item(TileId(9, n, 0)), BrokenError("x"), 0.0) is None
+    assert waiting.hold_new_work
+    waiting.came(Item(B))
+    assert not waiting.hold_new_work
+    for n in range(3):
+        assert waiting.failed(Item(TileId(9, n, 1)), BrokenError("x"), 0.0) is None
+    assert waiting.failed(Item(B), RefusedError("no"), 0.0) is not None
+    assert not waiting.hold_new_work
+
+
+def test_push_back_is_the_gate_s_and_holds_no_new_work() -> None:
+    waiting = retries(workers=2)
+    for n in range(9):
+        assert waiting.failed(Item(TileId(9, n, 0)), ThrottledError("slow"), 0.0) is None
+    assert not waiting.hold_new_work
+
+
+def test_new_work_is_begun_when_nothing_waits_any_more() -> None:
+    """Nobody else could find out whether the upstream is well again."""
+    waiting, item = retries(workers=1, attempts_max=2), Item(A)
+    assert waiting.failed(item, BrokenError("x"), 0.0) is None
+    assert waiting.due(9.0) is item
+    assert waiting.failed(item, BrokenError("x"), 9.0) is not None
+    assert not waiting.hold_new_work
 
 
 def test_more_workers_than_may_wait_are_refused() -> None:

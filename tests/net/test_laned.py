@@ -13,6 +13,7 @@ from tilehaul.net.lane import Lane
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.net.laned import LanedSender
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.events import LaneChanged, LaneHeld
 from tilehaul.ports.wire import Request, Response, Sender
 
 A = Request("http://a.test/1/2/3.png")
@@ -25,13 +26,18 @@ def laned(inner: Sender, clock: VirtualClock, *, limit: int = 4, held: list | No
         clock=clock,
         luck=lambda: 0.0,
         tally=Tally(),
-        on_hold=None if held is None else lambda event: held.append((event.lane, event.delay_s)),
+        tell=None if held is None else lambda event: _hold(held, event),
     )
 
 
 def fixed_lane(clock: VirtualClock, limit: int) -> Lane:
     settings = LaneSettings(limit, adaptive=False)
     return Lane("x", "tile", settings, LaneTools(clock, lambda: 0.0, Tally()))
+
+
+def _hold(held: list, event: LaneHeld | LaneChanged) -> None:
+    if isinstance(event, LaneHeld):
+        held.append((event.lane, event.delay_s))
 
 
 class SlowWire:

@@ -98,3 +98,18 @@ async def test_wait_longer_than_the_patience_is_not_begun() -> None:
         await in_virtual_time(clock, retried(wire, clock).send(A))
     assert len(wire.requests) == 1
     assert clock.slept == []
+
+
+async def test_retry_that_succeeds_costs_the_lane_nothing_and_one_that_fails_a_token() -> None:
+    clock = VirtualClock()
+    wire = ScriptedWire(steps=[BrokenError("x"), BrokenError("x")])
+    sender = retried(wire, clock)
+    budget = sender.inner.budget_of(A)
+    full = budget.tokens
+    await in_virtual_time(clock, sender.send(A))
+    assert len(wire.requests) == 3
+    # Two were paid, one came back; the success itself gave its tenth.
+    assert budget.tokens == pytest.approx(full - 1.0 + 0.1)
+    wire.steps = [ThrottledError("x", retry_after_s=1.0)]
+    await in_virtual_time(clock, sender.send(A))
+    assert budget.tokens == pytest.approx(full - 1.0 + 0.2)

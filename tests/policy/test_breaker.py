@@ -211,7 +211,7 @@ def test_probe_counts_once() -> None:
 
 
 @pytest.mark.parametrize("report", ["success", "answered", "failure", "neutral"])
-def test_late_report_changes_nothing(report: str) -> None:
+def test_11_stale_success_and_other_late_reports_change_nothing(report: str) -> None:
     """An answer to what was sent before the breaker opened."""
     breaker = Breaker(BreakerRule(calls_min=1, successes_to_close=1))
     late = leave(breaker, 0.0)

@@ -32,6 +32,19 @@ def test_ten_successes_pay_one_retry() -> None:
     assert not budget.spend(1.0)
 
 
+def test_retry_that_succeeds_gives_its_token_back() -> None:
+    budget = RetryBudget(BudgetRule(tokens_max=2.0, per_success=0.25))
+    for _ in range(100):
+        assert budget.spend(1.0)
+        budget.refund()
+    assert budget.tokens == 2.0
+    assert budget.spend(1.0)
+    assert budget.spend(1.0)
+    budget.refund()
+    budget.on_success()
+    assert budget.tokens == 1.25
+
+
 def test_budget_is_never_more_than_full() -> None:
     budget = RetryBudget(BudgetRule(tokens_max=2.0))
     for _ in range(100):
@@ -60,7 +73,7 @@ def test_budget_without_return_is_allowed() -> None:
 
 
 class BudgetMachine(RuleBasedStateMachine):
-    """What was paid never exceeds the start, the successes' return and the floor's."""
+    """What was paid never exceeds the start, what came back, and the floor's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,6 +92,12 @@ class BudgetMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.budget.on_success()
             self.tokens = min(5.0, self.tokens + 0.25)
+
+    @rule(count=st.integers(1, 4))
+    def refund(self, count: int) -> None:
+        for _ in range(count):
+            self.budget.refund()
+            self.tokens = min(5.0, self.tokens + 1.0)
 
     @rule(count=st.integers(1, 6))
     def retry(self, count: int) -> None:

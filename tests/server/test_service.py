@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import pytest
 
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.jobs.tile_stats import FETCH_SAMPLES_MAX, TileStats, figures_of, percentile_ms
+from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.server.app import Server
 from tilehaul.server.describe import VECTOR_LAYERS_CHARS_MAX
 from tilehaul.server.own_hosts import OwnHosts
@@ -423,3 +425,47 @@ async def test_client_that_hangs_up_ends_its_fetch(service, listen):
             break
         await asyncio.sleep(0.001)
     assert len(source.cancelled) == 1
+
+
+def ill(name, **values):
+    return LaneSnapshot(name, "tile", 4, **values)
+
+
+async def test_health_is_told_in_words_without_the_origins_name(service):
+    """Degraded is a word, not a status: readiness is another question. Lanes are named by their layer."""
+    open_lane = ill("secret.host:8080 (tile)", breaker="open", breaker_since_s=12.0, breaker_wait_s=3.0)
+    service.layer("a", lanes=lambda: (ill("secret.host:8080 (tile)"),))
+    service.layer("b", lanes=lambda: (ill("secret.host:8080 (tile)"), open_lane))
+    service.layer("c")
+    answer = await service.ask("/api/health")
+    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+    assert answer.json() == {
+        "status": "degraded",
+        "reasons": ["b 2: breaker open since 12 s, tried again in 3 s"],
+        "layers": {"a": "healthy", "b": "degraded", "c": "healthy"},
+    }
+    assert b"secret" not in answer.body
+    assert (await service.ask("/health/ready")).status == 200
+
+
+async def test_stats_tell_lanes_and_process_and_ask_them_once_a_second(service):
+    asked = []
+
+    def lanes():
+        asked.append(1)
+        return (ill("secret.host (tile)", in_flight=3, causes={"timeout": 2}, pace_per_s=0.5),)
+
+    service.layer("a", lanes=lanes)
+    service.build(process=lambda: ProcessFigures(threads=7, connections=5))
+    told = (await service.ask("/api/stats")).json()
+    await service.ask("/api/stats")
+    await service.ask("/api/health")
+    assert len(asked) == 1
+    service.clock.time_s += 1.0
+    await service.ask("/api/health")
+    assert len(asked) == 2
+    assert told["process"] == {"threads": 7, "connections": 5}
+    [lane] = told["lanes"]["a"]
+    assert (lane["name"], lane["in_flight"], lane["causes"]) == ("a 1", 3, {"timeout": 2})
+    assert lane["recent"]["ttfb"] == {"p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
+    assert b"secret" not in json.dumps(told).encode()

@@ -24,8 +24,8 @@ async def until(condition, rounds: int = 2000) -> None:
 async def test_callback_is_called_in_one_other_thread_in_order() -> None:
     seen: list[tuple[Event, str]] = []
     async with reading(lambda event: seen.append((event, threading.current_thread().name))) as tell:
-        tell(STARTED)
-        tell(HELD)
+        tell.job(STARTED)
+        tell.job(HELD)
     assert seen == [(STARTED, "tilehaul-events"), (HELD, "tilehaul-events")]
     await until(lambda: all(thread.name != "tilehaul-events" for thread in threading.enumerate()))
 
@@ -33,7 +33,7 @@ async def test_callback_is_called_in_one_other_thread_in_order() -> None:
 async def test_nobody_watching_costs_no_thread() -> None:
     before = threading.active_count()
     async with reading(None) as tell:
-        tell(STARTED)
+        tell.job(STARTED)
         assert threading.active_count() == before
 
 
@@ -48,7 +48,7 @@ async def test_callback_that_blocks_holds_up_nobody_and_is_left_behind(caplog) -
     try:
         async with asyncio.timeout(5), reading(watch, last_words_s=0.02) as tell:
             for _ in range(5000):
-                tell(HELD)
+                tell.job(HELD)
         assert hanging.is_set()
         assert "left behind" in caplog.text
     finally:
@@ -60,10 +60,28 @@ async def test_what_the_callback_raises_comes_out_of_the_next_event_once() -> No
         raise ZeroDivisionError
 
     async with reading(watch) as tell:
-        tell(STARTED)
+        tell.job(STARTED)
         with pytest.raises(ZeroDivisionError):
-            await until(lambda: tell(HELD))
-        tell(HELD)
+            await until(lambda: tell.job(HELD))
+        tell.job(HELD)
+
+
+async def test_a_lane_is_never_interrupted(caplog) -> None:
+    """Lanes tell while they hand out permits: what the callback raised waits for the job's own event."""
+    raised = threading.Event()
+
+    def watch(event: Event) -> None:
+        raised.set()
+        raise ZeroDivisionError
+
+    async with reading(watch) as tell:
+        tell.lane(HELD)
+        await until(raised.is_set)
+        for _ in range(200):
+            tell.lane(HELD)
+            await asyncio.sleep(0)
+        with pytest.raises(ZeroDivisionError):
+            await until(lambda: tell.job(HELD))
 
 
 async def test_what_the_callback_raises_at_the_last_event_comes_out_at_the_end() -> None:
@@ -73,8 +91,8 @@ async def test_what_the_callback_raises_at_the_last_event_comes_out_at_the_end()
 
     async def job() -> None:
         async with reading(watch) as tell:
-            tell(STARTED)
-            tell(HELD)
+            tell.job(STARTED)
+            tell.job(HELD)
 
     with pytest.raises(BrokenPipeError):
         await job()
@@ -87,7 +105,7 @@ async def test_mailbox_is_told_directly_and_closed_at_the_end() -> None:
     async def job() -> None:
         async with reading(mailbox) as tell:
             assert threading.active_count() == before
-            tell(STARTED)
+            tell.job(STARTED)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

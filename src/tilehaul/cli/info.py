@@ -23,7 +23,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         examples=_EXAMPLES,
         run=run,
     )
-    parser.add_argument("archive", metavar="ARCHIVE", help="an .mbtiles file or a directory of tiles")
+    parser.add_argument(
+        "archive", metavar="ARCHIVE", help="an .mbtiles or .pmtiles file, or a directory of tiles"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

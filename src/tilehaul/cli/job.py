@@ -176,6 +176,9 @@ async def say_end(
 
     if not quiet:
         print(summary_line(report), file=sys.stderr)
+        if report.state == "stopped":
+            for reason in report.health.reasons:
+                print(f"degraded: {reason}", file=sys.stderr)
     if report.dead:
         archive = open_archive(report.store)
         count = 0

@@ -45,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--model",
         action="append",
         metavar="NAME",
-        help="bucket, strict, queue, thrash, cdn, drop, shared or bursts; repeatable (default: all)",
+        help="bucket, strict, queue, thrash, cdn, drop, shared, shed or bursts; repeatable (default: all)",
     )
     simulate.add_argument(
         "--seconds",

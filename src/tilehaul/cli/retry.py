@@ -39,7 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         examples=_EXAMPLES,
         run=run,
     )
-    parser.add_argument("archive", metavar="ARCHIVE", help="an .mbtiles file or a directory of a seed")
+    parser.add_argument("archive", metavar="ARCHIVE", help="an archive or a directory of a seed")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="one line for each dead tile")
     what.add_argument("--source", metavar="SOURCE", help="ask for them again, here")

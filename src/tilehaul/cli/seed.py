@@ -29,8 +29,8 @@ _EXAMPLES = """\
   tilehaul seed SOURCE STORE ... --dry-run       how many tiles, before anything is sent
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
-A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles file or a directory;
-a store an .mbtiles file or a directory.
+A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles or .pmtiles
+file or a directory; a store is one of these files or a directory.
 
 exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many failures, origin away),
             5 local disk, 130 interrupted

@@ -116,7 +116,11 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
 
     async with open_layers(settings) as opened:
         app = make_app(
-            opened.layers, opened.cache, clock=SystemClock(), public_url=settings.server.public_url
+            opened.layers,
+            opened.cache,
+            clock=SystemClock(),
+            public_url=settings.server.public_url,
+            process=opened.process,
         )
         async with Server(app, host=settings.server.host, port=settings.server.port) as server:
             names = [layer.name for layer in opened.layers]

@@ -4,9 +4,11 @@ import json
 import shutil
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from tilehaul.cli.common import colour_wanted, plural, size_text
+from tilehaul.policy.causes import CauseClass
 from tilehaul.ports.events import Event, LaneHeld, Progress, SeedReport, record_of
 
 # A gate shorter than this is told by the bar alone.
@@ -113,6 +115,12 @@ def _span_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _counts_text(counts: Mapping[CauseClass, int]) -> str:
+    """{"server": 12, "timeout": 3} -> "12 server, 3 timeout", the most first."""
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{count:,} {cause}" for cause, count in ordered)
+
+
 def summary_line(report: SeedReport) -> str:
     """The one line that every job ends with, on standard error."""
     words = [f"{report.done:,} of {plural(report.planned, 'tile')} done"]
@@ -144,9 +152,11 @@ def report_text(report: SeedReport) -> str:
             "requests",
             f"{report.requests:,}  ({report.retried:,} retried, {report.pushed_back:,} pushed back)",
         ),
+        *([("failed attempts", _counts_text(report.causes))] if report.causes else []),
         ("bytes", size_text(report.bytes)),
         ("time", f"{report.elapsed_s:.1f} s, {report.rate_per_s:,.0f} tiles/s"),
         ("fetch p50/p95/p99", f"{report.p50_ms:.0f} / {report.p95_ms:.0f} / {report.p99_ms:.0f} ms"),
         ("held by push-back", f"{report.push_back_s:.1f} s"),
+        *(("degraded", reason) for reason in report.health.reasons),
     ]
     return "\n".join(f"  {name:<18} {value}" for name, value in rows)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "directory", "bucket"]
+Kind = Literal["xyz", "mbtiles", "pmtiles", "directory", "bucket"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Locations of the design whose backends are not in this version.
@@ -21,13 +21,13 @@ _LATER = {
     "wmts+https": "WMTS",
 }
 _SUFFIXES = (".mbtiles", ".pmtiles", ".gpkg")
-_LATER_SUFFIX = {".pmtiles": "PMTiles", ".gpkg": "GeoPackage"}
+_LATER_SUFFIX = {".gpkg": "GeoPackage"}
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """`text` is a URL template for `xyz`, a file for `mbtiles`, a folder for `directory`, an address
-    `s3://bucket/prefix` or `r2://...` for `bucket`.
+    """`text` is a URL template for `xyz`, a file for `mbtiles` and `pmtiles`, a folder for `directory`, an
+    address `s3://bucket/prefix` or `r2://...` for `bucket`.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ def parse_location(text: str) -> Location:
     """
     stripped = text.strip()
     if not stripped:
-        raise PlanError("an empty location: name a URL template, an .mbtiles file or a directory")
+        raise PlanError("an empty location: name a URL template, an .mbtiles or .pmtiles file or a directory")
     if _SCHEME.match(stripped):
         _check_authority(stripped)
         scheme = stripped.partition("://")[0].lower()
@@ -61,16 +61,23 @@ def parse_location(text: str) -> Location:
             return Location("bucket", stripped)
         if scheme in _LATER:
             raise PlanError(f"{_LATER[scheme]} cannot be opened by this version yet: {scheme}://...")
-        raise PlanError(f'unknown scheme "{scheme}": http, https, s3, r2, an .mbtiles file or a directory')
+        raise PlanError(
+            f'unknown scheme "{scheme}": http, https, s3, r2, an .mbtiles or .pmtiles file or a directory'
+        )
     suffix = Path(stripped).suffix.lower()
     if suffix == ".mbtiles":
         return Location("mbtiles", stripped)
+    if suffix == ".pmtiles":
+        return Location("pmtiles", stripped)
     if suffix in _LATER_SUFFIX:
         raise PlanError(f"{_LATER_SUFFIX[suffix]} cannot be opened by this version yet: {stripped}")
     if suffix and Path(stripped).is_file():
-        raise PlanError(f"{stripped} is a file of an unknown kind: .mbtiles files and directories are known")
-    if suffix and not Path(stripped).exists() and get_close_matches(suffix, _SUFFIXES, n=1):
-        raise PlanError(f'"{suffix}" is no kind of archive: did you mean .mbtiles? A directory may end in /')
+        raise PlanError(
+            f"{stripped} is a file of an unknown kind: .mbtiles, .pmtiles and directories are known"
+        )
+    near = get_close_matches(suffix, _SUFFIXES, n=1) if suffix else []
+    if near and not Path(stripped).exists():
+        raise PlanError(f'"{suffix}" is no kind of archive: did you mean {near[0]}? A directory may end in /')
     return Location("directory", stripped)
 
 

@@ -8,8 +8,9 @@ from tilehaul.policy.providers import Providers
 from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
 
 PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
-# More tiles are asked for than permits exist, so that one that waits between attempts leaves none unused.
-WORKERS_PER_PERMIT = 2
+# A job asks for a few more tiles than there are permits: one that comes back is used at once, while its
+# last holder still hands its tile over.
+WORKERS_SPARE = 4
 
 
 def timeouts_of(limit_s: float) -> Timeouts:
@@ -66,7 +67,7 @@ class Sending:
     @property
     def workers(self) -> int:
         """Tiles a job asks for at once."""
-        return WORKERS_PER_PERMIT * self.concurrency
+        return self.concurrency + WORKERS_SPARE
 
     def rules(self) -> Providers:
         """What hosts permit, as far as it is known."""

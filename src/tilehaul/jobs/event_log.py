@@ -19,18 +19,20 @@ log = logging.getLogger(__name__)
 
 def log_event(event: Event) -> None:
     """One line of the log for an event; its fields are in the record's `facts`. No tile above debug."""
-    level = _level_of(event)
+    _log(event, logging.INFO if isinstance(event, JobStarted | LaneHeld | SeedReport) else logging.DEBUG)
+
+
+def log_service_event(event: LaneHeld | LaneChanged) -> None:
+    """As `log_event`; a lane in trouble is a warning, for in a service there is no job that tells of it."""
+    if isinstance(event, LaneHeld) and event.reason:
+        _log(event, logging.WARNING)
+    else:
+        log_event(event)
+
+
+def _log(event: Event, level: int) -> None:
     if log.isEnabledFor(level):
         log.log(level, "%s", _words(event), extra={"facts": record_of(event)})
-
-
-def _level_of(event: Event) -> int:
-    if isinstance(event, JobStarted | SeedReport):
-        return logging.INFO
-    if isinstance(event, LaneHeld):
-        # A job tells its people by itself; of a service's lanes nobody would hear.
-        return logging.WARNING if event.reason and not event.job_id else logging.INFO
-    return logging.DEBUG
 
 
 def _words(event: Event) -> str:

@@ -89,6 +89,8 @@ class Feed:
                 if failed is None:
                     continue
                 answer = failed
+            else:
+                self._retries.came(item)
             await settle(answer)
 
     def end(self) -> None:
@@ -119,7 +121,7 @@ class Feed:
             if item is not None:
                 self._tally.retried += 1
                 return item
-            if self._retries.full:
+            if self._retries.hold_new_work:
                 return None
         if not self._new:
             return None

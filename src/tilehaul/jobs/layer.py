@@ -6,6 +6,7 @@ from typing import Literal
 
 from tilehaul.errors import ConfigError
 from tilehaul.jobs.tile_stats import TileStats
+from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import TileSource
 
 # What a layer answers for a tile the source says does not exist. 404 suits raster maps (MapLibre then
@@ -32,6 +33,7 @@ class Layer:
         max_age_s: `Cache-Control: max-age` of tiles, >= 0.
         missing_max_age_s: The same of the answer to a missing tile, >= 0.
         lane_max: Most fetches at once the layer's lane allows; 0 when not known. Reported only.
+        lanes: Asked for the lanes to the layer's origins.
         stats: What was counted. Give the same object to the layer's `CoalescedSource`.
 
     Raises:
@@ -46,6 +48,7 @@ class Layer:
     max_age_s: int = TILE_MAX_AGE_S
     missing_max_age_s: int = MISSING_MAX_AGE_S
     lane_max: int = 0
+    lanes: Lanes = field(default=tuple, compare=False)
     stats: TileStats = field(default_factory=TileStats, compare=False)
 
     def __post_init__(self) -> None:

@@ -11,9 +11,10 @@ from typing import TypeVar
 from tilehaul.errors import BusyError, ConfigError, DataError, ThrottledError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.budget import RetryBudget
-from tilehaul.policy.retry import RetryRule, is_mistyped
+from tilehaul.policy.retry import RetryRule, is_mistyped, is_transient
 from tilehaul.policy.retry_heap import WAITING_MAX, RetryHeap
 from tilehaul.ports.clock import Luck
+from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import FailedTile
 
@@ -44,10 +45,14 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A source as a job sees it. `retrying` None: the source tries again itself, what it raises is final."""
+    """A source as a job sees it. `retrying` None: the source tries again itself, what it raises is final.
+
+    `lanes` are those to the source, asked for the report.
+    """
 
     source: TileSource
     retrying: Retrying | None = None
+    lanes: Lanes = tuple
 
 
 @dataclass(slots=True)
@@ -76,8 +81,10 @@ class Retries:
             raise ConfigError(f"{workers} workers are too many: use fewer than {waiting_max}")
         self._retrying = retrying
         self._heap: RetryHeap[Item] = RetryHeap(waiting_max)
+        self._workers = workers
         # Every worker may come back with an item: room is kept for that, so that the heap takes each.
         self._begin_max = waiting_max - workers
+        self._failed_in_a_row = 0
         self._unpaid: dict[RetryBudget, deque[Item]] = {}
         self._count = 0
 
@@ -85,9 +92,13 @@ class Retries:
         return self._count
 
     @property
-    def full(self) -> bool:
-        """Whether so much waits that no new work should be begun."""
-        return self._count > self._begin_max
+    def hold_new_work(self) -> bool:
+        """Whether no new tile should be begun.
+
+        Because as many wait as may; or because everything that was under way has failed. In an outage new
+        tiles would only fail as well, unpaid: those that wait find out when it is over.
+        """
+        return self._count > self._begin_max or (self._count > 0 and self._failed_in_a_row >= self._workers)
 
     def failed(self, item: Item, error: Failure, now_s: float) -> FailedTile | None:
         """One attempt has failed. None: the item waits here for another; else what became of it.
@@ -109,6 +120,12 @@ class Retries:
         self._heap.push(item, now_s + delay_s)
         self._count += 1
         return None
+
+    def came(self, item: Item) -> None:
+        """An attempt has brought an answer. If it was paid for, it earns the next retry."""
+        self._failed_in_a_row = 0
+        if item.attempts and item.pushed_back_s is None and self._retrying is not None:
+            self._retrying.budget_of(item.tile_id).refund()
 
     def due(self, now_s: float) -> Item | None:
         """The next item that may be sent now, paid for; None when there is none yet."""
@@ -133,9 +150,8 @@ class Retries:
             waits_s.append(max(0.0, due_s - now_s))
         return min(waits_s, default=None)
 
-    @staticmethod
     def _delay_s(
-        retrying: Retrying, item: Item, error: TransferError | DataError, now_s: float
+        self, retrying: Retrying, item: Item, error: TransferError | DataError, now_s: float
     ) -> float | None:
         rule = retrying.rule
         if isinstance(error, ThrottledError):
@@ -146,6 +162,7 @@ class Retries:
                 return None
             return max(asked_s, PUSHED_BACK_S_MIN)
         item.pushed_back_s = None
+        self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
         item.counted += 1
         item.mistyped += is_mistyped(error)
         return rule.delay_s(error, item.counted, retrying.luck(), mistyped=item.mistyped)

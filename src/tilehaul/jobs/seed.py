@@ -29,7 +29,6 @@ from tilehaul.policy.health import judge_health
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
-from tilehaul.ports.lane import Lanes
 from tilehaul.ports.store import JobCounts, JobKey, JobStore
 from tilehaul.ports.tile import FailedTile
 
@@ -103,13 +102,11 @@ async def seed(
     clock: Clock,
     watch: Watch = _unwatched,
     stop: Stop | None = None,
-    lanes: Lanes = tuple,
 ) -> SeedReport:
     """Move every planned tile that is not settled from the origin to `store`.
 
     Once the store is taken, the last event that `watch` gets is the report, whatever happens.
-    `watch` returns at once; what it raises ends the job. `stop` may be raised by the job itself. `lanes` are
-    asked for the report.
+    `watch` returns at once; what it raises ends the job. `stop` may be raised by the job itself.
 
     Returns:
         A report whose state is `complete`, `dead_letters` or `interrupted`.
@@ -124,7 +121,7 @@ async def seed(
     already = await store.begin(plan.key, force_source=plan.force_source)
     watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
-    run = _Run(origin, store, plan, tally, clock, watch, stop or Stop(), lanes)
+    run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())
     if already is not None and not plan.overwrite:
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped["done"] = already.done
@@ -158,7 +155,6 @@ class _Run:
         clock: Clock,
         watch: Watch,
         stop: Stop,
-        lanes: Lanes,
     ) -> None:
         now_s = clock.now_s()
         self.work = WorkList(plan.tiles, store, overwrite=plan.overwrite)
@@ -178,7 +174,7 @@ class _Run:
         self._clock = clock
         self._watch = watch
         self._stop = stop
-        self._lanes = lanes
+        self._lanes = origin.lanes
         self._fuse = Fuse(plan.max_failures)
         self._outbox = Outbox()
         self._ends_s = inf if plan.deadline_s is None else now_s + plan.deadline_s

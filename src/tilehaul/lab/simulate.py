@@ -1,8 +1,8 @@
 """Limits against modelled upstreams, in virtual time: minutes of traffic in seconds.
 
 Demand has no end: every client sends as much as its limit lets it, which is what a seed does. Peers have no
-gate and send again at once, as a semaphore with a retry would. `ours` is `policy.limit.AdaptiveLimit` with
-`policy.gate.Gate`, `policy.pace.Pace` and `policy.blame.Blame`, the parts that `net/lane.py` drives.
+gate and send again at once, as a semaphore with a retry would. `ours` is `AdaptiveLimit` with the Gate, Pace,
+Blame and Shed of `policy`, the parts that `net/lane.py` drives.
 """
 
 from collections.abc import Callable, Sequence

@@ -7,6 +7,7 @@ from tilehaul.policy.blame import Blame
 from tilehaul.policy.gate import Gate
 from tilehaul.policy.limit import AdaptiveLimit, Limit
 from tilehaul.policy.pace import Pace
+from tilehaul.policy.shed import Shed
 from tilehaul.policy.tally import Histogram
 
 # The clock's rounding: a wake-up must not come a hair before its time, again and again.
@@ -17,7 +18,7 @@ _ROUNDING_S = 1e-9
 class Parts:
     """What decides when a client sends. Without a gate it sends again at once after a push-back.
 
-    With all three, and a limit that is ours, push-back is judged as in `net/lane.py`.
+    With all three, and a limit that is ours, push-back and failures are judged as in `net/lane.py`.
     """
 
     limit: Limit
@@ -35,8 +36,10 @@ class Client:
         self._gate = parts.gate
         self._pace = parts.pace
         self._blame: Blame | None = None
+        self._shed: Shed | None = None
         if isinstance(parts.limit, AdaptiveLimit) and parts.gate is not None and parts.pace is not None:
             self._blame = Blame(parts.limit, parts.pace)
+            self._shed = Shed(parts.limit)
         self._in_flight = 0
         self._wakes_s = -1.0
         self._held_until_s = -1.0
@@ -78,16 +81,20 @@ class Client:
             self.second_good += 1
             self.second_sum_s += time_s
             self.limit.on_success(now_s, time_s, self._in_flight, luck())
+            if self._shed:
+                self._shed.on_success(now_s)
             if self._gate:
                 self._gate.open_again(sent_s)
             if self._pace:
                 self._pace.on_success(now_s)
         else:
             self.wasted += 1
-            if retry_after_s is None:
-                self.limit.on_failure(now_s)
-            else:
+            if retry_after_s is not None:
                 self._told_to_wait(now_s, retry_after_s, luck())
+            elif self._shed:
+                self._shed.on_failure(now_s, self._in_flight)
+            else:
+                self.limit.on_failure(now_s)
         self._in_flight -= 1
         self.fill()
 

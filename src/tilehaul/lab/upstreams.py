@@ -181,6 +181,36 @@ class Thrashing:
         reply(200, None)
 
 
+class Shedding:
+    """So many at once, each `SERVICE_S` +-20 %; who is one too many is refused at once: 503, no Retry-After.
+
+    What nginx's `limit_conn` does. `failing` of the answers are 502 whatever the load: one backend of several
+    is broken.
+    """
+
+    def __init__(self, world: World, *, at_once: int = 8, failing: float = 0.0) -> None:
+        self._world = world
+        self._at_once = at_once
+        self._failing = failing
+        self._busy = 0
+        self.inside = 0
+
+    def arrive(self, reply: Reply) -> None:
+        now_s = self._world.now_s
+        if self._busy >= self._at_once:
+            self._world.at(now_s + REJECTION_S, reply, 503, None)
+            return
+        self._busy += 1
+        self._world.at(now_s + SERVICE_S * self._world.luck.uniform(0.8, 1.2), self._done, reply)
+
+    def queue_mean(self) -> float:
+        return 0.0
+
+    def _done(self, reply: Reply) -> None:
+        self._busy -= 1
+        reply(502 if self._world.luck.random() < self._failing else 200, None)
+
+
 class Cdn:
     """As many at once as anybody likes: 50 ms in the middle, with a tail (log-normal, sigma 0.25)."""
 
@@ -250,5 +280,6 @@ MODELS: dict[str, tuple[str, int, Maker]] = {
         lambda world, seconds: Servers(world, ((0.0, 16), (seconds / 3, 4), (2 * seconds / 3, 16))),
     ),
     "shared": ("two clients at 8 servers of 100 ms", 2, _eight_servers),
+    "shed": ("8 at once, 100 ms; one more: 503 at once", 1, lambda world, _: Shedding(world)),
     "bursts": ("50 ms, no limit; 429 for 0.3 s of every 3 s", 1, lambda world, _: Bursts(world)),
 }

@@ -12,14 +12,17 @@ from math import inf
 from tilehaul.codec.limit_fields import LIMIT_FIELDS, parse_limit_fields
 from tilehaul.errors import BusyError, ThrottledError
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
+from tilehaul.net.lane_view import LaneView
 from tilehaul.policy.blame import Blame
 from tilehaul.policy.breaker import BREAKER_DEFAULT, BREAKER_SERVING, Breaker, Ticket
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.gate import Gate
+from tilehaul.policy.lane_stats import LaneStats
 from tilehaul.policy.limit import AdaptiveLimit
 from tilehaul.policy.pace import Pace
 from tilehaul.policy.quota_pace import QuotaPace
 from tilehaul.policy.rate import Rate
+from tilehaul.policy.shed import Shed
 from tilehaul.ports.events import LaneHeld
 from tilehaul.ports.wire import Response
 
@@ -31,8 +34,9 @@ OPENINGS_UNANSWERED_MAX = 2
 class Lane:
     """The permits of one upstream. Each one is entered for, reported on once, and left.
 
-    `in_flight` counts the permits out. The order of one attempt: `enter`, the attempt, one of
-    `on_success`, `on_push_back`, `on_failure`, `on_refusal`, `on_neutral`, and `leave` in any case.
+    `in_flight` counts the permits out, `stats` what came of the attempts. The order of one attempt: `enter`,
+    the attempt, one of `on_success`, `on_push_back`, `on_failure`, `on_refusal`, `on_neutral`, and `leave` in
+    any case.
 
     `rate`: several lanes may keep one together; None: none.
     """
@@ -46,6 +50,7 @@ class Lane:
         "_quota",
         "_rate",
         "_settings",
+        "_shed",
         "_timer",
         "_tools",
         "_waiting",
@@ -54,24 +59,33 @@ class Lane:
         "budget",
         "gate",
         "in_flight",
+        "lane_class",
         "limit",
         "name",
         "pace",
+        "rate_per_s",
+        "stats",
+        "view",
     )
 
     def __init__(
         self, name: str, lane_class: str, settings: LaneSettings, tools: LaneTools, rate: Rate | None = None
     ) -> None:
         self.name = name
+        self.lane_class = lane_class
+        self.rate_per_s = None if rate is None else rate.per_s
         self.limit = settings.new_limit(lane_class)
         self.gate = Gate()
         self.pace = Pace()
         self.breaker = Breaker(BREAKER_DEFAULT if settings.pause else BREAKER_SERVING)
         self.budget = RetryBudget()
+        self.stats = LaneStats()
+        self.view = LaneView(self)
         self.in_flight = 0
         # A fixed lane does what its owner says: the gate holds it, nothing is learned and no pace is kept.
         self._adaptive = self.limit if isinstance(self.limit, AdaptiveLimit) else None
         self._blame = None if self._adaptive is None else Blame(self._adaptive, self.pace)
+        self._shed = None if self._adaptive is None else Shed(self._adaptive)
         self._answered = False
         self._quota = QuotaPace()
         self._rate = rate
@@ -130,12 +144,18 @@ class Lane:
                 self._tell_open(now_s)
         else:
             self.breaker.on_answered(now_s, ticket)
+        if self._shed is not None:
+            self._shed.on_success(now_s)
+        changed = False
         if adaptive is not None:
-            adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
+            changed = adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
             self.pace.on_success(now_s)
         if self.gate.until_s:
             self.gate.open_again(sent_s)
         self.budget.on_success()
+        self.stats.on_answer(now_s, response.ttfb_s, response.total_s)
+        if changed or self.view.troubled:
+            self.look(now_s)
         if not LIMIT_FIELDS.isdisjoint(response.headers):
             self._heed_quota(now_s, response)
 
@@ -154,7 +174,8 @@ class Lane:
         """The attempt failed at the upstream's side, or brought a damaged body."""
         now_s = self._now_s()
         openings = self.breaker.openings
-        self.limit.on_failure(now_s)
+        if self._shed is not None:
+            self._shed.on_failure(now_s, self.in_flight)
         self.breaker.on_failure(now_s, ticket, self._luck())
         if self.breaker.openings != openings:
             self._tell_open(now_s)
@@ -167,6 +188,17 @@ class Lane:
     def on_neutral(self, ticket: Ticket) -> None:
         """The attempt says nothing of the upstream: cancelled, or an error of our own."""
         self.breaker.on_neutral(ticket)
+
+    def look(self, now_s: float) -> None:
+        """Tell how the lane has changed since the last look, if it has."""
+        changed = self.view.look(self, now_s)
+        if changed is not None and self._tools.tell is not None:
+            self._tools.tell(changed)
+
+    @property
+    def queue_depth(self) -> int:
+        """Attempts that wait for a permit."""
+        return len(self._waiting)
 
     async def aclose(self) -> None:
         """End the timer. Nobody may be waiting any more."""
@@ -217,6 +249,9 @@ class Lane:
         if self.pace.per_s != inf:
             self.pace.on_send(now_s)
         self.in_flight += 1
+        if self.view.troubled:
+            # Gates open by the clock, and nobody says so.
+            self.look(now_s)
 
     def _heed_quota(self, now_s: float, response: Response) -> None:
         quota = parse_limit_fields(response.headers, wall_s=self._tools.clock.wall_s()).quota
@@ -235,8 +270,8 @@ class Lane:
         hold_s = self.gate.hold(now_s, asked_s, self._luck())
         added_s = self.gate.held_s - held_before_s
         tools.tally.push_back_s += added_s
-        if added_s > 0.0 and tools.on_hold is not None:
-            tools.on_hold(LaneHeld(self.name, hold_s, self.gate.parked(now_s) or ""))
+        if added_s > 0.0 and tools.tell is not None:
+            tools.tell(LaneHeld(self.name, hold_s, self.gate.parked(now_s) or ""))
         self._refuse_if_held(now_s)
         return hold_s
 
@@ -255,10 +290,9 @@ class Lane:
         if self._settings.pause and (self._answered or self.breaker.openings < OPENINGS_UNANSWERED_MAX):
             self._arm(now_s, wait_s)
             return
+        said = "the origin of this tile fails and is left alone"
         for turn in self._all_waiting():
-            turn.set_exception(
-                BusyError("the origin of this tile fails and is left alone", retry_after_s=wait_s)
-            )
+            turn.set_exception(BusyError(said, retry_after_s=wait_s))
 
     def _all_waiting(self) -> list[asyncio.Future[Ticket]]:
         turns = [turn for turn in self._waiting if not turn.done()]
@@ -266,9 +300,10 @@ class Lane:
         return turns
 
     def _tell_open(self, now_s: float) -> None:
-        if self._tools.on_hold is not None:
+        self.look(now_s)
+        if self._tools.tell is not None:
             wait_s = self.breaker.retry_after_s(now_s)
-            self._tools.on_hold(LaneHeld(self.name, wait_s, "fails or is far too slow: left alone"))
+            self._tools.tell(LaneHeld(self.name, wait_s, "fails or is far too slow: left alone"))
 
     def _arm(self, now_s: float, wait_s: float) -> None:
         """Have `_pump` run in `wait_s` seconds, or earlier: it looks again then."""

@@ -1,6 +1,5 @@
 """What every lane is told when it is made."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
@@ -9,7 +8,7 @@ from tilehaul.policy.providers import Provider
 from tilehaul.policy.rate import Rate, RateRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
-from tilehaul.ports.events import LaneHeld
+from tilehaul.ports.events import TellLane
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,9 @@ class LaneSettings:
 
 @dataclass(frozen=True, slots=True)
 class LaneTools:
-    """What lanes share. `on_hold` is told when a lane is held, or held for longer."""
+    """What lanes share. `tell` is told when a lane is held, or held for longer, and when it changes."""
 
     clock: Clock
     luck: Luck
     tally: Tally
-    on_hold: Callable[[LaneHeld], None] | None = None
+    tell: TellLane | None = None

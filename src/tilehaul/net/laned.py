@@ -1,17 +1,21 @@
 """Lanes: everything sent to one upstream goes through one of them."""
 
-from collections.abc import Callable
+import logging
 
 from tilehaul.errors import DataError, DeniedError, PlanError, RefusedError, ThrottledError, TransferError
 from tilehaul.net.lane import Lane
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.budget import RetryBudget
+from tilehaul.policy.causes import cause_class
 from tilehaul.policy.providers import NO_PROVIDERS, Provider, Providers
 from tilehaul.policy.rate import Rate
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
-from tilehaul.ports.events import LaneHeld
+from tilehaul.ports.events import TellLane
+from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.wire import Request, Response, Sender
+
+log = logging.getLogger(__name__)
 
 # A service that is given ever new hosts must not grow for ever.
 LANES_MAX = 10_000
@@ -22,7 +26,8 @@ _REFUSED_HERE = frozenset({"refused_address", "refused_scheme"})
 class LanedSender:
     """Takes one permit of the request's lane for each attempt, and tells the lane what came of it.
 
-    A lane is scheme, host, port and class. `on_hold` is told each time a lane is held, or held for longer.
+    A lane is scheme, host, port and class. `tell` is told each time a lane is held, or held for longer, and
+    when its limit, gate or breaker has changed.
     A gate that stays closed beyond `wait_s_max` is not waited for: ThrottledError (cause `held`).
     A breaker that is open is waited for, or raises BusyError: see `LaneSettings.pause`.
     What `providers` say of a host lowers what `settings` allow; nothing raises it.
@@ -36,13 +41,13 @@ class LanedSender:
         clock: Clock,
         luck: Luck,
         tally: Tally,
-        on_hold: Callable[[LaneHeld], None] | None = None,
+        tell: TellLane | None = None,
         providers: Providers = NO_PROVIDERS,
     ) -> None:
         self._inner = inner
         self._settings = settings
         self._clock = clock
-        self._tools = LaneTools(clock, luck, tally, on_hold)
+        self._tools = LaneTools(clock, luck, tally, tell)
         self._providers = providers
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._rates: dict[str, Rate | None] = {}
@@ -56,15 +61,18 @@ class LanedSender:
             response = await self._inner.send(request)
         except ThrottledError as error:
             lane.on_push_back(ticket, error.retry_after_s)
+            self._note(lane, error)
             raise
         except (DeniedError, RefusedError) as error:
             if error.cause in _REFUSED_HERE:
                 lane.on_neutral(ticket)
             else:
                 lane.on_refusal(ticket)
+                self._note(lane, error)
             raise
-        except (TransferError, DataError):
+        except (TransferError, DataError) as error:
             lane.on_failure(ticket)
+            self._note(lane, error)
             raise
         except BaseException:
             lane.on_neutral(ticket)
@@ -79,10 +87,25 @@ class LanedSender:
         """What the request's lane can spend on retries."""
         return self._lane_of(request).budget
 
+    def snapshots(self) -> tuple[LaneSnapshot, ...]:
+        """Every lane as it is now, in the order of their first use."""
+        now_s = self._clock.now_s()
+        return tuple(lane.view.snapshot(lane, now_s) for lane in self._lanes.values())
+
     async def aclose(self) -> None:
         """End the lanes' timers."""
         for lane in self._lanes.values():
             await lane.aclose()
+
+    def _note(self, lane: Lane, error: TransferError | DataError) -> None:
+        """Count a failed attempt, tell what it has changed, and log it."""
+        now_s = self._clock.now_s()
+        kind = cause_class(error)
+        lane.stats.on_failure(now_s, kind)
+        lane.look(now_s)
+        if log.isEnabledFor(logging.DEBUG):
+            facts = {"lane": lane.name, "cause": error.cause, "cause_class": kind, "url": error.url}
+            log.debug("an attempt failed: %s", error, extra={"facts": facts})
 
     def _lane_of(self, request: Request) -> Lane:
         key = (_origin_of(request.url), request.lane_class)

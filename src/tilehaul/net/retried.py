@@ -22,8 +22,8 @@ class RetriedSender:
     """Repeats failed attempts as the rule says. Waits hold no permit.
 
     Push-back costs no attempt and is not slept off here: the lane's gate holds the next attempt.
-    Every other retry is paid from the lane's budget; while that is empty the item waits, which costs no
-    attempt, for at most `rule.wait_s_max` in all.
+    Every other retry is paid from the lane's budget, and earns the next one when it succeeds. While the
+    budget is empty the item waits, which costs no attempt, for at most `rule.wait_s_max` in all.
     An error that is raised carries `.attempts`.
     """
 
@@ -62,13 +62,17 @@ class RetriedSender:
             attempts += 1
             self.tally.retried += 1
             try:
-                return await self.inner.send(request)
+                response = await self.inner.send(request)
             except BusyError:
                 # Why the first attempts failed says more than that there will be no other.
                 error.attempts = attempts - 1
                 raise error from None
             except (TransferError, DataError) as next_error:
                 error = next_error
+            else:
+                if not isinstance(error, ThrottledError):
+                    self.inner.budget_of(request).refund()
+                return response
 
     async def _paid(self, request: Request, error: TransferError | DataError, begun_s: float) -> bool:
         """Wait until the lane can afford the retry. False: that takes longer than an item waits."""

@@ -3,6 +3,10 @@
 When an upstream fails, retries are what keeps it down. The budget ties them to successes: about one retry
 for every ten, whatever the number of attempts an item would be allowed (Google SRE book, "Handling
 overload": 10 %; gRPC proposal A6: `tokenRatio` 0.1). Whoever is refused waits; no item is lost by it.
+
+A retry that succeeds gives a token back (as in botocore's standard mode): what the budget is against is
+retries that fail as well. Without that an upstream that fails one request in four, and is well otherwise,
+would soon be asked for one tile a second (decision 0006).
 """
 
 from dataclasses import dataclass
@@ -45,6 +49,10 @@ class RetryBudget:
 
     def on_success(self) -> None:
         self.tokens = min(self._rule.tokens_max, self.tokens + self._rule.per_success)
+
+    def refund(self) -> None:
+        """A retry has succeeded: it earns the next one, beside what every success gives."""
+        self.tokens = min(self._rule.tokens_max, self.tokens + 1.0)
 
     def spend(self, now_s: float) -> bool:
         """Pay for one retry at `now_s` (seconds, monotonic, >= 0). False: not now, see `wait_s`."""

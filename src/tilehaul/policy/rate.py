@@ -29,9 +29,10 @@ class RateRule:
 class Rate:
     """In any `t` seconds at most `burst + t * per_s` requests. Time is an argument, monotonic seconds."""
 
-    __slots__ = ("_due_s", "_slack_s", "_step_s")
+    __slots__ = ("_due_s", "_slack_s", "_step_s", "per_s")
 
     def __init__(self, rule: RateRule) -> None:
+        self.per_s = rule.per_s
         self._step_s = 1.0 / rule.per_s
         self._slack_s = (rule.burst - 1) * self._step_s + _ROUNDING_S
         # When the next request would come if all had kept an even distance.

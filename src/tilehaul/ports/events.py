@@ -129,6 +129,7 @@ class SeedReport:
 
 Event = JobStarted | Progress | LaneHeld | LaneChanged | TileDead | SeedReport
 Watch = Callable[[Event], None]
+TellLane = Callable[[LaneHeld | LaneChanged], None]
 
 NAMES: Final[dict[type, str]] = {
     JobStarted: "job.started",

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
 from tilehaul.ports.clock import Clock
+from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.listener import listen
@@ -86,6 +87,7 @@ def make_app(
     own_hosts: Iterable[str] = (),
     tiles_waiting_max: int = TILES_WAITING_MAX,
     checks: Mapping[str, Callable[[], bool]] | None = None,
+    process: Callable[[], ProcessFigures] | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
     """The service over `layers`.
@@ -98,6 +100,7 @@ def make_app(
         own_hosts: Host names that may appear in absolute URLs when there is no `public_url`.
         tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
         checks: Named conditions of `/health/ready`.
+        process: Asked for what `/api/stats` tells of the process.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -120,6 +123,7 @@ def make_app(
         checks=dict(checks or {}),
         tiles_waiting_max=tiles_waiting_max,
         started_s=clock.now_s(),
+        process=process,
     )
     early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None
     return Service(routes, early)

@@ -3,7 +3,8 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from math import inf
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,8 +17,10 @@ from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import FreshLeft, Reply, TileRequest, etag_matches, serve_tile
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
+from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.describe import cache_stats, layer_json, layer_tilejson, service_stats
 from tilehaul.server.early_hits import HotCache
+from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
 from tilehaul.server.reply import (
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # Tile requests that may wait for origins at once. Each holds a task and a connection (about 30 kB).
 TILES_WAITING_MAX = 1_000
+# Who asks for figures more often than this is told the same ones again.
+LANES_FRESH_S = 1.0
 
 # `blob:` because the page loads tiles with fetch() to read their headers.
 PAGE_POLICY = (
@@ -65,6 +70,9 @@ class Routes:
     draining: bool = False
     tiles_waiting: int = 0
     started_s: float = 0.0
+    process: Callable[[], ProcessFigures] | None = None
+    lanes_seen: LanesByLayer = field(default_factory=dict)
+    lanes_until_s: float = -inf
 
     def table(self) -> list[Route]:
         """The framework's routes. HEAD comes with GET."""
@@ -74,6 +82,7 @@ class Routes:
             ("/api/tiles/{layer}", self.tilejson),
             ("/api/layers", self.layer_list),
             ("/api/stats", self.all_stats),
+            ("/api/health", self.health),
             ("/health/live", self.live),
             ("/health/ready", self.ready),
             ("/static/{name:path}", self.static),
@@ -131,9 +140,12 @@ class Routes:
         return json_reply({"layers": [layer_json(layer) for layer in self.layers.values()]})
 
     async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
-        return json_reply(
-            service_stats(self.layers, self.cache, uptime_s=self.clock.now_s() - self.started_s)
-        )
+        figures = service_stats(self.layers, self.cache, uptime_s=self.clock.now_s() - self.started_s)
+        process = None if self.process is None else asdict(self.process())
+        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
+
+    async def health(self, request: Request) -> Reply:  # noqa: ARG002
+        return json_reply(health_json(self._lanes()))
 
     async def live(self, request: Request) -> Reply:  # noqa: ARG002
         return json_reply({"status": "alive"})
@@ -177,6 +189,14 @@ class Routes:
         return Reply(
             200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body
         )
+
+    def _lanes(self) -> LanesByLayer:
+        """The lanes of each layer, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
+        now_s = self.clock.now_s()
+        if now_s >= self.lanes_until_s:
+            self.lanes_seen = {name: layer.lanes() for name, layer in self.layers.items()}
+            self.lanes_until_s = now_s + LANES_FRESH_S
+        return self.lanes_seen
 
     def _layer(self, request: Request) -> Layer:
         layer = self.layers.get(request.path_params["layer"])

@@ -45,14 +45,7 @@ class XyzSource:
             0 <= tile_id.x < 1 << z and 0 <= tile_id.y < 1 << z
         ):
             return NoTile(tile_id, "out_of_range")
-        response = await self.sender.send(
-            Request(
-                self.template.url(tile_id),
-                headers=self.headers,
-                lane_class=self.lane_class,
-                body_bytes_max=self.body_bytes_max,
-            )
-        )
+        response = await self.sender.send(self.request(tile_id))
         if response.status in (200, 206):
             return Tile(tile_id, response.body, response.media_type or info.media_type)
         absent = _ABSENT.get(response.status)
@@ -63,6 +56,15 @@ class XyzSource:
             f"{info.name} answered tile {tile_id} with HTTP {response.status}",
             url=self.template.shown,
             cause=f"http_{response.status}",
+        )
+
+    def request(self, tile_id: TileId) -> Request:
+        """What is sent for a tile of the grid."""
+        return Request(
+            self.template.url(tile_id),
+            headers=self.headers,
+            lane_class=self.lane_class,
+            body_bytes_max=self.body_bytes_max,
         )
 
     @staticmethod

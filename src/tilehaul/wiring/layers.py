@@ -1,7 +1,8 @@
 """Settings become the layers of a service."""
 
 import random
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,26 +13,30 @@ from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
 from tilehaul.config.settings import LayerSettings, Settings
 from tilehaul.errors import PlanError
+from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import FreshnessRule
 from tilehaul.policy.providers import Providers
+from tilehaul.ports.lane import ProcessFigures
 from tilehaul.ports.source import TileSource
 from tilehaul.sources.bounded import BoundedSource
 from tilehaul.sources.cached import CachedSource
 from tilehaul.sources.coalesced import CoalescedSource
 from tilehaul.sources.fallback import FallbackSource
 from tilehaul.stores.memory_cache import MemoryCache
+from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What a service serves, opened. `cache` holds the answers of all layers."""
+    """What a service serves, opened. `cache` and `process` are of all layers together."""
 
     layers: tuple[Layer, ...]
     cache: MemoryCache
+    process: Callable[[], ProcessFigures]
 
 
 @asynccontextmanager
@@ -39,14 +44,20 @@ async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
     """Open every layer of the settings. Raises as `open_source`, naming the layer."""
     cache = MemoryCache(bytes_max=parse_size(settings.cache.memory, "cache.memory"))
     providers = with_providers(settings.providers, Place("providers"))
+    opened: list[OpenedSource] = []
     async with AsyncExitStack() as stack:
         layers = []
         for name, layer_settings in settings.layers.items():
             try:
-                layers.append(await _open_layer(stack, name, layer_settings, settings, cache, providers))
+                one = await _open_layer(stack, name, layer_settings, settings, cache, providers, opened)
+                layers.append(one)
             except PlanError as error:
                 raise PlanError(f"layers.{name}: {error}") from error
-        yield Layers(tuple(layers), cache)
+        yield Layers(tuple(layers), cache, lambda: _process(opened))
+
+
+def _process(opened: Sequence[OpenedSource]) -> ProcessFigures:
+    return ProcessFigures(threading.active_count(), sum(source.connections() for source in opened))
 
 
 async def _open_layer(
@@ -56,6 +67,7 @@ async def _open_layer(
     settings: Settings,
     cache: MemoryCache,
     providers: Providers,
+    opened: list[OpenedSource],
 ) -> Layer:
     sending = Sending(
         concurrency=layer.concurrency,
@@ -71,8 +83,10 @@ async def _open_layer(
     )
     locations = [layer.source] if isinstance(layer.source, str) else layer.source
     sources = [
-        await stack.enter_async_context(open_source(location, sending=sending)) for location in locations
+        await stack.enter_async_context(open_source(location, sending=sending, tell=log_service_event))
+        for location in locations
     ]
+    opened += sources
     origin = sources[0] if len(sources) == 1 else FallbackSource(tuple(sources))
     bounded = _bounded(origin, layer)
     stats = TileStats()
@@ -94,6 +108,7 @@ async def _open_layer(
         missing=_missing(layer.missing),
         max_age_s=layer.max_age,
         lane_max=layer.concurrency,
+        lanes=lambda: tuple(lane for source in sources for lane in source.lanes()),
         stats=stats,
     )
 

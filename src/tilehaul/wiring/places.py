@@ -2,7 +2,7 @@
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
@@ -10,9 +10,11 @@ from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.jobs.retries import Origin
+from tilehaul.jobs.event_log import log_event
+from tilehaul.jobs.retries import Origin, Retrying
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
+from tilehaul.net.gauges import Gauges
 from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
 from tilehaul.net.manners import check_named
@@ -23,8 +25,7 @@ from tilehaul.net.wire import CONNECTIONS_MAX_DEFAULT, Wire
 from tilehaul.policy.answers import AnswerRule
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.events import LaneHeld
-from tilehaul.ports.source import TileSource
+from tilehaul.ports.events import TellLane
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.wire import Sender, Signing
 from tilehaul.sources.stored import StoredSource
@@ -32,13 +33,15 @@ from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.pmtiles import PmtilesStore
+from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
+from tilehaul.wiring.opened import OpenedSource
 
-AnyStore = BucketStore | MbtilesStore | DirectoryStore
+AnyStore = BucketStore | MbtilesStore | PmtilesStore | DirectoryStore
 # "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
 BUCKET_ANSWERS = AnswerRule(push_back=frozenset({503}))
-OnHold = Callable[[LaneHeld], None]
 
 
 @asynccontextmanager
@@ -47,18 +50,21 @@ async def open_sender(
     typed_urls: Sequence[str],
     *,
     tally: Tally,
-    on_hold: OnHold | None = None,
-    pause: bool = False,
+    tell: TellLane | None = None,
+    gauges: Gauges | None = None,
 ) -> AsyncIterator[Sender]:
-    """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`.
+    """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`: for calls that wait.
 
-    `typed_urls` are the addresses the operator typed: their hosts may be private.
-    `pause`: see `LaneSettings`.
+    `typed_urls` are the addresses the operator typed: their hosts may be private. `gauges` are told where to
+    read.
     """
     allowed = allowed_hosts(sending, typed_urls)
-    async with open_laned(sending, allowed, tally=tally, on_hold=on_hold, pause=pause) as laned:
-        rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
-        yield RetriedSender(laned, rule, SystemClock(), random.random, tally)
+    async with open_laned(sending, allowed, tally=tally, tell=tell, gauges=gauges) as laned:
+        yield RetriedSender(laned, _retry_rule(sending), SystemClock(), random.random, tally)
+
+
+def _retry_rule(sending: Sending) -> RetryRule:
+    return RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
 
 
 def allowed_hosts(sending: Sending, typed_urls: Iterable[str]) -> set[str]:
@@ -74,10 +80,11 @@ async def open_laned(
     allowed: AbstractSet[str],
     *,
     tally: Tally,
-    on_hold: OnHold | None = None,
+    tell: TellLane | None = None,
     connections_max: int | None = None,
     pause: bool = False,
     signing: Signing | None = None,
+    gauges: Gauges | None = None,
 ) -> AsyncIterator[LanedSender]:
     """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
 
@@ -112,9 +119,11 @@ async def open_laned(
             clock=clock,
             luck=random.random,
             tally=tally,
-            on_hold=on_hold,
+            tell=tell or log_event,
             providers=sending.rules(),
         )
+        if gauges is not None:
+            gauges.add(laned.snapshots, lambda: wire.connections_held)
         try:
             yield laned
         finally:
@@ -135,13 +144,11 @@ async def open_source(
     *,
     sending: Sending = SENDING_DEFAULT,
     tally: Tally | None = None,
-    on_hold: OnHold | None = None,
-    pause: bool = False,
-) -> AsyncIterator[TileSource]:
-    """Open whatever a location names, for reading.
+    tell: TellLane | None = None,
+) -> AsyncIterator[OpenedSource]:
+    """Open whatever a location names, for reading. What its `get` raises is final.
 
-    While an upstream that fails is left alone, a tile is waited for if `pause` (a job, which has time), else
-    answered by BusyError.
+    While an upstream that fails is left alone, a tile is answered by BusyError.
 
     Raises:
         PlanError: Not a location, or there is nothing; or the host asks every client for a contact.
@@ -149,28 +156,46 @@ async def open_source(
         DataError: An archive is damaged.
     """
     place = parse_location(location)
+    gauges = Gauges()
     if place.kind == "xyz":
         source_of = XyzSource.opener(place.text, headers=sending.headers)
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
-            sending, source_of.typed_urls, tally=tally or Tally(), on_hold=on_hold, pause=pause
+            sending, source_of.typed_urls, tally=tally or Tally(), tell=tell, gauges=gauges
         ) as sender:
-            yield source_of(sender)
+            yield OpenedSource(source_of(sender), gauges)
         return
     archive = open_archive(place, sending=sending)
     try:
-        yield await StoredSource.open(archive, location=place.text)
+        yield OpenedSource(await StoredSource.open(archive, location=place.text), gauges)
     finally:
         await archive.close()
 
 
 @asynccontextmanager
 async def open_origin(
-    location: str, *, sending: Sending, tally: Tally, on_hold: OnHold | None = None
+    location: str, *, sending: Sending, tally: Tally, tell: TellLane | None = None
 ) -> AsyncIterator[Origin]:
-    """Open a location for a job: a failing upstream is waited for. Raises as `open_source`."""
-    async with open_source(location, sending=sending, tally=tally, on_hold=on_hold, pause=True) as source:
-        yield Origin(source)
+    """Open a location for a job, which has time: failed attempts come back to it and wait on its heap, and an
+    upstream that is left alone is waited for. Raises as `open_source`.
+    """
+    place = parse_location(location)
+    if place.kind == "xyz":
+        source_of = XyzSource.opener(place.text, headers=sending.headers)
+        check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
+        allowed = allowed_hosts(sending, source_of.typed_urls)
+        gauges = Gauges()
+        async with open_laned(sending, allowed, tally=tally, tell=tell, pause=True, gauges=gauges) as laned:
+            xyz = source_of(laned)
+            retrying = Retrying(
+                _retry_rule(sending),
+                random.random,
+                budget_of=lambda tile_id: laned.budget_of(xyz.request(tile_id)),
+            )
+            yield Origin(xyz, retrying, lanes=gauges.lanes)
+        return
+    async with open_source(location, sending=sending, tally=tally) as source:
+        yield Origin(source, lanes=source.lanes)
 
 
 def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT) -> TileArchive:
@@ -181,12 +206,14 @@ def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT
     place = parse_location(location) if isinstance(location, str) else location
     if place.kind == "xyz":
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
-    if place.kind != "bucket" and not place.path.exists():
+    # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
+    begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
+    if place.kind != "bucket" and not begun and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
     return open_store(place, sending=sending)
 
 
-_WHAT = {"mbtiles": "file", "directory": "file or directory"}
+_WHAT = {"mbtiles": "file", "pmtiles": "file", "directory": "file or directory"}
 
 
 def open_store(
@@ -206,6 +233,8 @@ def open_store(
         raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
         return MbtilesStore(place.path, durability=durability)
+    if place.kind == "pmtiles":
+        return PmtilesStore(place.path, durability=durability)
     if place.kind == "directory":
         return DirectoryStore(place.path, durability=durability)
     raise PlanError(f"{redact(place.text)} is a tile service: tiles can be read from it, not kept there")

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from tilehaul.jobs.mailbox import Mailbox
 from tilehaul.ports.events import Event, Watch
@@ -15,27 +16,39 @@ log = logging.getLogger(__name__)
 LAST_WORDS_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Where to tell events; both return at once.
+
+    `job`: for the job itself; raises what the reader raised. `lane`: for what must not be interrupted, as a
+    lane in the middle of handing out permits; never raises, the next event of the job will.
+    """
+
+    job: Watch
+    lane: Watch
+
+
 @asynccontextmanager
-async def reading(watch: Watch | None, *, last_words_s: float | None = None) -> AsyncIterator[Watch]:
-    """Something to tell events to that returns at once, for as long as a job runs.
+async def reading(watch: Watch | None, *, last_words_s: float | None = None) -> AsyncIterator[Telling]:
+    """Tell `watch` events, for as long as a job runs.
 
     A `Mailbox` is told directly, and closed at the end. Anything else is called in a thread, one event after
     another; the end waits until it has seen the last, for at most `last_words_s` seconds (LAST_WORDS_S).
 
     Raises:
-        BaseException: What `watch` raised, once: out of the next event that is told, else at the end.
+        BaseException: What `watch` raised, once: out of the next event of the job, else at the end.
     """
     if watch is None:
-        yield _untold
+        yield Telling(_untold, _untold)
     elif isinstance(watch, Mailbox):
         try:
-            yield watch
+            yield Telling(watch, watch)
         finally:
             watch.close()
     else:
         reader = _Reader(watch)
         try:
-            yield reader.tell
+            yield Telling(reader.tell, reader.mailbox)
         finally:
             await reader.end(LAST_WORDS_S if last_words_s is None else last_words_s)
         reader.complain()
@@ -45,8 +58,8 @@ class _Reader:
     """A thread that reads a mailbox to a callback."""
 
     def __init__(self, watch: Watch) -> None:
+        self.mailbox = Mailbox()
         self._watch = watch
-        self._mailbox = Mailbox()
         self._error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -54,7 +67,7 @@ class _Reader:
 
     def tell(self, event: Event) -> None:
         self.complain()
-        self._mailbox(event)
+        self.mailbox(event)
 
     def complain(self) -> None:
         """Raise what the callback raised, unless that has been done."""
@@ -64,7 +77,7 @@ class _Reader:
 
     async def end(self, last_words_s: float) -> None:
         """Let the callback read what waits."""
-        self._mailbox.close()
+        self.mailbox.close()
         try:
             async with asyncio.timeout(last_words_s):
                 await self._ended.wait()
@@ -73,12 +86,12 @@ class _Reader:
 
     def _read(self) -> None:
         try:
-            while (event := self._mailbox.take()) is not None:
+            while (event := self.mailbox.take()) is not None:
                 self._watch(event)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where the job runs
             self._error = error
             # Nobody reads any more: nothing need be kept.
-            self._mailbox.close()
+            self.mailbox.close()
         try:
             self._loop.call_soon_threadsafe(self._ended.set)
         except RuntimeError:

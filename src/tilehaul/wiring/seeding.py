@@ -21,7 +21,7 @@ from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.correlation import JOB_ID
-from tilehaul.ports.events import Event, SeedReport, Watch
+from tilehaul.ports.events import Event, LaneChanged, LaneHeld, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.stores.sqlite_file import Durability
@@ -79,7 +79,7 @@ async def seed(
 
     Args:
         source: A location that answers tiles.
-        store: An `.mbtiles` file or a directory; made when it does not exist.
+        store: An `.mbtiles` or `.pmtiles` file, or a directory; made when it does not exist.
         area: Which tiles.
         options: How.
         watch: Called with every event, in a thread of its own, one after another; or a `Mailbox`, which is
@@ -128,13 +128,18 @@ async def run_between(
 
             def told(event: Event) -> None:
                 log_event(event)
-                tell(event)
+                tell.job(event)
+
+            def lane_told(event: LaneHeld | LaneChanged) -> None:
+                named = replace(event, job_id=job_id)
+                log_event(named)
+                tell.lane(named)
 
             async with open_origin(
                 source,
                 sending=options.sending,
                 tally=tally,
-                on_hold=lambda held: told(replace(held, job_id=job_id)),
+                tell=lane_told,
             ) as origin:
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id)
                 return await run_seed(

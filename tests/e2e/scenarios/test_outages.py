@@ -9,10 +9,11 @@ from virtual import VirtualTrial
 
 import tilehaul
 from doubles.wire import answer
-from tilehaul.errors import UnreachableError
+from tilehaul.errors import TimedOutError, UnreachableError
 from tilehaul.lab.fault_proxy import FaultProxy
 from tilehaul.lab.link_faults import LinkPlan
 from tilehaul.lab.mock import MockServer
+from tilehaul.ports.events import Event, LaneHeld
 
 ZOOMS_0_TO_5 = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(6))
 ZOOMS_0_TO_6 = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(7))
@@ -58,6 +59,27 @@ async def test_07_blackhole_names_the_phase(tmp_path: Path) -> None:
         assert trial.letters() == [("timeout_first_byte", 2, b"")]
         await proxy.use(LinkPlan())
         await trial.resumed(report)
+
+
+async def test_07_blackhole_opens_the_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two minutes of silence after twenty good seconds: left alone within one; nothing lost."""
+    left_alone_s: list[float] = []
+
+    def step(sent_s: float):
+        return TimedOutError("x", phase="first_byte") if 20.0 <= sent_s < 140.0 else answer()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, LaneHeld):
+            left_alone_s.append(trial.elapsed_s())
+
+    trial = VirtualTrial(monkeypatch, step, ttfb_s=1.0)
+    report = await trial.seed(ZOOMS_0_TO_5, watch=watch, concurrency=8, retries=12)
+    assert report.state == "complete"
+    assert 20.0 < left_alone_s[0] <= 80.0
+    in_vain = [sent_s for sent_s in trial.wire.sent_s if 20.0 <= sent_s < 140.0]
+    assert report.requests == len(trial.wire.sent_s) == 1365 + len(in_vain)
+    # From then on one probe now and then.
+    assert len([sent_s for sent_s in in_vain if sent_s > left_alone_s[0]]) <= 10
 
 
 async def test_08_flap(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,31 @@ async def test_03_retry_after_garbage_of_many_years(tmp_path: Path) -> None:
         await trial.resumed(report)
 
 
+async def test_04_slow_growth(tmp_path: Path) -> None:
+    """Eight workers behind an endless queue: the lane finds that more than they can do is no use."""
+    faults = Faults(capacity=Capacity(servers=8, service_ms=20.0))
+    async with MockServer(MockSettings(faults=faults)) as server:
+        trial = Trial(server, tmp_path, ZOOMS_0_TO_5)
+        report = await trial.seed(concurrency=64)
+        assert report.state == "complete"
+        assert trial.requests == 1365
+        assert server.stats().queue_peak <= 10
+
+
+async def test_05_thrash_503(tmp_path: Path) -> None:
+    """Two workers and room for one to wait; the rest gets 503 without a word of when."""
+    faults = Faults(capacity=Capacity(servers=2, service_ms=10.0, queue_max=1))
+    async with MockServer(MockSettings(faults=faults)) as server:
+        trial = Trial(server, tmp_path, ZOOMS_0_TO_4)
+        report = await trial.seed(concurrency=64)
+        refused = server.stats().by_fault["queue_full"]
+        assert report.state == "complete"
+        assert trial.requests == 341 + refused == 341 + report.retried
+        # Without the cut it is refused many times as often as it is served, until its retries are used up.
+        assert 0 < refused <= 0.25 * 341
+        await trial.resumed(report, adaptive=False)
+
+
 async def test_06_capacity_drop(tmp_path: Path) -> None:
     """Sixteen workers, two, sixteen again: it takes longer, and not one request more."""
     script = parse_script("- {at: 0.5, for: 0.5, capacity: '2:20'}")
@@ -98,6 +123,5 @@ async def test_06_capacity_drop(tmp_path: Path) -> None:
     async with MockServer(MockSettings(faults=faults, script=script)) as server:
         trial = Trial(server, tmp_path, ZOOMS_0_TO_4)
         report = await trial.seed(concurrency=32)
-        print(server.stats(), report)
         assert report.state == "complete"
         assert trial.requests == 341

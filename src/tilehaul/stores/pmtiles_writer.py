@@ -1,0 +1,317 @@
+"""Writing a PMTiles file: spool and journal first, the file itself at the end of a job."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
+from tilehaul.ports.tile import NoTile
+from tilehaul.stores import journal
+from tilehaul.stores.archive_metadata import media_type_of_format, merged
+from tilehaul.stores.atomic_file import sync_folder
+from tilehaul.stores.free_space import check_free
+from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
+from tilehaul.stores.metadata_table import read_metadata, write_metadata
+from tilehaul.stores.pmtiles_file import PmtilesFile
+from tilehaul.stores.pmtiles_merge import check_addable, final_rows, merge
+from tilehaul.stores.pmtiles_reader import journal_path, metadata_in
+from tilehaul.stores.pmtiles_spool import (
+    BASE,
+    DROP,
+    NEXT,
+    SCHEMA,
+    SPOOL,
+    Spool,
+    marks_in,
+    part_path,
+    write_marks,
+)
+from tilehaul.stores.pmtiles_view import View
+from tilehaul.stores.record import (
+    StoreRecord,
+    begins_anew,
+    counts_of,
+    decide_begin,
+    finished,
+    parse_record,
+    record_rows,
+    reopened,
+    replayed,
+)
+from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.writer_lock import WriterLock
+
+_MARK_TABLE = "tilehaul_mark"
+
+
+class PmtilesWriter:
+    """Blocking writes, used by one thread at a time.
+
+    Order of a commit: bodies into the spool, synced; then, in one transaction, their index and the
+    journal. Order of a finish: the new file, synced; its fingerprint into the journal; its name; the
+    spool forgotten. A crash at any point leaves the old file or the new one, and every outcome.
+    """
+
+    def __init__(self, path: Path, *, durability: Durability, free_bytes_min: int) -> None:
+        self.path = path
+        self._durability: Durability = durability
+        self._free_bytes_min = free_bytes_min
+        self._lock = WriterLock(path)
+        self._base: PmtilesFile | None = None
+        self._file: WritableFile | None = None
+        self._spool: Spool | None = None
+        self._job: JobKey | None = None
+        self._record: StoreRecord | None = None
+        self._prepared = self._broken = False
+        # What the journal remembers is of another source, without one tile: the next `_prepare` drops it.
+        self._anew = False
+        # The file says all there is to say: the journal goes at the next `seal`.
+        self._journal_done = False
+
+    def begin(self, job: JobKey, *, force_source: bool) -> JobCounts | None:
+        self._lock.take_once()
+        try:
+            with self._translated("reading"):
+                self._open()
+                connection = None if self._file is None else self._file.connection
+                metadata = metadata_in(connection, self._base)
+                view = View(connection, self._base)
+                has_tiles = view.zooms() is not None
+                kept = media_type_of_format(metadata.get("format", "")) or view.media_type()
+            old = parse_record(metadata, str(self.path))
+            record = decide_begin(
+                old, job, has_tiles=has_tiles, force_source=force_source, location=str(self.path)
+            )
+            if has_tiles:
+                check_addable(self.path, kept, self._base, job)
+            self._job, self._record, self._prepared = job, record, False
+            self._anew = begins_anew(old, job, has_tiles=has_tiles)
+            counts = counts_of(record, job)
+            if counts is None:
+                self._prepare(job, record)
+        except BaseException:
+            self.close()
+            raise
+        return counts
+
+    def _open(self) -> None:
+        """File and journal as they are, nothing made; a merge that a crash cut short is ended."""
+        if self.path.is_dir():
+            raise StorageError(f"{self.path} is a folder, not a file: choose another name")
+        self._close_base()
+        if self.path.exists():
+            self._base = PmtilesFile(self.path)
+        if self._file is None and journal_path(self.path).exists():
+            self._file = WritableFile(journal_path(self.path), durability=self._durability)
+            self._file.adopt()
+        if self._file is None:
+            return
+        tables = self._file.tables()
+        if _MARK_TABLE not in tables:
+            if tables:
+                raise PlanError(f"{self._file.path} is no journal of tilehaul: move it away")
+            return
+        with self._file.translated("reading"):
+            marks = marks_in(self._file.connection)
+        here = "" if self._base is None else self._base.fingerprint
+        if here and marks[NEXT] == here:
+            self._tidy(self._file)
+        elif marks[BASE] != here:
+            raise PlanError(
+                f"{self.path} is not the file that tilehaul left: put that one back, or remove "
+                f"{journal_path(self.path).name} and {part_path(self.path).name} to go on with what is there"
+            )
+
+    def _prepare(self, job: JobKey, record: StoreRecord) -> None:
+        """Make journal and spool ready for commits of `job`."""
+        with self._translated("making"):
+            check_free(self.path.parent, self._free_bytes_min)
+            if self._file is None:
+                self._file = WritableFile(journal_path(self.path), durability=self._durability)
+            file = self._file
+            file.prepare()
+            known = metadata_in(file.connection if _MARK_TABLE in file.tables() else None, self._base)
+            with file.transaction() as connection:
+                if _MARK_TABLE not in file.tables():
+                    connection.execute(METADATA_SCHEMA + SCHEMA)
+                    base = "" if self._base is None else self._base.fingerprint
+                    write_marks(connection, **{SPOOL: "1", BASE: base, NEXT: ""})
+                if self._anew:
+                    journal.drop_journal(connection)
+                    self._forget_spool(connection)
+                connection.execute(SCHEMA)
+                journal.create_journal(connection)
+                after = merged({} if self._anew else known, dict(job.metadata)) | record_rows(record)
+                write_metadata(connection, read_metadata(connection), after)
+            if self._spool is None:
+                self._spool = Spool(self.path, file.connection, sync=self._durability == "full")
+                self._sweep(self._spool.path)
+            if self._durability == "full":
+                sync_folder(str(self.path.parent))
+        self._record = record
+        self._prepared = True
+        self._anew = self._journal_done = False
+
+    def _sweep(self, spool: Path) -> None:
+        """What a merge that was cut short left goes."""
+        for other in part_path(self.path).iterdir():
+            if other != spool:
+                other.unlink()
+
+    def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        connection = None if self._file is None else self._file.connection
+        if self._file is None:
+            return View(None, self._base).states(tile_ids)
+        with self._file.translated("reading"):
+            return View(connection, self._base).states(tile_ids)
+
+    def commit(self, outcomes: Sequence[Outcome]) -> None:
+        if self._broken or (self._file is not None and self._file.broken):
+            raise StorageError(
+                f"{self.path}: a write failed before; run again to resume from the last commit"
+            )
+        job, record = self._begun()
+        if not self._prepared:
+            record = reopened(record, job)
+            self._prepare(job, record)
+        file, spool = self._opened()
+        check_free(self.path.parent, self._free_bytes_min)
+        after = replayed(record, outcomes) if job.replay else record
+        runs = [(run, journal.tiles_of(run)) for run in journal.distinct_runs(outcomes)]
+        with self._translated("writing", fatal=True), file.translated("reading"):
+            placed = spool.place([tile for _, tiles in runs for tile in tiles])
+        keys = iter(placed.keys)
+        with file.transaction() as connection:
+            placed.write(connection)
+            for run, tiles in runs:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO tilehaul_tile VALUES (?, ?)",
+                    [(tile.tile_id.pmtiles_id, next(keys)) for tile in tiles],
+                )
+                connection.executemany(
+                    "DELETE FROM tilehaul_tile WHERE id = ?",
+                    [(o.tile_id.pmtiles_id,) for o in run if isinstance(o, NoTile)],
+                )
+                journal.write_outcomes(connection, run, journal_done=False)
+            if after is not record:
+                write_metadata(connection, record_rows(record), record_rows(after))
+        self._record = after
+
+    def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
+        job, record = self._begun()
+        if not self._prepared:
+            return
+        file, spool = self._opened()
+        with self._translated("reading"), file.translated("reading"):
+            dead = journal.has_dead(file.connection)
+            record = finished(record, job, counts, complete=complete, dead=dead)
+            before = read_metadata(file.connection)
+            rows = final_rows(self.path, before, View(file.connection, self._base), spool)
+            rows |= record_rows(record)
+        with file.transaction() as connection:
+            write_metadata(connection, before, rows)
+        self._record, self._prepared = record, False
+        if self._ends_here(complete=complete, counts=counts):
+            with self._translated("writing", fatal=True):
+                told = {name: value for name, value in rows.items() if value}
+                if merge(self.path, file, spool, self._base, told, free_bytes_min=self._free_bytes_min):
+                    self._close_base()
+                    self._base = PmtilesFile(self.path)
+                    self._tidy(file)
+        file.checkpoint()
+
+    def _ends_here(self, *, complete: bool, counts: JobCounts | None) -> bool:
+        """Whether nothing of the job is pending, so that the file can be made; dead tiles can wait."""
+        job, record = self._begun()
+        if job.replay:
+            return all(other.counts is not None for other in record.unfinished)
+        return complete or (counts is not None and counts.total == job.planned)
+
+    def _tidy(self, file: WritableFile) -> None:
+        """The file that is in place holds all of the spool: the journal keeps what else it knows."""
+        base = self._base
+        if base is None:
+            return
+        with file.transaction() as connection:
+            self._forget_spool(connection)
+            connection.execute(SCHEMA)
+            write_marks(connection, **{BASE: base.fingerprint, NEXT: ""})
+            write_metadata(connection, read_metadata(connection), base.metadata)
+            record = parse_record(base.metadata, str(self.path))
+            settled = record is None or not record.unfinished
+            has_notes = journal.has_dead(connection) or journal.has_dropped(connection)
+            self._journal_done = settled and not has_notes
+        with self._translated("tidying"):
+            shutil.rmtree(part_path(self.path), ignore_errors=True)
+        if not self._journal_done:
+            with file.translated("tidying"):
+                file.connection.execute("VACUUM")
+
+    def _forget_spool(self, connection: apsw.Connection) -> None:
+        """In a transaction: no tile of it counts any more; the next one has another name."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        connection.execute(DROP)
+        write_marks(connection, **{SPOOL: str(int(marks_in(connection)[SPOOL]) + 1)})
+
+    def seal(self) -> None:
+        file = self._file
+        if file is None:
+            return
+        file.seal()
+        if self._journal_done and not file.broken and not self._prepared:
+            self._file = None
+            file.close()
+            with self._translated("removing"):
+                for ending in ("", "-wal", "-shm"):
+                    Path(f"{file.path}{ending}").unlink(missing_ok=True)
+            self._journal_done = False
+
+    def close(self) -> None:
+        try:
+            if self._spool is not None:
+                spool, self._spool = self._spool, None
+                spool.close()
+            self.seal()
+        except DataError:
+            # A damaged journal was told of when it was opened; here it only has to be let go.
+            pass
+        finally:
+            file, self._file = self._file, None
+            self._prepared = False
+            try:
+                if file is not None:
+                    file.close()
+            finally:
+                self._close_base()
+                self._lock.release()
+
+    def _close_base(self) -> None:
+        base, self._base = self._base, None
+        if base is not None:
+            base.close()
+
+    def _begun(self) -> tuple[JobKey, StoreRecord]:
+        if self._job is None or self._record is None:
+            raise PlanError(f"{self.path}: nothing was begun")
+        return self._job, self._record
+
+    def _opened(self) -> tuple[WritableFile, Spool]:
+        if self._file is None or self._spool is None:
+            raise PlanError(f"{self.path}: nothing was begun")
+        return self._file, self._spool
+
+    @contextmanager
+    def _translated(self, doing: str, *, fatal: bool = False) -> Iterator[None]:
+        """Turn the system's errors into ours; after a `fatal` one nothing is written again."""
+        try:
+            yield
+        except OSError as error:
+            self._broken = self._broken or fatal
+            raise from_os(error, Path(error.filename or self.path), doing) from error
