@@ -25,16 +25,18 @@ from tilehaul.codec.pmtiles import (
 from tilehaul.codec.pmtiles_directory import Entry, expanded
 from tilehaul.codec.sniff import VECTOR_TILE, sniff
 from tilehaul.errors import PlanError
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.store import JobCounts, JobKey
+from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import completed_metadata, format_of, media_type_of_format
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
+from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.pmtiles_file import PmtilesFile
 from tilehaul.stores.pmtiles_layout import Layout, plan_layout, write_archive
 from tilehaul.stores.pmtiles_metadata import bounds_in, center_in, document_of
 from tilehaul.stores.pmtiles_spool import BASE_KEY, NEXT, Spool, part_path, write_marks
 from tilehaul.stores.pmtiles_view import View
-from tilehaul.stores.record import PREFIX
+from tilehaul.stores.record import PREFIX, StoreRecord, parse_record
 from tilehaul.stores.sqlite_file import WritableFile
 
 # In the metadata of every file we write: follows each address and each body in it.
@@ -69,6 +71,24 @@ def final_rows(path: Path, before: dict[str, str], view: View, spool: Spool) -> 
         zooms=zooms,
         bounds=view.bounds(zooms[1]) if zooms and "bounds" not in before else None,
         media_type=view.media_type() or other,
+    )
+
+
+def ends_here(job: JobKey, record: StoreRecord, *, complete: bool, counts: JobCounts | None) -> bool:
+    """Whether nothing of the job is pending, so that the file can be made; dead tiles can wait."""
+    if job.replay:
+        return all(other.counts is not None for other in record.unfinished)
+    return complete or (counts is not None and counts.total == job.planned)
+
+
+def holds_all(base: PmtilesFile, connection: apsw.Connection, location: str) -> bool:
+    """Whether a journal without tiles knows nothing that the file does not. Raises apsw.Error."""
+    record = parse_record(base.metadata, location)
+    return (
+        read_metadata(connection) == base.metadata
+        and (record is None or not record.unfinished)
+        and not journal.has_dead(connection)
+        and not journal.has_dropped(connection)
     )
 
 

@@ -5,7 +5,7 @@ A tile is what the journal's spool has of it, else what the file has, unless the
 
 import heapq
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import apsw
@@ -83,12 +83,7 @@ class View:
     def page(self, after: int, count: int) -> list[int]:
         """The next ids beyond `after`, ascending, at most `count`; none at the end."""
         while True:
-            spooled: list[int] = []
-            if self._spool is not None:
-                rows = self._spool.execute(
-                    "SELECT id FROM tilehaul_tile WHERE id > ? ORDER BY id LIMIT ?", (after, count)
-                )
-                spooled = [int(row[0] or 0) for row in rows]
+            spooled = self.page_of_spool(after, count)
             based: list[int] = []
             if self.base is not None:
                 based = [i for i, _, _ in islice(expanded(self.base.walk(after), after), count)]
@@ -106,6 +101,27 @@ class View:
         noted = self._noted([TileId.from_pmtiles_id(number) for number in numbers])
         return [number for number, note in zip(numbers, noted, strict=True) if note != "absent"]
 
+    def changes_base(self) -> bool:
+        """Whether a tile waits for the file, or one of its tiles is absent by now."""
+        if self.base is None or self.page_of_spool(-1, 1):
+            return True
+        return next(self._absent_in_base(self.base), None) is not None
+
+    def _absent_in_base(self, base: PmtilesFile) -> Iterator[TileId]:
+        if self._journal is not None:
+            query = "SELECT z, x, y FROM tilehaul_outcome WHERE state = ?"
+            for z, x, y in self._journal.execute(query, (journal.ABSENT,)):
+                tile_id = TileId(int(z or 0), int(x or 0), int(y or 0))
+                if base.find(tile_id.pmtiles_id) is not None:
+                    yield tile_id
+
+    def page_of_spool(self, after: int, count: int) -> list[int]:
+        """As `page`, of what waits for the file only."""
+        if self._spool is None:
+            return []
+        query = "SELECT id FROM tilehaul_tile WHERE id > ? ORDER BY id LIMIT ?"
+        return [int(row[0] or 0) for row in self._spool.execute(query, (after, count))]
+
     def counts_by_zoom(self) -> dict[int, int]:
         """Tiles kept, by zoom. Reads every directory, and every row of the spool."""
         counts: dict[int, int] = {}
@@ -122,12 +138,9 @@ class View:
                 if self.base is None or self.base.find(int(number or 0)) is None:
                     zoom = zoom_of(int(number or 0))
                     counts[zoom] = counts.get(zoom, 0) + 1
-        if self._journal is not None and self.base is not None:
-            query = "SELECT z, x, y FROM tilehaul_outcome WHERE state = ?"
-            for z, x, y in self._journal.execute(query, (journal.ABSENT,)):
-                tile_id = TileId(int(z or 0), int(x or 0), int(y or 0))
-                if self.base.find(tile_id.pmtiles_id) is not None:
-                    counts[tile_id.z] -= 1
+        if self.base is not None:
+            for tile_id in self._absent_in_base(self.base):
+                counts[tile_id.z] -= 1
         return {zoom: count for zoom, count in sorted(counts.items()) if count}
 
     def zooms(self) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.pmtiles_file import PmtilesFile
-from tilehaul.stores.pmtiles_merge import check_addable, final_rows, merge
+from tilehaul.stores.pmtiles_merge import check_addable, ends_here, final_rows, holds_all, merge
 from tilehaul.stores.pmtiles_reader import journal_path, metadata_in
 from tilehaul.stores.pmtiles_spool import (
     BASE,
@@ -50,11 +50,10 @@ _MARK_TABLE = "tilehaul_mark"
 
 
 class PmtilesWriter:
-    """Blocking writes, used by one thread at a time.
+    """Blocking writes, used by one thread at a time. A crash loses no outcome.
 
-    Order of a commit: bodies into the spool, synced; then, in one transaction, their index and the
-    journal. Order of a finish: the new file, synced; its fingerprint into the journal; its name; the
-    spool forgotten. A crash at any point leaves the old file or the new one, and every outcome.
+    Order of a commit: bodies into the spool, synced; their index and the journal in one transaction. Of a
+    finish: the new file, synced; its fingerprint into the journal; its name; the spool forgotten.
     """
 
     def __init__(self, path: Path, *, durability: Durability, free_bytes_min: int) -> None:
@@ -68,7 +67,7 @@ class PmtilesWriter:
         self._job: JobKey | None = None
         self._record: StoreRecord | None = None
         self._prepared = self._broken = False
-        # What the journal remembers is of another source, without one tile: the next `_prepare` drops it.
+        # The journal is of another source, without one tile: the next `_prepare` drops it.
         self._anew = False
         # The file says all there is to say: the journal goes at the next `seal`.
         self._journal_done = False
@@ -94,10 +93,10 @@ class PmtilesWriter:
             counts = counts_of(record, job)
             if counts is None:
                 self._prepare(job, record)
+            return counts
         except BaseException:
             self.close()
             raise
-        return counts
 
     def _open(self) -> None:
         """File and journal as they are, nothing made; a merge that a crash cut short is ended."""
@@ -118,7 +117,7 @@ class PmtilesWriter:
             return
         with self._file.translated("reading"):
             marks = marks_in(self._file.connection)
-        here = "" if self._base is None else self._base.fingerprint
+        here = self._base.fingerprint if self._base is not None else ""
         if here and marks[NEXT] == here:
             self._tidy(self._file)
         elif marks[BASE] != here:
@@ -126,6 +125,8 @@ class PmtilesWriter:
                 f"{self.path} is not the file that tilehaul left: put that one back, or remove "
                 f"{journal_path(self.path).name} and {part_path(self.path).name} to go on with what is there"
             )
+        elif self._base is not None and self._spool is None:
+            self._look_for_rest(self._file, self._base)
 
     def _prepare(self, job: JobKey, record: StoreRecord) -> None:
         """Make journal and spool ready for commits of `job`."""
@@ -164,11 +165,10 @@ class PmtilesWriter:
                 other.unlink()
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
-        connection = None if self._file is None else self._file.connection
         if self._file is None:
             return View(None, self._base).states(tile_ids)
         with self._file.translated("reading"):
-            return View(connection, self._base).states(tile_ids)
+            return View(self._file.connection, self._base).states(tile_ids)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         if self._broken or (self._file is not None and self._file.broken):
@@ -185,9 +185,9 @@ class PmtilesWriter:
         runs = [(run, journal.tiles_of(run)) for run in journal.distinct_runs(outcomes)]
         with self._translated("writing", fatal=True), file.translated("reading"):
             placed = spool.place([tile for _, tiles in runs for tile in tiles])
-        keys = iter(placed.keys)
         with file.transaction() as connection:
             placed.write(connection)
+            keys = iter(placed.keys)
             for run, tiles in runs:
                 connection.executemany(
                     "INSERT OR REPLACE INTO tilehaul_tile VALUES (?, ?)",
@@ -211,46 +211,48 @@ class PmtilesWriter:
             dead = journal.has_dead(file.connection)
             record = finished(record, job, counts, complete=complete, dead=dead)
             before = read_metadata(file.connection)
-            rows = final_rows(self.path, before, View(file.connection, self._base), spool)
-            rows |= record_rows(record)
-        with file.transaction() as connection:
-            write_metadata(connection, before, rows)
-        self._record, self._prepared = record, False
-        if self._ends_here(complete=complete, counts=counts):
+            view = View(file.connection, self._base)
+            rows = final_rows(self.path, before, view, spool) | record_rows(record)
+            # A word in its metadata is not worth a copy of the whole file.
+            due = ends_here(job, record, complete=complete, counts=counts) and view.changes_base()
+        made = False
+        if due:
+            # The record ends the job in the file, and in the journal once that is in place: a job that
+            # is complete without its file would never be looked at again.
             with self._translated("writing", fatal=True):
                 told = {name: value for name, value in rows.items() if value}
-                if merge(self.path, file, spool, self._base, told, free_bytes_min=self._free_bytes_min):
+                made = merge(self.path, file, spool, self._base, told, free_bytes_min=self._free_bytes_min)
+                if made:
                     self._close_base()
                     self._base = PmtilesFile(self.path)
                     self._tidy(file)
+        if not made:
+            with file.transaction() as connection:
+                write_metadata(connection, before, rows)
+        self._record, self._prepared = record, False
         file.checkpoint()
-
-    def _ends_here(self, *, complete: bool, counts: JobCounts | None) -> bool:
-        """Whether nothing of the job is pending, so that the file can be made; dead tiles can wait."""
-        job, record = self._begun()
-        if job.replay:
-            return all(other.counts is not None for other in record.unfinished)
-        return complete or (counts is not None and counts.total == job.planned)
 
     def _tidy(self, file: WritableFile) -> None:
         """The file that is in place holds all of the spool: the journal keeps what else it knows."""
-        base = self._base
-        if base is None:
+        if (base := self._base) is None:
             return
         with file.transaction() as connection:
             self._forget_spool(connection)
             connection.execute(SCHEMA)
             write_marks(connection, **{BASE: base.fingerprint, NEXT: ""})
             write_metadata(connection, read_metadata(connection), base.metadata)
-            record = parse_record(base.metadata, str(self.path))
-            settled = record is None or not record.unfinished
-            has_notes = journal.has_dead(connection) or journal.has_dropped(connection)
-            self._journal_done = settled and not has_notes
-        with self._translated("tidying"):
-            shutil.rmtree(part_path(self.path), ignore_errors=True)
+        self._look_for_rest(file, base)
         if not self._journal_done:
             with file.translated("tidying"):
                 file.connection.execute("VACUUM")
+
+    def _look_for_rest(self, file: WritableFile, base: PmtilesFile) -> None:
+        """Whether the journal knows anything that the file does not; an empty spool goes."""
+        with file.translated("reading"):
+            if View(file.connection, None).page_of_spool(-1, 1):
+                return
+            self._journal_done = holds_all(base, file.connection, str(self.path))
+        shutil.rmtree(part_path(self.path), ignore_errors=True)
 
     def _forget_spool(self, connection: apsw.Connection) -> None:
         """In a transaction: no tile of it counts any more; the next one has another name."""
@@ -278,18 +280,19 @@ class PmtilesWriter:
             if self._spool is not None:
                 spool, self._spool = self._spool, None
                 spool.close()
+                if not spool.stop:
+                    shutil.rmtree(part_path(self.path), ignore_errors=True)
             self.seal()
         except DataError:
-            # A damaged journal was told of when it was opened; here it only has to be let go.
-            pass
+            pass  # A damaged journal was told of when it was opened; here it only has to be let go.
         finally:
             file, self._file = self._file, None
             self._prepared = False
+            self._close_base()
             try:
                 if file is not None:
                     file.close()
             finally:
-                self._close_base()
                 self._lock.release()
 
     def _close_base(self) -> None:
@@ -303,9 +306,9 @@ class PmtilesWriter:
         return self._job, self._record
 
     def _opened(self) -> tuple[WritableFile, Spool]:
-        if self._file is None or self._spool is None:
-            raise PlanError(f"{self.path}: nothing was begun")
-        return self._file, self._spool
+        if self._file is not None and self._spool is not None:
+            return self._file, self._spool
+        raise PlanError(f"{self.path}: nothing was begun")
 
     @contextmanager
     def _translated(self, doing: str, *, fatal: bool = False) -> Iterator[None]:
