@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def log_event(event: Event) -> None:
-    """One line of the log for an event; its fields are in the record's `facts`. No tile above debug."""
+    """One line of the log for an event; its fields are in the record's `facts`.
+
+    Above debug no tile is named, but in what a report says of a job's end.
+    """
     _log(event, logging.INFO if isinstance(event, JobStarted | LaneHeld | SeedReport) else logging.DEBUG)
 
 

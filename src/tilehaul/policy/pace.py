@@ -42,7 +42,7 @@ class PaceRule:
     headroom: float = 1.5
     least_per_s: float = 0.1
     start_per_s: float = 20.0
-    early_s: float = 1.5
+    early_s: float = 3.0
     early_min: int = 3
     pay_share: float = 0.8
     pay_weight: float = 0.5
