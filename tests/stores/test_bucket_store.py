@@ -51,8 +51,10 @@ class Place:
         async def open_sender() -> AsyncIterator[Sender]:
             tally = Tally()
             verified = VerifiedSender(self.wire, self.clock, tally, AnswerRule(frozenset({503})))
-            spaced = SpacedSender(Unlaned(verified), self.clock, KeySpacing(spacing_s))
-            yield RetriedSender(spaced, RetryRule(wait_s_max=wait_s_max), self.clock, lambda: 0.1, tally)
+            spaced = SpacedSender(verified, self.clock, KeySpacing(spacing_s))
+            yield RetriedSender(
+                Unlaned(spaced), RetryRule(wait_s_max=wait_s_max), self.clock, lambda: 0.1, tally
+            )
 
         return BucketStore(
             URL,

@@ -16,7 +16,6 @@ from tilehaul.net.addresses import host_port_of
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.laned import LanedSender
 from tilehaul.net.retried import RetriedSender
-from tilehaul.net.spaced import SpacedSender
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.wire import Sender
@@ -53,9 +52,8 @@ def open_bucket(
     async def open_sender() -> AsyncIterator[Sender]:
         allowed = {host_port_of(where.url)}
         async with open_laned(sending, allowed, tally=tally, pause=True, signing=where.signing) as laned:
-            clock = SystemClock()
             rule = RetryRule(attempts_max=sending.retries + 1, wait_s_max=sending.max_wait_s)
-            yield RetriedSender(SpacedSender(laned, clock), rule, clock, random.random, tally)
+            yield RetriedSender(laned, rule, SystemClock(), random.random, tally)
 
     return BucketStore(
         where.url,

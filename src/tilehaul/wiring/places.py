@@ -20,6 +20,7 @@ from tilehaul.net.laned import LanedSender
 from tilehaul.net.manners import check_named
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
+from tilehaul.net.spaced import SpacedSender
 from tilehaul.net.verified import VerifiedSender
 from tilehaul.net.wire import CONNECTIONS_MAX_DEFAULT, Wire
 from tilehaul.policy.answers import AnswerRule
@@ -92,7 +93,8 @@ async def open_laned(
     `allowed` are the "host:port" that may be private; it may grow while this is open.
     `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`, `hand_back`:
     see `LaneSettings`.
-    `signing`: for a bucket: every request is signed, no redirect is followed, and every 503 is push-back.
+    `signing`: for a bucket: every request is signed, no redirect is followed, every 503 is push-back, and
+    two writes to one key keep their distance.
     """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
@@ -106,9 +108,9 @@ async def open_laned(
         signing=signing,
     )
     async with wire:
-        verified = VerifiedSender(RedirectedSender(wire), clock, tally, providers=sending.rules())
+        verified: Sender = VerifiedSender(RedirectedSender(wire), clock, tally, providers=sending.rules())
         if signing is not None:
-            verified = VerifiedSender(wire, clock, tally, BUCKET_ANSWERS)
+            verified = SpacedSender(VerifiedSender(wire, clock, tally, BUCKET_ANSWERS), clock)
         laned = LanedSender(
             verified,
             LaneSettings(
