@@ -199,6 +199,25 @@ async def test_worker_waiting_for_the_work_list_takes_a_due_retry() -> None:
     assert bench.outcomes == Counter(tiles(6))
 
 
+async def test_worker_that_is_cancelled_in_the_line_holds_up_no_other() -> None:
+    """The first in the line goes; the retry that comes due is given to the next."""
+    bench = Bench(FailsFirst(2), chunks_of(tiles(2)), workers=2)
+
+    async def settle(answer: Answer) -> None:
+        bench.answers.append(answer)
+
+    async with asyncio.TaskGroup() as group:
+        first, _ = (group.create_task(bench.feed.work_on(settle)) for _ in range(2))
+        group.create_task(bench.feed.read())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(bench.source.asked) == 2
+        first.cancel()
+        await bench.clock.run(asyncio.create_task(bench.clock.sleep(5.0)))
+    await bench.feed.aclose()
+    assert bench.outcomes == Counter(tiles(2))
+
+
 async def test_stop_leaves_what_waits_pending() -> None:
     bench = Bench(FakeSource(lambda _: BrokenError("x")), chunks_of(tiles(8)))
     task = asyncio.create_task(bench.play())

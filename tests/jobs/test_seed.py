@@ -270,6 +270,32 @@ async def test_silence_beyond_max_wait_stops_the_job() -> None:
         await run(Silent(), FakeStore(), plan(tiles(10), max_wait_s=0.05))
 
 
+async def test_tiles_that_come_for_longer_than_max_wait_are_no_silence() -> None:
+    class Slow(FakeSource):
+        async def get(self, tile_id: TileId) -> Tile | NoTile:
+            await asyncio.sleep(0.01)
+            return await super().get(tile_id)
+
+    report = await run(Slow(), FakeStore(), plan(tiles(30), workers=1, max_wait_s=0.1))
+    assert (report.state, report.done) == ("complete", 30)
+
+
+async def test_drain_does_not_wait_for_the_next_attempt_of_what_waits() -> None:
+    """Every worker idle, one tile due in a minute: the job ends now, and the tile stays pending."""
+    stop = Stop()
+    retrying = Retrying(RetryRule(delay_s_first=120.0), lambda: 0.5, lambda _: RetryBudget())
+    source = FakeSource(lambda tile_id: every_tile(tile_id) if tile_id.x else BrokenError("x"))
+    job = plan(tiles(20))
+    running = asyncio.create_task(
+        seed(Origin(source, retrying), FakeStore(), job, tally=Tally(), clock=SystemClock(), stop=stop)
+    )
+    while len(source.asked) < 20:
+        await asyncio.sleep(0.001)
+    stop.drain()
+    report = await asyncio.wait_for(running, 5)
+    assert (report.state, report.done, report.pending) == ("interrupted", 19, 1)
+
+
 async def test_drain_finishes_what_is_under_way_and_no_more() -> None:
     stop = Stop()
 

@@ -280,12 +280,27 @@ async def test_bug_in_a_source_is_not_swallowed() -> None:
     assert others() == set()
 
 
-async def silent_stream(consume, source: FakeSource, **plan: object) -> None:
-    """Play `consume(answers)` in virtual time over a stream that waits 60 s for its source."""
-    clock = VirtualClock()
+async def test_break_while_a_tile_waits_for_its_next_attempt_leaves_nothing() -> None:
+    """No timer either: a tile that would be tried again in a minute is forgotten."""
+    retrying = Retrying(RetryRule(delay_s_first=120.0), lambda: 0.5, lambda _: RetryBudget())
+    source = FakeSource(lambda tile_id: BrokenError("x") if tile_id.x else every_tile(tile_id))
+    async with aclosing(open_stream(source, tiles(2), retrying=retrying)) as answers:
+        await anext(answers)
+        await turns()
+        assert len(source.asked) == 2
+    assert others() == set()
+
+
+async def silent_stream(consume, source: FakeSource, work: object = None, **plan: object) -> None:
+    """Play `consume(answers, clock)` in virtual time over a stream that waits 60 s for its source."""
+    clock = work.clock if isinstance(work, SlowWork) else VirtualClock()
     values = StreamPlan(workers=2, max_wait_s=60.0, **plan)  # type: ignore[arg-type]
     answers: AsyncIterator[Answer] = stream(
-        nullcontext(Origin(source)), tiles(9), values, tally=Tally(), clock=clock
+        nullcontext(Origin(source)),
+        work or tiles(3),
+        values,
+        tally=Tally(),
+        clock=clock,  # type: ignore[arg-type]
     )
     async with aclosing(answers):  # type: ignore[type-var]
         await clock.run(task := asyncio.ensure_future(consume(answers, clock)))
@@ -312,10 +327,29 @@ async def test_slow_reader_is_not_taken_for_a_silent_source() -> None:
         got = 0
         async for _ in answers:
             got += 1
-            await clock.sleep(500.0)
-        assert got == 9
+            await clock.sleep(100.0)
+        assert got == 3
 
     await silent_stream(consume, FakeSource(), ahead_tiles=1)
+
+
+class SlowWork:
+    """Three tiles, a hundred seconds apart."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+
+    async def __aiter__(self) -> AsyncIterator[TileId]:
+        for tile_id in tiles(3):
+            await self.clock.sleep(100.0)
+            yield tile_id
+
+
+async def test_slow_work_is_not_taken_for_a_silent_source() -> None:
+    async def consume(answers: AsyncIterator[Answer], _clock: VirtualClock) -> None:
+        assert len([answer async for answer in answers]) == 3
+
+    await silent_stream(consume, FakeSource(), SlowWork())
 
 
 @pytest.mark.parametrize("name", ["ahead_tiles", "ahead_bytes", "workers"])

@@ -168,14 +168,11 @@ class Retries:
         return rule.delay_s(error, item.counted, retrying.luck(), mistyped=item.mistyped)
 
     def _pays(self, retrying: Retrying, item: Item, now_s: float) -> bool:
-        """Whether the item's lane pays now; else it stands in line for that, behind those before it."""
+        """Whether the item's lane pays now; else it stands in line for that. (`due` asks the lines first.)"""
         budget = retrying.budget_of(item.tile_id)
-        line = self._unpaid.get(budget)
-        if not line and budget.spend(now_s):
+        if budget.spend(now_s):
             return True
-        if line is None:
-            line = self._unpaid[budget] = deque()
-        line.append(item)
+        self._unpaid.setdefault(budget, deque()).append(item)
         return False
 
 
