@@ -209,6 +209,12 @@ def test_stale_tile_is_there_for_who_asks_for_it():
     assert cache.stats().tiles == 0
 
 
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+def test_nonsense_time_past_freshness_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        MemoryCache(stale_s_max=wrong)
+
+
 def test_absence_is_never_stale():
     """It is gone with its lifetime, and in place of an older tile nothing of that is left."""
     cache = MemoryCache()
