@@ -70,7 +70,7 @@ async def _seed_job(base: str, count: int, store: MemoryStore) -> int:
             tiles=tiles,
             planned=count,
             key=JobKey(origin.source.info.identity, origin.source.info.name, "area", count),
-            workers=_SENDING.workers,
+            workers=_SENDING.workers_for("tile"),
         )
         report = await run_seed(origin, store, plan, tally=tally, clock=SystemClock())
     if report.state != "complete":

@@ -211,7 +211,7 @@ def test_drop_sends_nothing_and_is_told_by_info_and_seed(capsys, server, archive
         (["--source", "https://tile.openstreetmap.org/{z}/{x}/{y}.png"], ["prohibits"]),
         (["--source", "https://h.example/tiles.png"], ["{z}"]),
         (["--source", "http://127.0.0.1:1/{z}/{x}/{y}.png"], ["--force-source", "key=***"]),
-        (["--source", "http://127.0.0.1:1/{z}/{x}/{y}.png", "--retries", "-1"], ["negative"]),
+        (["--source", "http://127.0.0.1:1/{z}/{x}/{y}.png", "--retries", "-1"], ["0 or more"]),
     ],
 )
 def test_mistakes_are_one_line_and_change_nothing(capsys, server, archive: str, flags, words) -> None:

@@ -35,6 +35,7 @@ def test_base_that_is_a_template_is_taken_as_it_is() -> None:
         ("TIMEOUT_SECONDS", "-1"),
         ("TIMEOUT_SECONDS", "inf"),
         ("TIMEOUT_SECONDS", "nan"),
+        ("TIMEOUT_SECONDS", "1e300"),
         ("RETRIES", "-1"),
         ("RETRIES", "two"),
     ],

@@ -97,3 +97,14 @@ def test_reason_of_a_hold_is_told_however_short_it_is() -> None:
     assert stream.getvalue() == ""
     watcher(LaneHeld("a.test (tile)", 2.0, "fails"))
     assert stream.getvalue() == "a.test (tile) fails; next try in 2 s, nothing is lost\n"
+
+
+@pytest.mark.parametrize("reason", ["", "asked to wait 365 days: parked"])
+def test_hold_that_is_longer_than_the_job_waits_promises_no_next_try(reason: str) -> None:
+    stream = io.StringIO()
+    watcher = Watcher(quiet=False, as_json=False, stream=stream, max_wait_s=1800.0)
+    watcher(LaneHeld("a.test (tile)", 31_536_001.0, reason))
+    said = reason or "asks us to wait 365 days"
+    assert stream.getvalue() == f"a.test (tile) {said}; this job waits no longer than 30 min (--max-wait)\n"
+    watcher(LaneHeld("a.test (tile)", 600.0))
+    assert stream.getvalue().endswith("a.test (tile) asks us to wait 10 min; waiting, nothing is lost\n")

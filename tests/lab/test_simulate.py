@@ -105,9 +105,11 @@ def test_hindsight_knows_the_knee() -> None:
 
 
 def check_aims(model: str) -> None:
-    """All four aims of a model, over 300 s.
+    """On seed 1, over 300 s: the aims for waste, Retry-After and queue, and 93 % of the best goodput.
 
-    The aim for goodput, 95 %, is of the mean over seeds (decision 0004); a single one may be 2 % lower.
+    That is less than the aim for goodput, 95 % of the mean over seeds, which `thrash` and `drop` miss on
+    fresh seeds by one to two per cent (decision 0004, "What is open"). The best is that of the limits 8, 12
+    and 16. `strict`, `bursts` and `shed` miss more; their tests below say what they hold to.
     """
     best = max(simulate(model, fixed(limit), seconds=300.0).goodput_per_s for limit in (8, 12, 16))
     run = simulate(model, LIMITS[OURS], seconds=300.0)

@@ -86,6 +86,20 @@ async def test_other_hosts_have_what_the_user_asked_for(host: str) -> None:
 
 def test_settings_within_a_provider_keep_all_else() -> None:
     settings = LaneSettings(8, wait_s_max=7.0, adaptive=False, rate_per_s=3.0, pause=False)
-    assert settings.within(None) is settings
-    within = settings.within(Provider("h", rate_per_s=5.0, in_flight_max=100))
+    assert settings.within(None, "tile") is settings
+    within = settings.within(Provider("h", rate_per_s=5.0, in_flight_max=100), "tile")
     assert within == settings
+
+
+@pytest.mark.parametrize(
+    ("lane_class", "in_flight_max", "most"), [("wms", 100, 8), ("wms", 3, 3), ("cdn", 100, 100)]
+)
+def test_provider_lowers_the_maximum_of_a_class_and_never_raises_it(
+    lane_class: str, in_flight_max: int, most: int
+) -> None:
+    within = LaneSettings().within(Provider("h", in_flight_max=in_flight_max), lane_class)
+    assert within.most(lane_class) == most
+
+
+def test_provider_without_a_number_leaves_the_maximum_to_the_class() -> None:
+    assert LaneSettings().within(Provider("h", rate_per_s=1.0), "cdn") == LaneSettings(rate_per_s=1.0)

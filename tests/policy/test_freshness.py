@@ -4,8 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilehaul.errors import ConfigError
-from tilehaul.policy.freshness import FreshnessRule
+from tilehaul.errors import (
+    BrokenError,
+    BusyError,
+    ConfigError,
+    DataError,
+    DeniedError,
+    RefusedError,
+    ThrottledError,
+    TimedOutError,
+    UnreachableError,
+)
+from tilehaul.policy.freshness import FreshnessRule, allows_stale, was_asked
 
 
 @given(luck=st.floats(0, 1, exclude_max=True))
@@ -30,3 +40,24 @@ def test_nonsense_is_refused(wrong):
     """Negative times, NaN and a spread that could reach zero are wrong settings."""
     with pytest.raises(ConfigError):
         FreshnessRule(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("error", "stale", "asked"),
+    [
+        (BusyError("x"), True, False),
+        (ThrottledError("x", cause="held", attempts=1), True, False),
+        (ThrottledError("x", cause="held", attempts=2), True, True),
+        (ThrottledError("x", cause="http_429", attempts=1), True, True),
+        (BrokenError("x"), True, True),
+        (UnreachableError("x"), True, True),
+        (TimedOutError("x", phase="total"), True, True),
+        (DataError("x"), True, True),
+        (DeniedError("x"), False, True),
+        (RefusedError("x"), False, True),
+    ],
+)
+def test_failures_that_pass_allow_stale_tiles(error, stale, asked):
+    """What may be better soon is stood in for; a no is not. A request went out unless the lane kept it in."""
+    assert allows_stale(error) is stale
+    assert was_asked(error) is asked

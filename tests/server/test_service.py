@@ -40,6 +40,7 @@ async def test_cache_stats_has_every_field_twice(service):
         "total_requests": 5,
         "cache_hits": 3,
         "cache_misses": 2,
+        "cache_stale": 0,
         "hit_rate": 60.0,
         "coalesced": 0,
         "thread_workers": 50,

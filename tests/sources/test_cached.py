@@ -1,10 +1,22 @@
-"""Find before ask; keep answers, never errors."""
+"""Find before ask; keep answers, never errors; fall back on what was known."""
+
+from dataclasses import replace
 
 import pytest
 
-from tilehaul.errors import BrokenError
+from tilehaul.errors import (
+    BrokenError,
+    BusyError,
+    DataError,
+    DeniedError,
+    RefusedError,
+    StorageError,
+    ThrottledError,
+    TimedOutError,
+    UnreachableError,
+)
 from tilehaul.grid.tile_id import TileId
-from tilehaul.policy.freshness import FreshnessRule
+from tilehaul.policy.freshness import STALE_S_MAX, FreshnessRule
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.cached import CachedSource
@@ -123,3 +135,78 @@ async def test_info_is_the_origins(clock):
     """What is known of the source passes through."""
     origin = ScriptedOrigin()
     assert cached(origin, clock).info is origin.info
+
+
+HELD_AT_ONCE = ThrottledError("x", cause="held", attempts=1)
+HELD_AFTER_ONE = ThrottledError("x", cause="held", attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (BusyError("x"), "stale"),
+        (HELD_AT_ONCE, "stale"),
+        (HELD_AFTER_ONE, "stale_asked"),
+        (ThrottledError("x", cause="http_429"), "stale_asked"),
+        (BrokenError("x"), "stale_asked"),
+        (UnreachableError("x"), "stale_asked"),
+        (TimedOutError("x", phase="idle"), "stale_asked"),
+        (DataError("x", cause="error_page"), "stale_asked"),
+    ],
+)
+async def test_stale_tile_stands_in_for_an_origin_that_fails(clock, error, place):
+    """Past its freshness the origin is asked first, each time; its failure brings what was known."""
+    origin = ScriptedOrigin(TILE, error, error, other := replace(TILE, body=b"other"))
+    source = cached(origin, clock)
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    for asked in (2, 3):
+        assert await source.get(HERE) == replace(TILE, place=place)
+        assert origin.asked == asked
+    assert await source.get(HERE) is other
+    assert await source.get(HERE) == replace(other, place="memory")
+
+
+@pytest.mark.parametrize("error", [DeniedError("x"), RefusedError("x"), StorageError("x")])
+async def test_no_of_an_origin_is_heard(clock, error):
+    """Who may not have a tile any more is not given an old one; a broken disk here is told too."""
+    source = cached(ScriptedOrigin(TILE, error), clock)
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    with pytest.raises(type(error)):
+        await source.get(HERE)
+
+
+@pytest.mark.parametrize("then_s", [3600.0 + STALE_S_MAX - 0.1, 3600.0 + STALE_S_MAX])
+async def test_stale_tile_has_its_day(clock, then_s):
+    """A day past its freshness the failure is told again."""
+    source = cached(ScriptedOrigin(TILE, BrokenError("x")), clock)
+    await source.get(HERE)
+    clock.time_s += then_s
+    if then_s < 3600.0 + STALE_S_MAX:
+        assert (await source.get(HERE)).place == "stale_asked"
+    else:
+        with pytest.raises(BrokenError):
+            await source.get(HERE)
+
+
+async def test_absence_does_not_stand_in(clock):
+    """An absence past its freshness is no answer: the failure is."""
+    source = cached(ScriptedOrigin(NoTile(HERE, "http_404"), BrokenError("x")), clock)
+    await source.get(HERE)
+    clock.time_s += 300.0
+    with pytest.raises(BrokenError):
+        await source.get(HERE)
+
+
+async def test_tile_kept_while_the_origin_failed_is_fresh(clock):
+    """Another asker got it meanwhile: the answer is that one, and not called stale."""
+    cache = MemoryCache()
+    source = cached(origin := ScriptedOrigin(), clock, cache=cache)
+
+    async def get(tile_id: TileId) -> Tile | NoTile:
+        cache.keep("a", TILE, fresh_s=9.0, now_s=clock.time_s)
+        raise BrokenError("x")
+
+    origin.get = get
+    assert await source.get(HERE) == replace(TILE, place="memory")

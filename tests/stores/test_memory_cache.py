@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tilehaul.errors import ConfigError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.freshness import STALE_S_MAX
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.memory_cache import ENTRY_OVERHEAD_BYTES, MemoryCache
 
@@ -29,8 +30,9 @@ class ModelEntry:
 class Model:
     """SIEVE as the paper draws it: a list from oldest to newest and an index that walks it."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, stale: float) -> None:
         self.bytes_max = bytes_max
+        self.stale = stale
         self.queue: list[ModelEntry] = []
         self.hand = 0
         self.evictions = 0
@@ -51,14 +53,26 @@ class Model:
         return next((entry for entry in self.queue if entry.key == key), None)
 
     def find(self, key: tuple[str, int], now: float) -> Tile | NoTile | None:
-        entry = self.of(key)
-        if entry is None:
-            return None
-        if entry.expires <= now:
-            self.remove(entry)
+        entry = self.kept(key, now)
+        if entry is None or entry.expires <= now:
             return None
         entry.visited = True
-        return entry.answer
+        return replace(entry.answer, place="memory")
+
+    def kept(self, key: tuple[str, int], now: float) -> ModelEntry | None:
+        entry = self.of(key)
+        stale = self.stale if entry is not None and isinstance(entry.answer, Tile) else 0
+        if entry is not None and entry.expires + stale <= now:
+            self.remove(entry)
+            return None
+        return entry
+
+    def find_stale(self, key: tuple[str, int], now: float) -> Tile | None:
+        entry = self.kept(key, now)
+        if entry is None or not isinstance(entry.answer, Tile):
+            return None
+        entry.visited = True
+        return replace(entry.answer, place="memory" if now < entry.expires else "stale")
 
     def keep(self, key: tuple[str, int], answer: Tile | NoTile, fresh: float, now: float) -> None:
         old = self.of(key)
@@ -80,7 +94,7 @@ class Model:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("find"), st.sampled_from("ab"), st.integers(0, 9)),
+        st.tuples(st.sampled_from(["find", "find_stale"]), st.sampled_from("ab"), st.integers(0, 9)),
         st.tuples(
             st.just("keep"),
             st.sampled_from("ab"),
@@ -97,11 +111,11 @@ STEPS = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps=STEPS, entries=st.integers(1, 5))
-def test_any_sequence_behaves_like_the_model(steps, entries):
+@given(steps=STEPS, entries=st.integers(1, 5), stale=st.sampled_from([0, 3, 20]))
+def test_any_sequence_behaves_like_the_model(steps, entries, stale):
     """Whatever is kept, found, waited for and dropped: same answers, same order, never too many bytes."""
     bytes_max = entries * (ENTRY_OVERHEAD_BYTES + 1000)
-    cache, model = MemoryCache(bytes_max), Model(bytes_max)
+    cache, model = MemoryCache(bytes_max, stale_s_max=stale), Model(bytes_max, stale)
     now = 0.0
     serial = 0
     for step in steps:
@@ -112,11 +126,10 @@ def test_any_sequence_behaves_like_the_model(steps, entries):
             for entry in doomed:
                 model.remove(entry)
             assert cache.drop(step[1]) == len(doomed)
-        elif step[0] == "find":
-            _, layer, x = step
-            want = model.find((layer, x), now)
-            got = cache.find(layer, TileId(20, x, 0), now)
-            assert got == (None if want is None else replace(want, place="memory"))
+        elif step[0] in ("find", "find_stale"):
+            asked, layer, x = step
+            got = getattr(cache, asked)(layer, TileId(20, x, 0), now)
+            assert got == getattr(model, asked)((layer, x), now)
         else:
             layer, x, fresh = step[1], step[2], step[-1]
             serial += 1
@@ -169,13 +182,60 @@ def test_hand_begins_again_at_the_oldest():
 
 def test_lifetime_ends_at_its_second():
     """An entry is found until its lifetime has passed, not at that moment."""
-    cache = MemoryCache()
+    cache = MemoryCache(stale_s_max=0)
     cache.keep("a", tile(1), fresh_s=10, now_s=100)
     assert cache.left_s("a", TileId(20, 1, 0), 104) == 6
     assert cache.find("a", TileId(20, 1, 0), 109.9) is not None
     assert cache.left_s("a", TileId(20, 1, 0), 110) is None
     assert cache.find("a", TileId(20, 1, 0), 110) is None
     assert cache.stats().tiles == 0
+
+
+def test_stale_tile_is_there_for_who_asks_for_it():
+    """Past its freshness a tile is found by `find_stale` alone, for a day, with a negative rest."""
+    cache = MemoryCache()
+    here = TileId(20, 1, 0)
+    cache.keep("a", tile(1), fresh_s=10, now_s=100)
+    fresh = cache.find_stale("a", here, 109.9)
+    assert fresh is not None
+    assert fresh.place == "memory"
+    assert cache.find("a", here, 110) is None
+    assert cache.entry(("a", 20, 1, 0), 110) is None
+    assert cache.find_stale("a", here, 110) == replace(tile(1), place="stale")
+    assert cache.left_s("a", here, 115) == -5
+    assert cache.find_stale("a", here, 110 + STALE_S_MAX - 0.1) is not None
+    assert cache.stats().tiles == 1
+    assert cache.find_stale("a", here, 110 + STALE_S_MAX) is None
+    assert cache.stats().tiles == 0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+def test_nonsense_time_past_freshness_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        MemoryCache(stale_s_max=wrong)
+
+
+def test_absence_is_never_stale():
+    """It is gone with its lifetime, and in place of an older tile nothing of that is left."""
+    cache = MemoryCache()
+    here = TileId(20, 1, 0)
+    cache.keep("a", tile(1), fresh_s=10, now_s=0)
+    cache.keep("a", NoTile(here), fresh_s=10, now_s=20)
+    assert cache.find_stale("a", here, 25) is None
+    assert cache.find("a", here, 25) is not None
+    assert cache.find_stale("a", here, 30) is None
+    assert cache.stats().tiles == 0
+
+
+def test_stale_tile_in_use_outlives_one_that_is_not():
+    """Bytes are bounded as ever; the hand spares what stands in for an origin that is away."""
+    cache = MemoryCache(2 * (ENTRY_OVERHEAD_BYTES + 10))
+    for x in range(2):
+        cache.keep("a", tile(x), fresh_s=1, now_s=0)
+    assert cache.find_stale("a", TileId(20, 0, 0), 5) is not None
+    cache.keep("a", tile(2), fresh_s=1, now_s=5)
+    found = [cache.find_stale("a", TileId(20, x, 0), 5) is not None for x in range(3)]
+    assert found == [True, False, True]
 
 
 def test_same_bytes_kept_again_renew_the_entry():

@@ -10,6 +10,7 @@ from tilehaul.cli import exit_codes
 from tilehaul.cli.common import (
     add_command,
     add_rate_flag,
+    concurrency,
     not_negative,
     positive,
     positive_seconds,
@@ -44,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--tile-count", type=positive, default=200, metavar="N", help="per level (default: 200)"
     )
     parser.add_argument(
-        "--max-concurrency", type=positive, metavar="N", help="highest of the levels 1, 5, 10, 20, 50"
+        "--max-concurrency", type=concurrency, metavar="N", help="highest of the levels 1, 5, 10, 20, 50"
     )
     parser.add_argument("--timeout", type=positive_seconds, metavar="S", help="per attempt (default: 10)")
     parser.add_argument("--retries", type=not_negative, metavar="N", help="after the first (default: 2)")

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,18 +57,22 @@ def add_area_flags(parser: argparse.ArgumentParser) -> None:
     area.add_argument("--max-zoom", type=int, metavar="Z")
 
 
-def add_sending_flags(parser: argparse.ArgumentParser, *, concurrency: int) -> None:
+def add_sending_flags(parser: argparse.ArgumentParser) -> None:
     sending = parser.add_argument_group("sending")
     sending.add_argument(
         "-c",
         "--concurrency",
-        type=positive,
-        default=concurrency,
+        type=concurrency,
         metavar="N",
         help="most requests under way at once to one host; how many are, it finds itself"
-        " (default: %(default)s)",
+        " (default: 32; 128 from and 64 to a bucket)",
     )
-    sending.add_argument("--fixed", action="store_true", help="-c is how many are under way, always")
+    sending.add_argument(
+        "--fixed",
+        action="store_true",
+        help="-c (default: 32) is how many are under way, always; only failures, not slow answers, make it"
+        " leave a host alone",
+    )
     add_rate_flag(sending)
     sending.add_argument(
         "--timeout",
@@ -126,32 +131,61 @@ def add_rate_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -
     )
 
 
+def concurrency(text: str) -> int:
+    """As `Sending.concurrency`."""
+    from tilehaul.policy.limit_rule import LIMIT_MAX
+
+    value = _whole(text)
+    if value is None or not 1 <= value <= LIMIT_MAX:
+        raise argparse.ArgumentTypeError(f'"{text}": a whole number from 1 to {LIMIT_MAX} is wanted')
+    return value
+
+
 def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    value = _whole(text)
+    if value is None or value < 1:
+        raise argparse.ArgumentTypeError(f'"{text}": a whole number of 1 or more is wanted')
     return value
 
 
 def not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
+    value = _whole(text)
+    if value is None or value < 0:
+        raise argparse.ArgumentTypeError(f'"{text}": a whole number of 0 or more is wanted')
     return value
 
 
+def _whole(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
 def positive_rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of requests a second")
+    value = _number(text)
+    if not 0 < value < inf:
+        raise argparse.ArgumentTypeError(f'"{text}": a number of requests a second above 0 is wanted')
     return value
 
 
 def positive_seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+    """At most PATIENCE_S_MAX."""
+    from tilehaul.config.sending import PATIENCE_S_MAX
+
+    value = _number(text)
+    if not 0 < value <= PATIENCE_S_MAX:
+        raise argparse.ArgumentTypeError(
+            f'"{text}": a number of seconds above 0 and up to {PATIENCE_S_MAX:g} is wanted'
+        )
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def span(text: str) -> float:

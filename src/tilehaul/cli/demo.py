@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, positive, run_async
+from tilehaul.cli.common import add_command, concurrency, run_async
 from tilehaul.errors import FuseError, TilehaulError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--store", metavar="FILE", help="keep the archive here (default: a temporary file)")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="of the map page (default: free)")
     parser.add_argument("--mock-port", type=int, default=0, metavar="N", help="of the tile server")
-    parser.add_argument("-c", "--concurrency", type=positive, default=32, metavar="N")
+    parser.add_argument("-c", "--concurrency", type=concurrency, metavar="N", help="cap (default: 32)")
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="of the faults (default: 7)")
 
 
@@ -99,10 +99,10 @@ async def _seed_and_serve(options: argparse.Namespace, origin: "MockServer", sto
     area = Area.from_bbox(west, south, east, north, zooms=range(ZOOM_MAX + 1))
     _say(f"tile server: {origin.template}  (slow, 5 % errors, bursts of 429, damaged bodies)")
     _say(f"seeding {area.count():,} tiles, zoom 0-{ZOOM_MAX}, into {store}")
-    watcher = Watcher(quiet=False, as_json=False)
+    wanted = SeedOptions(sending=Sending(concurrency=options.concurrency))
+    watcher = Watcher(quiet=False, as_json=False, max_wait_s=wanted.sending.max_wait_s)
     stop = Stop()
     listen(stop, watcher)
-    wanted = SeedOptions(sending=Sending(concurrency=options.concurrency))
     try:
         report = await seed(origin.template, store, area, options=wanted, watch=watcher, stop=stop)
     except FuseError as error:

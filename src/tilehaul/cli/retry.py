@@ -48,7 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--cause", action="append", default=[], metavar="CAUSE,...", help="only these; repeatable"
     )
     known = set(parser._actions)  # noqa: SLF001 - argparse has no other way
-    add_sending_flags(parser, concurrency=32)
+    add_sending_flags(parser)
     # Tiles that died once may well die again: only a long row of failures ends a replay.
     add_job_flags(parser, max_failures=None)
     parser.set_defaults(
@@ -207,7 +207,7 @@ async def _replay(options: argparse.Namespace, causes: list[str]) -> int:
     from tilehaul.wiring.retrying import retry
 
     wanted = seed_options(options)
-    watcher = Watcher(quiet=options.quiet, as_json=options.json)
+    watcher = Watcher(quiet=options.quiet, as_json=options.json, max_wait_s=options.max_wait)
     code = await run_job(
         lambda stop: retry(
             options.archive, options.source, causes=causes, options=wanted, watch=watcher, stop=stop

@@ -52,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("source", metavar="SOURCE", help="where the tiles are")
     parser.add_argument("store", metavar="STORE", help="where they go: FILE.mbtiles or a directory")
     add_area_flags(parser)
-    add_sending_flags(parser, concurrency=32)
+    add_sending_flags(parser)
     add_job_flags(parser, max_failures="1%").add_argument(
         "--overwrite", action="store_true", help="fetch again what is there already"
     )
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         return _estimate(area, as_json=options.json)
     from tilehaul.cli.watching import Watcher
 
-    watcher = Watcher(quiet=options.quiet, as_json=options.json)
+    watcher = Watcher(quiet=options.quiet, as_json=options.json, max_wait_s=options.max_wait)
     return run_async(lambda: _seed(options, area, watcher))
 
 

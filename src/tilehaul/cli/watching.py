@@ -5,10 +5,12 @@ import shutil
 import sys
 import threading
 from collections.abc import Mapping
+from math import inf
 from typing import Any, TextIO
 
 from tilehaul.cli.common import colour_wanted, plural, size_text
 from tilehaul.policy.causes import CauseClass
+from tilehaul.policy.gate import span_text
 from tilehaul.ports.events import Event, LaneHeld, Progress, SeedReport, record_of
 
 # A gate shorter than this is told by the bar alone.
@@ -18,12 +20,16 @@ HELD_TOLD_S = 5.0
 class Watcher:
     """Receives a job's events. `quiet` shows errors only; `as_json` puts events on standard output.
 
+    `max_wait_s` is how long the job waits for an upstream: nothing is promised beyond it.
     `ended` is set when the report has been shown.
     """
 
-    def __init__(self, *, quiet: bool, as_json: bool, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, *, quiet: bool, as_json: bool, max_wait_s: float = inf, stream: TextIO | None = None
+    ) -> None:
         self._stream = stream or sys.stderr
         self._json = as_json
+        self._max_wait_s = max_wait_s
         self._shown = not quiet and not as_json
         self._bar_wanted = self._shown and self._stream.isatty()
         self._bar: Any = None  # a tqdm, imported only when a bar is drawn
@@ -67,10 +73,15 @@ class Watcher:
             print(line, file=self._stream, flush=True)
 
     def _held(self, event: LaneHeld) -> None:
-        if event.reason:
-            self.say(f"{event.lane} {event.reason}; next try in {event.delay_s:.0f} s, nothing is lost")
+        wait = span_text(event.delay_s)
+        said = event.reason or f"asks us to wait {wait}"
+        if event.delay_s > self._max_wait_s:
+            patience = span_text(self._max_wait_s)
+            self.say(f"{event.lane} {said}; this job waits no longer than {patience} (--max-wait)")
+        elif event.reason:
+            self.say(f"{event.lane} {said}; next try in {wait}, nothing is lost")
         elif event.delay_s >= HELD_TOLD_S:
-            self.say(f"{event.lane} asks us to wait {event.delay_s:.0f} s; waiting, nothing is lost")
+            self.say(f"{event.lane} {said}; waiting, nothing is lost")
 
     def _begin(self, planned: int) -> None:
         from tqdm import tqdm

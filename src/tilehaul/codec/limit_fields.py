@@ -9,7 +9,7 @@
 | GeoServer control-flow | `X-Rate-Limit-Limit`, `-Remaining`, `-Reset` | a time since 1970 |
 
 The draft is draft-ietf-httpapi-ratelimit-headers. The first form present wins, in this order. As the draft
-asks, a malformed field is ignored (and counted), and what came out of a cache (`Age`) is not believed.
+asks, a malformed field is ignored, and what came out of a cache (`Age`) is not believed.
 Retry-After, where there is one, goes before all of this;
 that is the caller's affair, as is a reset of a year.
 """
@@ -81,10 +81,9 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class LimitReading:
-    """`quota`: None when nothing usable was said. `malformed`: the names of fields that made no sense."""
+    """`quota`: None when nothing usable was said."""
 
     quota: Quota | None = None
-    malformed: tuple[str, ...] = ()
 
 
 _NOTHING = LimitReading()
@@ -102,16 +101,15 @@ def parse_limit_fields(headers: Mapping[str, str], *, wall_s: float) -> LimitRea
         return _NOTHING
     if headers.get("age", "0").strip() not in ("", "0"):
         return _NOTHING
-    malformed: list[str] = []
-    quota = _modern(headers, malformed)
+    quota = _modern(headers)
     for prefix in _TRIPLES:
         if quota is not None:
             break
-        quota = _triple(headers, prefix, wall_s, malformed)
-    return LimitReading(quota, tuple(malformed)) if quota or malformed else _NOTHING
+        quota = _triple(headers, prefix, wall_s)
+    return LimitReading(quota)
 
 
-def _modern(headers: Mapping[str, str], malformed: list[str]) -> Quota | None:
+def _modern(headers: Mapping[str, str]) -> Quota | None:
     """The structured fields. Of several policies the one that binds: least left, then longest wait."""
     text = headers.get("ratelimit")
     if text is None:
@@ -119,29 +117,14 @@ def _modern(headers: Mapping[str, str], malformed: list[str]) -> Quota | None:
     by_name = _members(text)
     if by_name is not None:
         return by_name
-    policies = _policies(headers.get("ratelimit-policy"), malformed)
+    policies = dict(_items(headers.get("ratelimit-policy", "")) or ())
     found = []
-    items = _items(text)
-    for name, parameters in items or ():
+    for name, parameters in _items(text) or ():
         quota = _quota_of(parameters, policies.get(name, {}))
-        if quota is None:
-            items = None
-        elif policies.get(name, {}).get("qu", _REQUESTS) == _REQUESTS:
+        if quota is not None and policies.get(name, {}).get("qu", _REQUESTS) == _REQUESTS:
             found.append(quota)
-    if items is None:
-        malformed.append("ratelimit")
     # A quota of bytes or of connections is another thing than the number of requests: passed over.
     return min(found, key=lambda quota: (quota.remaining, -(quota.reset_s or 0.0)), default=None)
-
-
-def _policies(text: str | None, malformed: list[str]) -> dict[str, dict[str, str]]:
-    if text is None:
-        return {}
-    items = _items(text)
-    if items is None:
-        malformed.append("ratelimit-policy")
-        return {}
-    return dict(items)
 
 
 def _quota_of(parameters: Mapping[str, str], policy: Mapping[str, str]) -> Quota | None:
@@ -201,12 +184,11 @@ def _members(text: str) -> Quota | None:
     return Quota(remaining, _seconds(found, "reset"), _integer(found, "limit"))
 
 
-def _triple(headers: Mapping[str, str], prefix: str, wall_s: float, malformed: list[str]) -> Quota | None:
+def _triple(headers: Mapping[str, str], prefix: str, wall_s: float) -> Quota | None:
     """`PREFIX-limit`, `-remaining`, `-reset`; without a sound `-remaining` nothing was said."""
     values: dict[str, float | None] = {}
     for part in ("limit", "remaining", "reset"):
-        name = f"{prefix}-{part}"
-        text = headers.get(name)
+        text = headers.get(f"{prefix}-{part}")
         values[part] = None
         if text is not None:
             # Older drafts list the policies behind the number: `100, 100;w=60`. The number is first.
@@ -216,8 +198,6 @@ def _triple(headers: Mapping[str, str], prefix: str, wall_s: float, malformed: l
                 values[part] = float(first)
             elif part == "reset":
                 values[part] = parse_http_date(text, wall_s=wall_s)
-            if values[part] is None:
-                malformed.append(name)
     remaining, limit, reset = values["remaining"], values["limit"], values["reset"]
     if remaining is None:
         return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
+from tilehaul.config.sending import PATIENCE_S_MAX
 from tilehaul.errors import ConfigError
 
 TIMEOUT_S_DEFAULT = 10.0
@@ -15,7 +16,7 @@ class FetchEnv:
     """What the environment says; None where it says nothing.
 
     `base_url` is TILE_BASE_URL, `max_concurrency` MAX_CONCURRENCY (>= 1), `timeout_s` TIMEOUT_SECONDS
-    (> 0), `retries` RETRIES (>= 0).
+    (> 0, at most PATIENCE_S_MAX), `retries` RETRIES (>= 0).
     """
 
     base_url: str | None = None
@@ -40,8 +41,9 @@ def read_fetch_env(environ: Mapping[str, str]) -> FetchEnv:
         ConfigError: Not a number, or out of range; names the variable.
     """
     timeout_s = _number(environ, "TIMEOUT_SECONDS")
-    if timeout_s is not None and timeout_s == 0:
-        raise ConfigError("TIMEOUT_SECONDS=0: use a number of seconds above 0")
+    if timeout_s is not None and not 0 < timeout_s <= PATIENCE_S_MAX:
+        text = environ["TIMEOUT_SECONDS"]
+        raise ConfigError(f"TIMEOUT_SECONDS={text}: use seconds above 0 and up to {PATIENCE_S_MAX:g}")
     return FetchEnv(
         base_url=environ.get("TILE_BASE_URL") or None,
         max_concurrency=_whole(environ, "MAX_CONCURRENCY", least=1),

@@ -1,9 +1,11 @@
 """How to send: the settings every job shares, and the User-Agent."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from tilehaul import __version__
 from tilehaul.errors import ConfigError
+from tilehaul.policy.limit_rule import LIMIT_MAX, lane_most
 from tilehaul.policy.providers import Providers
 from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
 
@@ -11,6 +13,8 @@ PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
 # A job asks for a few more tiles than there are permits: one that comes back is used at once, while its
 # last holder still hands its tile over.
 WORKERS_SPARE = 4
+# A day: nobody means a longer one, and libcurl counts milliseconds in 32 bits.
+PATIENCE_S_MAX = 86_400.0
 
 
 def timeouts_of(limit_s: float) -> Timeouts:
@@ -23,25 +27,27 @@ class Sending:
     """Flags of one job.
 
     Args:
-        concurrency: Attempts under way at once in one lane, in 1 to 1000: the cap of a limit that finds
-            itself, or the limit.
-        timeout_s: Seconds without progress until an attempt has failed, in every phase; an attempt may
-            take four times as long in all as long as bytes keep coming. None: the defaults of `Timeouts`,
-            a limit for each phase.
+        concurrency: Attempts under way at once in one lane, in 1 to LIMIT_MAX: the cap of a limit that finds
+            itself, or the limit. None: the maximum of the lane's class (32 for tiles, 128 from and 64 to a
+            bucket: `CLASS_LIMITS`); 32 when it is not `adaptive`.
+        timeout_s: Seconds without progress until an attempt has failed, in every phase, at most
+            PATIENCE_S_MAX; an attempt may take four times as long in all as long as bytes keep coming.
+            None: the defaults of `Timeouts`, a limit for each phase.
         retries: Attempts after the first, >= 0.
-        max_wait_s: Longest wait for an origin that pushes back or is silent.
+        max_wait_s: Longest wait for an origin that pushes back or is silent, at most PATIENCE_S_MAX.
         contact: Mail or page for the User-Agent.
         headers: Sent with every request. Not User-Agent: it says who we are.
         allow_private: "host:port" that may be private although the operator did not type it.
         tls_roots: PEM file of the trusted roots instead of the system's.
         providers: What hosts permit (`config/providers.py`); None: what is known of them.
-        adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`.
+        adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`, and only
+            failures open the lane's breaker, never slow answers.
         rate_limit: Requests a second in one lane, > 0; None: as many as the limit allows.
 
-    Raises ConfigError when a number is out of range, or a header is one that says who we are.
+    Raises ConfigError when a number is none or out of range, or a header is one that says who we are.
     """
 
-    concurrency: int = 32
+    concurrency: int | None = None
     timeout_s: float | None = None
     retries: int = 5
     max_wait_s: float = 1800.0
@@ -54,20 +60,25 @@ class Sending:
     rate_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigError(f"concurrency: {self.concurrency} is below 1")
-        if self.retries < 0:
-            raise ConfigError(f"retries: {self.retries} is below 0; 0 asks for each tile once")
-        for name, value in (("timeout_s", self.timeout_s), ("max_wait_s", self.max_wait_s)):
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name}: {value:g} s is no time to wait; give more than 0")
+        if self.concurrency is not None and not (
+            _whole(self.concurrency) and 1 <= self.concurrency <= LIMIT_MAX
+        ):
+            raise ConfigError(
+                f"concurrency: {self.concurrency!r}: a whole number from 1 to {LIMIT_MAX} is wanted"
+            )
+        if not (_whole(self.retries) and self.retries >= 0):
+            raise ConfigError(
+                f"retries: {self.retries!r}: a whole number is wanted; 0 asks for each tile once"
+            )
+        if self.timeout_s is not None:
+            check_patience("timeout_s", self.timeout_s)
+        check_patience("max_wait_s", self.max_wait_s)
         if any(name.lower() == "user-agent" for name, _ in self.headers):
             raise ConfigError("the User-Agent names tilehaul and you: use --contact to say who you are")
 
-    @property
-    def workers(self) -> int:
-        """Tiles a job asks for at once."""
-        return self.concurrency + WORKERS_SPARE
+    def workers_for(self, lane_class: str) -> int:
+        """Tiles a job asks for at once, of an origin whose lane is of this class."""
+        return lane_most(lane_class, cap=self.concurrency, adaptive=self.adaptive) + WORKERS_SPARE
 
     def rules(self) -> Providers:
         """What hosts permit, as far as it is known."""
@@ -88,6 +99,19 @@ class Sending:
             raise ConfigError("--contact: plain ASCII letters without brackets, e.g. maps@example.com")
         contact = f"; {said}" if said else ""
         return f"tilehaul/{__version__} (+{PROJECT_PAGE}{contact})"
+
+
+def check_patience(name: str, seconds: float) -> None:
+    """Raise ConfigError unless `seconds` is a number above 0 and at most PATIENCE_S_MAX."""
+    if isinstance(seconds, bool) or not (isinstance(seconds, Real) and 0 < seconds <= PATIENCE_S_MAX):
+        raise ConfigError(
+            f"{name}: {seconds!r}: seconds above 0 and up to {PATIENCE_S_MAX:g}, a day, are wanted"
+        )
+
+
+def _whole(value: object) -> bool:
+    """An integer of whatever make; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 SENDING_DEFAULT = Sending()

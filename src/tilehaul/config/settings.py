@@ -30,11 +30,22 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = None
     max_age: Annotated[int, Meta(ge=0, description="Seconds a client may keep a tile.")] = 3600
     headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
-    concurrency: Annotated[
-        int, Meta(ge=1, le=1000, description="Cap of what is under way at the origin at once.")
-    ] = 32
+    concurrency: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=1000,
+                description="Cap of what is under way at the origin at once; "
+                "without one 32 at a tile server, 128 at a bucket.",
+            ),
+        ]
+        | None
+    ) = None
     rate_limit: Annotated[float, Meta(gt=0, description="Requests a second to the origin.")] | None = None
-    timeout: Annotated[float, Meta(gt=0, description="Seconds for one attempt at the origin.")] = 30.0
+    timeout: Annotated[float, Meta(gt=0, le=86_400, description="Seconds for one attempt at the origin.")] = (
+        30.0
+    )
     retries: Annotated[int, Meta(ge=0, le=100)] = 2
 
 

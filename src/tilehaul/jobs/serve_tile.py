@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import floor
 
 import xxhash
 
@@ -26,7 +27,7 @@ from tilehaul.ports.tile import NoTile, Tile
 
 Headers = tuple[tuple[str, str], ...]
 
-# Seconds an answer stays fresh in our cache, or None when it is not kept there.
+# Seconds an answer stays fresh in our cache, negative past that, or None when it is not kept there.
 FreshLeft = Callable[[str, TileId], float | None]
 
 # Extensions an address may end in, and the kind of tile each asks for.
@@ -52,7 +53,12 @@ SENT_KINDS = {
 }
 
 # Places that are a cache of ours; everything else was forwarded (RFC 9211, section 2.2).
-CACHE_PLACES = frozenset({"memory", "disk"})
+CACHE_PLACES = frozenset({"memory", "disk", "stale"})
+# A tile past its freshness, because its origin fails (see `ports.tile.Tile`).
+STALE_PLACES = frozenset({"stale", "stale_asked"})
+# `max-age` of such a tile, unless the layer's own is shorter: clients soon ask again. No Age goes with it:
+# a browser takes that off max-age, so the answer would be too old to keep before it came.
+STALE_MAX_AGE_S = 10
 
 # A vector tile above this is not one: tippecanoe's own limit is 0.5 MB, planetiler warns at 1 MB.
 UNZIPPED_BYTES_MAX = 32 * 1024 * 1024
@@ -134,6 +140,8 @@ async def serve_tile(
         layer.stats.hits += 1
     else:
         layer.stats.misses += 1
+    if answer.place in STALE_PLACES:
+        layer.stats.stale += 1
     status = cache_status(answer.place, left_s(layer.name, request.tile_id))
     if isinstance(answer, NoTile):
         return missing_reply(
@@ -169,6 +177,8 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
     coding: Headers = (("vary", "Accept-Encoding"),) if zipped else ()
     gzipped = zipped and accepts_gzip
     etag = etag_of(body)
+    stale = tile.place in STALE_PLACES
+    max_age_s = min(layer.max_age_s, STALE_MAX_AGE_S) if stale else layer.max_age_s
     return Rendition(
         body=body,
         etag=etag,
@@ -180,8 +190,8 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
         ),
         shared=(
             ("etag", etag),
-            ("cache-control", f"public, max-age={layer.max_age_s}"),
-            ("x-tile-source", tile.place),
+            ("cache-control", f"public, max-age={max_age_s}"),
+            ("x-tile-source", "memory" if stale else tile.place),
             ("x-tile-format", extension_of(media_type)),
             *coding,
             *TILE_HEADERS,
@@ -238,14 +248,19 @@ def etag_matches(if_none_match: str, etag: str) -> bool:
 
 
 def cache_status(place: str, left_s: float | None) -> str:
-    """The `Cache-Status` of an answer found at `place` (RFC 9211), with `ttl` in whole seconds."""
+    """The `Cache-Status` of an answer found at `place` (RFC 9211), with `ttl` in whole seconds.
+
+    A stale answer has a negative one. It is a hit if the origin was not asked (section 2.1), else forwarded.
+    """
     if place in CACHE_PLACES:
         told = "tilehaul; hit"
+    elif place in STALE_PLACES:
+        told = "tilehaul; fwd=stale"
     elif left_s is None:
         return "tilehaul; fwd=miss"
     else:
         told = "tilehaul; fwd=miss; stored"
-    return told if left_s is None else f"{told}; ttl={int(left_s)}"
+    return told if left_s is None else f"{told}; ttl={floor(left_s)}"
 
 
 def error_body(message: str, cause: str, request_id: str) -> bytes:

@@ -14,12 +14,14 @@ class StatsFigures:
 
     `requests` = `hits` + `misses`. `coalesced` askers shared the fetch of another. `fetches` have
     ended with an answer, `fetches_failed` with an error, `in_flight` have not ended.
+    `stale` answers, hits and misses, were past their freshness because the origin failed.
     `errors` counts error replies by cause. Percentiles are 0.0 before the first fetch.
     """
 
     requests: int
     hits: int
     misses: int
+    stale: int
     hit_rate_percent: float
     coalesced: int
     fetches: int
@@ -49,11 +51,13 @@ class TileStats:
         "in_flight",
         "in_flight_max",
         "misses",
+        "stale",
     )
 
     def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
+        self.stale = 0
         self.coalesced = 0
         self.fetches = 0
         self.fetches_failed = 0
@@ -102,6 +106,7 @@ def figures_of(stats: list[TileStats]) -> StatsFigures:
         requests=hits + misses,
         hits=hits,
         misses=misses,
+        stale=sum(one.stale for one in stats),
         hit_rate_percent=round(100.0 * hits / (hits + misses), 2) if hits + misses else 0.0,
         coalesced=sum(one.coalesced for one in stats),
         fetches=sum(one.fetches for one in stats),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
-from tilehaul.policy.limit_rule import limit_rule
+from tilehaul.policy.limit_rule import lane_most, limit_rule
 from tilehaul.policy.providers import Provider
 from tilehaul.policy.rate import Rate, RateRule
 from tilehaul.policy.tally import Tally
@@ -22,9 +22,12 @@ class LaneSettings:
     """What the user says of every lane.
 
     Args:
-        limit: Attempts under way at once are never more, in [1, LIMIT_MAX] (`--concurrency`).
+        limit: Attempts under way at once are never more, in [1, LIMIT_MAX] (`--concurrency`). None: what the
+            lane's class has as its maximum (`CLASS_LIMITS`), or FIXED_DEFAULT where the limit is fixed.
         wait_s_max: A lane that is held for longer than this answers ThrottledError at once.
-        adaptive: The limit finds itself, below `limit`. False: it is `limit`, always (`--fixed`).
+        adaptive: The limit finds itself, up to `limit`. False: it is `limit`, always (`--fixed`). A fixed
+            lane does not learn how fast its upstream is when idle, so only failures open its breaker, never
+            slow answers.
         rate_per_s: At most so many requests a second, evenly spaced, > 0; None: no such bound.
         pause: What happens while the breaker is open. True: who enters waits (a job, where nothing
             is lost by waiting), unless the upstream has never answered (see `net/lane.py`).
@@ -35,7 +38,7 @@ class LaneSettings:
     Raises ConfigError when `limit` or `rate_per_s` is out of range.
     """
 
-    limit: int = 32
+    limit: int | None = None
     wait_s_max: float = 1800.0
     adaptive: bool = True
     rate_per_s: float | None = None
@@ -47,20 +50,26 @@ class LaneSettings:
         self.new_limit("tile")
         self.new_rate()
 
-    def within(self, provider: Provider | None) -> "LaneSettings":
-        """These settings, but no more than the provider permits."""
+    def within(self, provider: Provider | None, lane_class: str) -> "LaneSettings":
+        """These settings, but no more than the provider permits in a lane of this class."""
         if provider is None:
             return self
         rates = [rate for rate in (self.rate_per_s, provider.rate_per_s) if rate is not None]
         return replace(
             self,
-            limit=min(self.limit, provider.in_flight_max or self.limit),
+            limit=self.limit
+            if provider.in_flight_max is None
+            else min(self.most(lane_class), provider.in_flight_max),
             rate_per_s=min(rates, default=None),
         )
 
+    def most(self, lane_class: str) -> int:
+        """Attempts under way at once are never more in a lane of this class."""
+        return lane_most(lane_class, cap=self.limit, adaptive=self.adaptive)
+
     def new_limit(self, lane_class: str) -> Limit:
         if not self.adaptive:
-            return FixedLimit(self.limit)
+            return FixedLimit(self.most(lane_class))
         return AdaptiveLimit(limit_rule(lane_class, cap=self.limit))
 
     def new_rate(self) -> Rate | None:

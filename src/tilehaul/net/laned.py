@@ -133,7 +133,7 @@ class LanedSender:
             host = key[0].rpartition("@")[2].rpartition("//")[2]
             name = f"{host} ({request.lane_class})"
             provider = self._providers.of(request.url)
-            settings = self._settings.within(provider)
+            settings = self._settings.within(provider, request.lane_class)
             rate = self._rate_of(provider, settings)
             lane = self._lanes[key] = Lane(name, request.lane_class, settings, self._tools, rate)
         return lane

@@ -114,7 +114,7 @@ class Ticket:
 class Breaker:
     """One lane's breaker. Time (monotonic seconds, >= 0) and luck are arguments.
 
-    `openings` counts how often it opened, `stale` the reports of tickets from an earlier time.
+    `openings` counts how often it opened. A report with a ticket from an earlier time changes nothing.
     """
 
     __slots__ = (
@@ -127,7 +127,6 @@ class Breaker:
         "_until_s",
         "_window",
         "openings",
-        "stale",
     )
 
     def __init__(self, rule: BreakerRule = BREAKER_DEFAULT) -> None:
@@ -141,7 +140,6 @@ class Breaker:
         self._good_probes = 0
         self._doublings = 0
         self.openings = 0
-        self.stale = 0
 
     def state(self, now_s: float) -> BreakerState:
         """`open` becomes `half_open` when its time is over, whether anybody asks or not."""
@@ -207,10 +205,7 @@ class Breaker:
             self._end_probe()
 
     def _is_stale(self, ticket: Ticket) -> bool:
-        if ticket.generation == self._ticket.generation:
-            return False
-        self.stale += 1
-        return True
+        return ticket.generation != self._ticket.generation
 
     def _probe_was_good(self, now_s: float) -> None:
         self._good_probes += 1

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from tilehaul.errors import ConfigError
+from tilehaul.errors import BusyError, ConfigError, ThrottledError, TilehaulError
+from tilehaul.policy.retry import is_transient
 
 # An hour is what most tile servers announce (titiler and others); imagery changes in days.
 TILE_FRESH_S = 3600.0
@@ -11,6 +12,9 @@ TILE_FRESH_S = 3600.0
 ABSENT_FRESH_S = 300.0
 # Absences learned together (one pan of a map) must not all expire in the same second.
 ABSENT_SPREAD_SHARE = 0.1
+# Longest time past its freshness that a tile stands in for an origin that fails (stale-if-error, RFC 5861,
+# section 4). A day outlasts most outages, and a map a day old is better than none.
+STALE_S_MAX = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +44,19 @@ class FreshnessRule:
         if not absent:
             return self.tile_s
         return self.absent_s * (1.0 + self.absent_spread_share * (2.0 * luck - 1.0))
+
+
+def allows_stale(error: TilehaulError) -> bool:
+    """Whether a tile past its freshness may stand in for what could not be had.
+
+    It may where the origin, or a limit of ours, fails for a while. An origin that says no (DeniedError,
+    RefusedError) is heard.
+    """
+    return isinstance(error, BusyError | ThrottledError) or is_transient(error)
+
+
+def was_asked(error: TilehaulError) -> bool:
+    """Whether a request went out before this error: not when its lane let none through."""
+    if isinstance(error, ThrottledError) and error.cause == "held":
+        return error.attempts > 1
+    return not isinstance(error, BusyError)

@@ -6,6 +6,8 @@ from tilehaul.errors import ConfigError
 
 # A hard ceiling for any lane: each attempt is an open connection, and 1,024 descriptors are a usual limit.
 LIMIT_MAX = 1000
+# What a limit that stays as it is is, where nobody says how large.
+FIXED_DEFAULT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class LimitRule:
 
     Args:
         start: The limit before anything is known, in [1, most].
-        most: Never above this, in [1, LIMIT_MAX]. The user's cap (`-c`) ends here.
+        most: Never above this, in [1, LIMIT_MAX]: the class's own, or the user's cap (`-c`).
         window_s: A window lasts at least this long: shorter ones follow noise.
         window_samples: ... and has at least min(this, twice the limit) successes.
         tolerance: The median may be this many times the base before the limit shrinks. 1.5 lets half of
@@ -94,8 +96,23 @@ def limit_rule(lane_class: str, *, cap: int | None = None) -> LimitRule:
     Raises:
         ConfigError: `cap` is not in [1, LIMIT_MAX].
     """
-    start, most = CLASS_LIMITS.get(lane_class, CLASS_LIMITS["tile"])
+    start, _ = _of_class(lane_class)
+    most = lane_most(lane_class, cap=cap)
+    return LimitRule(start=max(1, min(start, most)), most=most)
+
+
+def lane_most(lane_class: str, *, cap: int | None = None, adaptive: bool = True) -> int:
+    """How many attempts may ever be under way at once in a lane of this class.
+
+    Args:
+        lane_class: As for `limit_rule`.
+        cap: The user's own maximum, which wins; None: none was given.
+        adaptive: The limit finds itself, up to the class's maximum. False: without a `cap` FIXED_DEFAULT.
+    """
     if cap is not None:
-        most = cap
-        start = max(1, min(start, cap))
-    return LimitRule(start=start, most=most)
+        return cap
+    return _of_class(lane_class)[1] if adaptive else FIXED_DEFAULT
+
+
+def _of_class(lane_class: str) -> tuple[int, int]:
+    return CLASS_LIMITS.get(lane_class, CLASS_LIMITS["tile"])

@@ -1,7 +1,6 @@
 """Items that wait for their next attempt: they hold neither a worker nor a permit."""
 
 import heapq
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from tilehaul.errors import ConfigError
@@ -15,15 +14,13 @@ WAITING_MAX = 10_000
 class RetryHeap(Generic[T]):
     """A bounded heap by due time; items due at the same time leave in the order they came."""
 
-    __slots__ = ("_heap", "_order", "overflows", "size_max")
+    __slots__ = ("_heap", "_order", "size_max")
 
     def __init__(self, size_max: int = WAITING_MAX) -> None:
         """Raises ConfigError when `size_max` is below 1."""
         if size_max < 1:
             raise ConfigError(f"a retry heap must hold 1 item or more, not {size_max}")
         self.size_max = size_max
-        # How often `push` found the heap full.
-        self.overflows = 0
         self._heap: list[tuple[float, int, T]] = []
         self._order = 0
 
@@ -37,7 +34,6 @@ class RetryHeap(Generic[T]):
     def push(self, item: T, due_s: float) -> bool:
         """Keep `item` until `due_s` (seconds, monotonic). False: full, the item was not taken."""
         if self.full:
-            self.overflows += 1
             return False
         heapq.heappush(self._heap, (due_s, self._order, item))
         self._order += 1
@@ -52,8 +48,3 @@ class RetryHeap(Generic[T]):
     def next_due_s(self) -> float | None:
         """When the next item is due, or None when nothing waits."""
         return self._heap[0][0] if self._heap else None
-
-    def drain(self) -> Iterator[T]:
-        """Take everything out, in the order of due times: at the end of a job, or for a dead lane."""
-        while self._heap:
-            yield heapq.heappop(self._heap)[2]

@@ -189,10 +189,13 @@ class CacheStats:
 class TileCache(Protocol):
     """A bounded cache. `find` may give None; what is kept may be gone at any later time.
 
-    `now_s` is a monotonic time; an entry is not found after its `fresh_s` passed.
+    `now_s` is a monotonic time; `find` does not find an entry after its `fresh_s` passed. `find_stale` then
+    still does, for a time that the cache bounds: a tile, never an absence.
     """
 
     def find(self, layer: str, tile_id: TileId, now_s: float) -> Tile | NoTile | None: ...
+
+    def find_stale(self, layer: str, tile_id: TileId, now_s: float) -> Tile | None: ...
 
     def keep(self, layer: str, answer: Tile | NoTile, *, fresh_s: float, now_s: float) -> None: ...
 

@@ -108,6 +108,7 @@ def cache_stats(layer: Layer, cache: HotCache | None) -> dict[str, Any]:
         "total_requests": figures.requests,
         "cache_hits": figures.hits,
         "cache_misses": figures.misses,
+        "cache_stale": figures.stale,
         "hit_rate": figures.hit_rate_percent,
         "coalesced": figures.coalesced,
         "thread_workers": layer.lane_max,

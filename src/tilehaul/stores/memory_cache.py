@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tilehaul.errors import ConfigError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.freshness import STALE_S_MAX
 from tilehaul.ports.store import CacheStats
 from tilehaul.ports.tile import NoTile, Tile
 
@@ -15,6 +16,7 @@ BYTES_MAX_DEFAULT = 256_000_000
 ENTRY_OVERHEAD_BYTES = 2_000
 
 PLACE = "memory"
+STALE_PLACE = "stale"
 
 _Key = tuple[str, int, int, int]
 
@@ -46,19 +48,26 @@ class MemoryCache:
     from the oldest to the newest, forgives an entry asked for since it last passed, and evicts the
     first that was not. A hit only sets a flag, so it costs no reordering.
 
+    A tile past its freshness stays for `stale_s_max` seconds more, within the same bytes, for `find_stale`
+    alone; an absence does not.
+
     For one event loop: no method waits, none is safe to call from two threads at once.
 
     Args:
         bytes_max: Limit in bytes, > 0. An answer that does not fit alone is not kept.
+        stale_s_max: Seconds, >= 0; 0 keeps nothing past its freshness.
 
     Raises:
-        ConfigError: `bytes_max` is not positive.
+        ConfigError: `bytes_max` is not positive, or `stale_s_max` negative.
     """
 
-    def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT) -> None:
+    def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT, *, stale_s_max: float = STALE_S_MAX) -> None:
         if bytes_max <= 0:
             raise ConfigError("cache.memory must be more than 0 bytes; leave it out to use the default")
+        if not stale_s_max >= 0.0:
+            raise ConfigError("a tile may be kept for 0 seconds or more past its freshness, not less")
         self.bytes_max = bytes_max
+        self.stale_s_max = stale_s_max
         self._entries: dict[_Key, Entry] = {}
         # A ring closed by a guard that is never visited nor evicted: guard.older is the newest entry,
         # guard.newer the oldest, so walking `newer` from the guard goes from old to new.
@@ -80,18 +89,24 @@ class MemoryCache:
         self.hit(entry)
         return entry.answer
 
+    def find_stale(self, layer: str, tile_id: TileId, now_s: float) -> Tile | None:
+        """The kept tile, also past its freshness: its place is `stale` then. Counts nothing.
+
+        Spared when the hand comes by: while the origin is away, it is this tile that is of use.
+        """
+        entry = self._kept((layer, tile_id.z, tile_id.x, tile_id.y), now_s)
+        if entry is None or not isinstance(entry.answer, Tile):
+            return None
+        entry.visited = True
+        return entry.answer if now_s < entry.expires_s else replace(entry.answer, place=STALE_PLACE)
+
     def entry(self, key: _Key, now_s: float) -> Entry | None:
         """The entry of (layer, z, x, y) while it is fresh. Counts nothing: see `hit`.
 
         Who cannot use what is found here asks `find` next, which then counts the hit or miss once.
         """
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry.expires_s <= now_s:
-            self._remove(entry)
-            return None
-        return entry
+        entry = self._kept(key, now_s)
+        return None if entry is None or entry.expires_s <= now_s else entry
 
     def hit(self, entry: Entry) -> None:
         """Say that an entry was of use: counted, and spared when the hand comes by."""
@@ -99,11 +114,9 @@ class MemoryCache:
         self._hits += 1
 
     def left_s(self, layer: str, tile_id: TileId, now_s: float) -> float | None:
-        """Seconds an answer stays fresh, or None when it is not kept. Counts nothing."""
-        entry = self._entries.get((layer, tile_id.z, tile_id.x, tile_id.y))
-        if entry is None or entry.expires_s <= now_s:
-            return None
-        return entry.expires_s - now_s
+        """Seconds an answer stays fresh, negative when stale, or None when it is not kept. Counts nothing."""
+        entry = self._kept((layer, tile_id.z, tile_id.x, tile_id.y), now_s)
+        return None if entry is None else entry.expires_s - now_s
 
     def keep(self, layer: str, answer: Tile | NoTile, *, fresh_s: float, now_s: float) -> None:
         """Keep an answer for `fresh_s` seconds, in place of an older one of the same tile.
@@ -147,6 +160,16 @@ class MemoryCache:
         """(entries, bytes) a layer takes now."""
         tiles, size_bytes = self._sizes.get(layer, (0, 0))
         return tiles, size_bytes
+
+    def _kept(self, key: _Key, now_s: float) -> Entry | None:
+        """The entry, fresh or stale; one that is neither any more is removed."""
+        entry = self._entries.get(key)
+        if entry is None or now_s < entry.expires_s:
+            return entry
+        if isinstance(entry.answer, Tile) and now_s < entry.expires_s + self.stale_s_max:
+            return entry
+        self._remove(entry)
+        return None
 
     def _insert(self, key: _Key, answer: Tile | NoTile, size_bytes: int, expires_s: float) -> None:
         entry = Entry()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from tilehaul.codec.safe_url import redact
-from tilehaul.config.sending import Sending, timeouts_of
+from tilehaul.config.sending import Sending, check_patience, timeouts_of
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.net.addresses import host_port_of
@@ -30,7 +30,7 @@ class Patience:
     """How long one fetch is tried.
 
     Args:
-        timeout_s: As `Sending.timeout_s`, > 0.
+        timeout_s: As `Sending.timeout_s`.
         retries: Attempts after the first, >= 0.
         delay_s_first: Ceiling of the wait before the second attempt, >= 0; it doubles from attempt to
             attempt, and the wait is drawn evenly below it.
@@ -48,8 +48,7 @@ class Patience:
     wait_s_max: float = 60.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.timeout_s < inf:
-            raise ConfigError(f"a timeout must be above 0 seconds, not {self.timeout_s}")
+        check_patience("timeout", self.timeout_s)
         if self.retries < 0:
             raise ConfigError(f"retries must be 0 or more, not {self.retries}")
         for seconds in (self.delay_s_first, self.delay_s_max, self.wait_s_max):

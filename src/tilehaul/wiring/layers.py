@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tilehaul.config.load import parse_size
+from tilehaul.config.locations import parse_location
 from tilehaul.config.providers import with_providers
 from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
@@ -18,6 +19,7 @@ from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import FreshnessRule
+from tilehaul.policy.limit_rule import lane_most
 from tilehaul.policy.providers import Providers
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.ports.source import TileSource
@@ -27,7 +29,7 @@ from tilehaul.sources.coalesced import CoalescedSource
 from tilehaul.sources.fallback import FallbackSource
 from tilehaul.stores.memory_cache import MemoryCache
 from tilehaul.wiring.opened import OpenedSource
-from tilehaul.wiring.places import open_source
+from tilehaul.wiring.places import lane_class_of, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,10 @@ async def _open_layer(
         attribution=layer.attribution,
         missing=_missing(layer.missing),
         max_age_s=layer.max_age,
-        lane_max=layer.concurrency,
+        lane_max=max(
+            lane_most(lane_class_of(parse_location(location)), cap=layer.concurrency)
+            for location in locations
+        ),
         lanes=lambda: tuple(lane for source in sources for lane in source.lanes()),
         stats=stats,
     )

@@ -103,7 +103,7 @@ async def open_laned(
         sending.user_agent(),
         timeouts=sending.timeouts(),
         guard=AddressGuard(allowed),
-        connections_max=connections_max or max(CONNECTIONS_MAX_DEFAULT, sending.concurrency),
+        connections_max=connections_max or max(CONNECTIONS_MAX_DEFAULT, sending.concurrency or 0),
         tls_roots=sending.tls_roots,
         signing=signing,
     )
@@ -203,6 +203,11 @@ async def open_origin(
         return
     async with open_source(location, sending=sending, tally=tally) as source:
         yield Origin(source, lanes=source.lanes)
+
+
+def lane_class_of(place: Location) -> str:
+    """The class of the lane that tiles come through from there; one for tiles, where there is no lane."""
+    return "s3-read" if place.kind == "bucket" else "tile"
 
 
 def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT) -> TileArchive:

@@ -26,7 +26,7 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.places import open_origin, open_store
+from tilehaul.wiring.places import lane_class_of, open_origin, open_store
 from tilehaul.wiring.reading import reading
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
@@ -141,7 +141,8 @@ async def run_between(
                 tally=tally,
                 tell=lane_told,
             ) as origin:
-                plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id)
+                workers = options.sending.workers_for(lane_class_of(parse_location(source)))
+                plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
                 return await run_seed(
                     origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
                 )
@@ -176,14 +177,13 @@ def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> See
 def plan_with(
     options: SeedOptions, tiles: Iterable[TileId], key: JobKey, store: str, *, job: str = "seed"
 ) -> SeedPlan:
-    """The plan to move `tiles`, `key.planned` of them, as the options say."""
+    """The plan to move `tiles`, `key.planned` of them, as the options say; `workers` is `run_between`'s."""
     return SeedPlan(
         tiles=tiles,
         planned=key.planned,
         key=key,
         store_name=store,
         job=job,
-        workers=options.sending.workers,
         overwrite=options.overwrite,
         max_failures=options.max_failures,
         max_wait_s=options.sending.max_wait_s,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
+from tilehaul.config.locations import parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.retries import Origin
@@ -12,7 +13,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
-from tilehaul.wiring.places import open_origin
+from tilehaul.wiring.places import lane_class_of, open_origin
 from tilehaul.wiring.seeding import check_location
 
 
@@ -39,7 +40,7 @@ def stream(
         tiles: Any iterable or async iterable, read a little ahead of the requests, in the loop's thread:
             one that has to wait for something should be async. What it raises is raised here, once all
             that it gave before has been answered.
-        sending: How; `concurrency` tiles are asked for at once.
+        sending: How; a few more tiles than the lane may have under way at once are asked for.
         ahead_tiles, ahead_bytes: What may lie ready before you ask for it. Slower readers slow the requests.
 
     Raises:
@@ -47,8 +48,9 @@ def stream(
         PlanError: Not a location, a provider that forbids bulk download, or an item that is no TileId.
         FuseError: Nothing came for `sending.max_wait_s`.
     """
+    lane_class = lane_class_of(parse_location(source)) if isinstance(source, str) else "tile"
     plan = StreamPlan(
-        workers=sending.workers,
+        workers=sending.workers_for(lane_class),
         ahead_tiles=ahead_tiles,
         ahead_bytes=ahead_bytes,
         max_wait_s=sending.max_wait_s,

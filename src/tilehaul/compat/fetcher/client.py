@@ -8,7 +8,7 @@ from typing import Self
 
 from tilehaul.compat.fetcher.config import checked_template, environment
 from tilehaul.compat.fetcher.health import TileServiceHealth
-from tilehaul.config.sending import Sending
+from tilehaul.config.sending import PATIENCE_S_MAX, Sending
 from tilehaul.errors import TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
@@ -50,7 +50,7 @@ class TileClientPool:
         base_url: The server, or a URL template; None: TILE_BASE_URL.
         contact: Who to write to, for the User-Agent; None: TILEHAUL_CONTACT. Public servers need one when
             tiles are fetched in bulk.
-        max_wait_s: Longest wait for a server that asks for fewer requests, >= 0.
+        max_wait_s: Longest wait for a server that asks for fewer requests, > 0, at most PATIENCE_S_MAX.
         pause: While a server that fails is left alone, wait for it (in a program that has time); else
             BusyError is raised at once, which says when to come back.
 
@@ -71,8 +71,10 @@ class TileClientPool:
             raise ValueError(
                 f"max_connections must be within 1..{MAX_CONNECTIONS_MAX}, not {max_connections}"
             )
-        if not 0 <= max_wait_s < float("inf"):
-            raise ValueError(f"max_wait_s must be 0 seconds or more, not {max_wait_s}")
+        if not 0 < max_wait_s <= PATIENCE_S_MAX:
+            raise ValueError(
+                f"max_wait_s must be above 0 and at most {PATIENCE_S_MAX:g} seconds, not {max_wait_s}"
+            )
         self.template = checked_template(base_url or environment().base_url)
         self.max_connections = max_connections
         self.max_wait_s = max_wait_s
