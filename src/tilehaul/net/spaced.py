@@ -10,8 +10,8 @@ _WRITES = frozenset({"PUT", "DELETE"})
 class SpacedSender:
     """Holds a PUT or DELETE back until SPACING_S after the last one to the same address.
 
-    Inside the lane, whose gate may hold a write back after its turn was taken: what counts is when it is sent.
-    The permit that a repeated write holds meanwhile is the price; other keys never wait.
+    Inside the lane, whose gate may hold a write back after its turn was taken: what counts is when it is
+    sent. The permit that a repeated write holds meanwhile is the price; other keys never wait.
     """
 
     def __init__(self, inner: Sender, clock: Clock, spacing: KeySpacing | None = None) -> None:
