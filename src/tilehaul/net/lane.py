@@ -288,7 +288,9 @@ class Lane:
         if self._settings.pause and not never and not far:
             self._arm(now_s, wait_s)
             return
-        said = f"{self.name} has answered nothing yet" if never else "the origin of this tile fails"
+        said = (
+            f"the origin {self.name} has answered nothing yet" if never else "the origin of this tile fails"
+        )
         said += " and is left alone"
         self.turn_away(lambda: BusyError(said, retry_after_s=wait_s, never_answered=never))
 
