@@ -16,10 +16,13 @@ import tilehaul
 from tilehaul.cli import exit_codes
 from tilehaul.cli.main import main
 from tilehaul.errors import ConfigError
+from tilehaul.lab.fault_link import DRIP_S
 from tilehaul.lab.fault_proxy import FaultProxy
 from tilehaul.lab.link_faults import LinkPlan
 from tilehaul.lab.mock import MockServer, MockThread
 
+# So long nothing comes of a connection that is silent.
+SILENCE_S = 0.05
 REPLY = bytes(range(256)) * 40
 
 
@@ -30,8 +33,10 @@ class Upstream:
     url: str = ""
     heard: list[bytes] = field(default_factory=list)
     gone: int = 0
+    open: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
         try:
             while line := await reader.readline():
                 self.heard.append(line)
@@ -40,13 +45,16 @@ class Upstream:
                 if line == b"die\n":
                     writer.transport.get_extra_info("socket").setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
                     writer.transport.abort()
-                    return
+                    break
                 writer.write(REPLY)
                 await writer.drain()
         except ConnectionError:
             pass
         self.gone += 1
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        self.open -= 1
 
 
 @contextlib.asynccontextmanager
@@ -56,6 +64,8 @@ async def behind(*faults: str, seed: int = 0) -> AsyncIterator[tuple[FaultProxy,
     upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, FaultProxy(upstream.url, LinkPlan.of(*faults, seed=seed)) as proxy:
         yield proxy, upstream
+    await asyncio.sleep(0.01)  # connections that were on their way are taken now
+    await until(lambda: upstream.open == 0)
 
 
 class Client:
@@ -69,20 +79,20 @@ class Client:
         return cls(*await asyncio.open_connection("127.0.0.1", proxy.port))
 
     async def ask(self, line: bytes = b"more\n", count: int = len(REPLY)) -> bytes:
-        """What comes, up to `count` bytes, its end, or silence."""
+        """The next `count` bytes, or fewer where the connection ends before."""
         self.writer.write(line)
         got = b""
         # A stream that was reset does not give up what it has read before.
-        with contextlib.suppress(TimeoutError, ConnectionResetError):
-            async with asyncio.timeout(0.05):
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
                 while len(got) < count and (piece := await self.reader.read(count - len(got))):
                     got += piece
         return got
 
-    async def end(self) -> str:
-        """How the connection ends: `closed`, `reset`, or `open`."""
+    async def end(self, *, within_s: float = 10.0) -> str:
+        """How the connection ends: `closed`, `reset`, or not at all: `open`."""
         try:
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(within_s):
                 while await self.reader.read(65536):
                     pass
         except TimeoutError:
@@ -126,8 +136,8 @@ async def test_end_after_so_many_bytes_counts_over_answers(fault: str, end: str)
     async with behind(f"{fault}={limit}@1") as (proxy, upstream):
         client, spared = await Client.of(proxy), await Client.of(proxy)
         assert await client.ask() == REPLY
-        assert await client.ask() in (REPLY[:1000], b"" if end == "reset" else None)
-        assert await client.end() == end
+        assert await client.ask(count=1000) in (REPLY[:1000], b"" if end == "reset" else None)
+        assert await client.end(within_s=SILENCE_S if end == "open" else 10.0) == end
         assert [await spared.ask(), await spared.ask()] == [REPLY, REPLY]
         assert proxy.stats().bytes_down == limit + 2 * len(REPLY)
         assert proxy.stats().by_fault == {fault: 1}
@@ -143,21 +153,22 @@ async def test_end_at_once_is_before_the_upstream_is_asked(fault: str, end: str,
     async with behind(fault + when) as (proxy, upstream):
         client = await Client.of(proxy)
         client.writer.write(b"more\n")
-        assert await client.end() == end
+        await until(lambda: proxy.stats().by_fault)
+        assert await client.end(within_s=SILENCE_S if end == "open" else 10.0) == end
         assert upstream.heard == ([b"more\n"] if when else [])
         assert proxy.stats().by_fault == {fault: 1}
         await until(lambda: proxy.stats().open == 0)
 
 
 async def test_throttle_lets_so_many_bytes_a_second_through() -> None:
-    """At 20,000 bytes a second, 50 ms bring a thousand and not ten thousand."""
+    """At 20,000 bytes a second, two thousand need a tenth of a second, but for the first of each drip."""
     async with behind("throttle=20000") as (proxy, _):
         client = await Client.of(proxy)
         begun = asyncio.get_running_loop().time()
-        got = await client.ask()
-        elapsed_s = asyncio.get_running_loop().time() - begun
+        client.writer.write(b"more\n")
+        got = await client.reader.readexactly(2000)
+        assert asyncio.get_running_loop().time() - begun >= 0.1 - 2 * DRIP_S
         assert REPLY.startswith(got)
-        assert 0 < len(got) <= 20_000 * (elapsed_s + 0.02) < len(REPLY)
         client.writer.close()
 
 
@@ -166,13 +177,9 @@ async def test_delay_holds_back_and_loses_nothing() -> None:
     async with behind("delay=0.06") as (proxy, _):
         client = await Client.of(proxy)
         begun = asyncio.get_running_loop().time()
-        assert await client.ask(b"more\n" * 10, 10 * len(REPLY)) == b""
-        got = await client.ask(b"", 10 * len(REPLY))
-        waited_s = asyncio.get_running_loop().time() - begun
-        while len(got) < 10 * len(REPLY):
-            got += await client.ask(b"", 10 * len(REPLY) - len(got))
-        assert got == REPLY * 10
-        assert waited_s >= 0.06
+        got = await client.ask(b"more\n" * 10, 1)
+        assert asyncio.get_running_loop().time() - begun >= 0.06
+        assert got + await client.ask(b"", 10 * len(REPLY) - 1) == REPLY * 10
         client.writer.close()
 
 

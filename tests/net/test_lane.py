@@ -191,15 +191,14 @@ async def test_09_half_open_stampede() -> None:
     await rig.flood(24.0, workers=500)
     breaker = rig.lane().breaker
     assert (breaker.openings, breaker.state(rig.clock.now_s())) == (2, "closed")
-    assert [(event.delay_s, "left alone" in event.reason) for event in rig.told] == [
-        (5.0, True),
-        (10.0, True),
-    ]
+    assert all("left alone" in event.reason for event in rig.told)
+    # The second pause is as long as the outage has lasted by then.
+    assert [event.delay_s for event in rig.told] == pytest.approx([5.0, 6.1], abs=0.05)
     sent_s = rig.wire.sent_s
     before = next(index for index, when_s in enumerate(sent_s) if sent_s[index + 1] - when_s > 4.0)
-    # One that fails, five seconds later; three that do not, ten seconds after that; then all again.
+    # One that fails, five seconds later; three that do not, six seconds after that; then all again.
     gaps_s = [sent_s[before + step + 1] - sent_s[before + step] for step in range(4)]
-    assert gaps_s == pytest.approx([5.1, 10.1, 0.1, 0.1], abs=0.11)
+    assert gaps_s == pytest.approx([5.1, 6.2, 0.1, 0.1], abs=0.11)
     assert rig.wire.peak(sent_s[before + 1], sent_s[before + 4] + 0.09) == 1
     assert rig.wire.peak(20.0, 24.0) == 8
 

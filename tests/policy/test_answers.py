@@ -13,11 +13,12 @@ from tilehaul.policy.answers import ANSWERS_DEFAULT, SIGN_BYTES_MAX, AnswerRule,
         (429, False, "pushed_back"), (429, True, "pushed_back"),
         (503, True, "pushed_back"), (509, True, "pushed_back"),
         (503, False, "transient"), (509, False, "transient"), (500, True, "transient"),
+        (599, False, "transient"),
         (502, False, "transient"), (504, False, "transient"), (520, False, "transient"),
         (408, False, "transient"), (425, False, "transient"),
         (401, False, "denied"), (403, False, "denied"),
         (400, False, "permanent"), (405, False, "permanent"), (414, False, "permanent"),
-        (451, False, "permanent"), (302, False, "permanent"), (600, False, "permanent"),
+        (451, False, "permanent"), (302, False, "permanent"),
     ],
 )  # fmt: skip
 def test_status_means_what_the_contract_says(status, retry_after, meaning) -> None:

@@ -166,3 +166,13 @@ def test_clock_is_found_out_by_one_cut(every_s, held_s, per_s) -> None:
     rig = Rig()
     assert not rig.pushed_back(per_s, every_s, held_s)
     assert rig.pushed_back(0.7 * per_s, every_s, held_s)
+
+
+def test_pace_is_told_the_yield_of_the_whole_time_waits_included() -> None:
+    """Thirty good answers in two seconds after one of waiting: ten a second is what a pace must beat."""
+    rig = Rig()
+    rig.blame.on_push_back(0.0, 1.0, None)
+    for _ in range(5):
+        assert not rig.pushed_back(15.0)
+    assert rig.pace.per_s < inf
+    assert rig.pace._unpaced_per_s == 10.0

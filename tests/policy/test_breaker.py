@@ -149,9 +149,22 @@ def test_failed_probe_opens_for_twice_as_long_up_to_the_most() -> None:
     assert breaker.openings == 8
 
 
+@pytest.mark.parametrize("good", [".", "a"])
+def test_pause_is_never_longer_than_the_outage_has_lasted(good: str) -> None:
+    """A server that flaps is asked again after as long as it has been silent, not after minutes."""
+    breaker = opened()
+    now_s, waits = 0.0, []
+    for marks in ("x", "x", f"{good}x", "x", "x", "x"):
+        now_s += breaker.retry_after_s(now_s)
+        outcomes(breaker, marks, now_s=now_s)
+        waits.append(breaker.retry_after_s(now_s))
+    assert waits == [10, 20, 5, 5, 10, 20]
+
+
 def test_good_probes_before_a_failed_one_do_not_count_later() -> None:
     breaker = opened()
     outcomes(breaker, "..x", now_s=5.0)
+    assert breaker.state(9.999) == "open"
     outcomes(breaker, "..", now_s=15.0)
     assert breaker.state(15.0) == "half_open"
     outcomes(breaker, ".", now_s=15.0)
@@ -310,6 +323,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.lease_s = 0.0
         self.pauses = 0
         self.good = 0
+        self.answered_s = float("-inf")
 
     @rule(passed_s=st.integers(0, 12))
     def wait(self, passed_s: int) -> None:
@@ -343,9 +357,14 @@ class BreakerMachine(RuleBasedStateMachine):
             self.breaker.on_neutral(ticket)
         else:
             self.breaker.on_success(now_s, ticket, 20.0 if kind == "slow" else 0.1, 0.1)
-        if self.mode == "closed" and ticket in self.epoch_tickets:
+        counts = ticket in self.epoch_tickets if self.mode == "closed" else ticket == self.valid
+        if not counts:
+            return
+        if kind in ("good", "slow", "answered"):
+            self.answered_s = now_s
+        if self.mode == "closed":
             self._count(kind)
-        elif self.mode == "half_open" and ticket == self.valid:
+        else:
             self._probed(kind)
 
     def _count(self, kind: str) -> None:
@@ -371,7 +390,8 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def _open(self) -> None:
         self.mode, self.good, self.valid = "open", 0, None
-        self.until_s = self.now_s + min(20.0, 5.0 * 2.0**self.pauses)
+        silent_s = max(5.0, self.now_s - self.answered_s)
+        self.until_s = self.now_s + min(20.0, silent_s, 5.0 * 2.0**self.pauses)
 
     @invariant()
     def same_state(self) -> None:

@@ -10,10 +10,12 @@ from tilehaul.policy.gate import (
     GATE_S_MAX_UNASKED,
     PARK_S,
     PUSHED_BACK_S_MAX,
+    PUSHED_BACK_TRIES_MIN,
     RAMP_S,
     SPREAD_S_MAX,
     Gate,
     Spell,
+    span_text,
 )
 
 
@@ -293,3 +295,21 @@ class GateMachine(RuleBasedStateMachine):
 
 GateMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestGateMachine = GateMachine.TestCase
+
+
+def test_tries_before_a_good_answer_do_not_park_later() -> None:
+    """Four tries in a minute without one; the count begins at nothing after each good answer."""
+    gate, now_s = Gate(), 0.0
+    gate.hold(now_s, 1.0, luck=0.0)
+    gate.open_again()
+    for _ in range(PUSHED_BACK_TRIES_MIN - 1):
+        now_s += 100.0
+        assert gate.hold(now_s, 1.0, luck=0.0) == 1.0
+    assert gate.parked(now_s) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(119.0, "119 s"), (119.1, "2 min"), (120.0, "2 min"), (0.0, "0 s")]
+)
+def test_two_minutes_are_told_in_minutes(seconds: float, words: str) -> None:
+    assert span_text(seconds) == words

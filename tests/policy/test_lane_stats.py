@@ -144,3 +144,10 @@ def test_slot_holds_all_that_happens_in_it_and_no_more() -> None:
 
 def test_window_may_be_shorter_than_a_second() -> None:
     assert LaneStats(0.5).window_s == 0.5
+
+
+def test_one_cause_in_two_slots_is_summed() -> None:
+    stats = LaneStats(WINDOW_S)
+    for now_s in (1000.0, 1000.0 + SLOT_S, 1000.0 + SLOT_S):
+        stats.on_failure(now_s, "server")
+    assert stats.recent(1000.0 + 2 * SLOT_S).causes == {"server": 3}

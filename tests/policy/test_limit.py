@@ -506,3 +506,66 @@ class LimitMachine(RuleBasedStateMachine):
 
 LimitMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestLimitMachine = LimitMachine.TestCase
+
+
+def counted_window(lane: Lane, failures: int) -> tuple[int, int]:
+    """One window with so many failures in it: the good answers it had, and the limit after it."""
+    for _ in range(failures):
+        lane.limit.on_failure(lane.now_s)
+    counted = 0
+    while True:
+        lane.now_s += 0.03
+        before_s = lane.limit._opened_s
+        lane.limit.on_success(lane.now_s, 0.1, lane.limit.limit, MIDDLE)
+        if lane.limit._opened_s != before_s and lane.limit._samples == 0:
+            return counted + 1, lane.limit.limit
+        counted = lane.limit._samples
+
+
+def test_share_of_failures_is_of_all_outcomes_and_each_counts_once() -> None:
+    """With a share of one half: as many failures as answers hold the limit, one fewer does not."""
+    for missing, grows in ((0, False), (1, True)):
+        lane = Lane(start=10, most=100, failed_share=0.5, pay_share=0.0)
+        good, limit = counted_window(lane, 0)
+        assert limit == 15
+        good, limit = counted_window(lane, 0)
+        assert limit == 22
+        assert (counted_window(lane, good - missing)[1] > 22) is grows
+        assert counted_window(lane, 0)[1] > 22, "failures of an earlier window do not count"
+
+
+def test_few_failures_count_once_each() -> None:
+    lane = Lane(start=10, most=100, failed_share=0.5, pay_share=0.0)
+    counted_window(lane, 0)
+    good, before = counted_window(lane, 0)
+    assert counted_window(lane, 3 * good // 4)[1] > before
+
+
+def test_use_just_below_half_does_not_grow() -> None:
+    lane = Lane(start=9, most=128)
+    assert lane.window(share=0.45) == 9
+
+
+def test_growth_that_pays_in_proportion_is_kept_although_crowded() -> None:
+    """Half as many again, for half as many answers more."""
+    lane = vain_lane()
+    assert lane.window(0.13, count=150) == 22
+
+
+def test_base_after_a_probe_is_the_upper_end_of_what_it_can_be() -> None:
+    lane = Lane(start=40, most=40)
+    lane.window()
+    lane.now_s += 60.0
+    lane.window()
+    assert lane.limit.probing
+    noisy_window(lane, 0.2)
+    base_s = lane.limit.base_s
+    assert not lane.limit.probing
+    assert base_s is not None
+    assert 0.2 < base_s < 0.22
+
+
+def test_quartiles_are_a_quarter_from_each_end() -> None:
+    """Values at the fifths differ from those at the quarters."""
+    p50_s, error = _median([1.0] * 22 + [1.5] * 3 + [2.0] * 48 + [2.5] * 4 + [3.0] * 23)
+    assert (p50_s, error) == (2.0, pytest.approx(1.25 * (2.5 - 2.0) / (1.35 * 2.0 * 10.0)))

@@ -74,3 +74,9 @@ def test_plain_tiles_are_looked_at_only_where_a_rule_says_so(rule: AnswerRule, s
 def test_all_that_are_known_can_be_walked() -> None:
     assert list(KNOWN) == [OSM, SLOW, FAST]
     assert list(NO_PROVIDERS) == []
+
+
+@pytest.mark.parametrize("stop", ["\u3002", "\uff0e", "\uff61", "%2e", "."])
+def test_every_full_stop_is_a_dot(stop: str) -> None:
+    """As libcurl takes them; else a host with a rule could be written so that it has none."""
+    assert host_name(f"Tile{stop}example{stop}ORG{stop}") == "tile.example.org"

@@ -35,6 +35,7 @@ PACE = "a pace's cut must be in 0 to 1, its growth above 0, its headroom above 1
 PACE_RATES = "the rates of a pace must be above 0"
 PACE_EARLY = "a pace begins after 1 early push-back or more"
 
+PACE_PAYS = "what a pace must pay, and the weight of the last time, are above 0 and at most 1"
 RATE = "a rate must be above 0 requests a second, not {}"
 
 
@@ -88,6 +89,8 @@ RATE = "a rate must be above 0 requests a second, not {}"
         (PaceRule, "start_per_s", [TINY], [0.0, nan], PACE_RATES),
         (PaceRule, "early_s", [TINY], [0.0, nan], PACE_EARLY),
         (PaceRule, "early_min", [1], [0], PACE_EARLY),
+        (PaceRule, "pay_share", [TINY, 1.0], [0.0, 1.1, nan], PACE_PAYS),
+        (PaceRule, "pay_weight", [TINY, 1.0], [0.0, 1.1, nan], PACE_PAYS),
         (RateRule, "per_s", [TINY, 1e9], [0.0, -1.0, inf, nan], RATE),
         (FixedLimit, "limit", [1, LIMIT_MAX], [0, 1001], "a lane's limit must be 1 to 1000, not {}"),
         (RetryHeap, "size_max", [1], [0], "a retry heap must hold 1 item or more, not {}"),

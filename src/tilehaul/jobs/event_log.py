@@ -46,7 +46,8 @@ def _words(event: Event) -> str:
             ended = event.done + event.absent + event.dead
             return f"{ended} of {event.planned} tiles, {event.rate_per_s:.0f}/s"
         case LaneHeld():
-            return f"lane {event.lane} held for {event.delay_s:.1f} s {event.reason}".rstrip()
+            why = f": {event.reason}" if event.reason else ""
+            return f"lane {event.lane} held for {event.delay_s:.1f} s{why}"
         case LaneChanged():
             pace = "" if event.pace_per_s is None else f", pace {event.pace_per_s:.2f}/s"
             return f"lane {event.lane}: limit {event.limit}, gate {event.gate}, breaker {event.breaker}{pace}"

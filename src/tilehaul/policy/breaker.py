@@ -43,7 +43,8 @@ class BreakerRule:
         slow_share: Opens when at least this share of the outcomes was slow, in (0, 1].
         slow_factor, slow_s_min: Slow is a time to first byte above `slow_factor` times the base of the
             lane and above `slow_s_min` seconds.
-        open_s_first: Ceiling of the first pause; doubles each time a probe fails.
+        open_s_first: Ceiling of the first pause; doubles each time a probe fails, but never exceeds the time
+            since the last good answer: an outage of seconds is not answered by minutes (decision 0007).
         open_s_max: The ceiling never exceeds this.
         jitter_share: A pause is drawn evenly from (ceiling * (1 - this), ceiling]; 1 is full jitter.
         probe_lease_s: A probe that has not reported by then is given up, and another let through.
@@ -120,6 +121,7 @@ class Breaker:
     __slots__ = (
         "_doublings",
         "_good_probes",
+        "_good_s",
         "_lease_s",
         "_rule",
         "_state",
@@ -138,6 +140,8 @@ class Breaker:
         self._until_s = 0.0
         self._lease_s = -inf
         self._good_probes = 0
+        # When the upstream last answered as it should, or that there is nothing.
+        self._good_s = -inf
         self._doublings = 0
         self.openings = 0
 
@@ -174,8 +178,9 @@ class Breaker:
         """
         if self._is_stale(ticket):
             return
+        self._good_s = now_s
         if ticket.probe:
-            self._probe_was_good(now_s)
+            self._probe_was_good()
             return
         rule = self._rule
         slow = ttfb_s > rule.slow_s_min and base_s is not None and ttfb_s > rule.slow_factor * base_s
@@ -185,8 +190,11 @@ class Breaker:
 
     def on_answered(self, now_s: float, ticket: Ticket) -> None:
         """The upstream said no, and is well: absent, or a permanent refusal."""
-        if not self._is_stale(ticket) and ticket.probe:
-            self._probe_was_good(now_s)
+        if self._is_stale(ticket):
+            return
+        self._good_s = now_s
+        if ticket.probe:
+            self._probe_was_good()
 
     def on_failure(self, now_s: float, ticket: Ticket, luck: float) -> None:
         """Connect, TLS, timeout, 5xx, corrupt body. `luck` in [0, 1) draws the pause if this opens."""
@@ -207,13 +215,13 @@ class Breaker:
     def _is_stale(self, ticket: Ticket) -> bool:
         return ticket.generation != self._ticket.generation
 
-    def _probe_was_good(self, now_s: float) -> None:
+    def _probe_was_good(self) -> None:
         self._good_probes += 1
         self._end_probe()
         if self._good_probes >= self._rule.successes_to_close:
             self._state = "closed"
             self._doublings = 0
-            self._window.clear(now_s)
+            self._window.clear(self._good_s)
 
     def _end_probe(self) -> None:
         self._lease_s = -inf
@@ -232,7 +240,8 @@ class Breaker:
 
     def _open(self, now_s: float, luck: float) -> None:
         rule = self._rule
-        ceiling_s: float = min(rule.open_s_first * 2.0**self._doublings, rule.open_s_max)
+        silent_s = max(rule.open_s_first, now_s - self._good_s)
+        ceiling_s: float = min(rule.open_s_first * 2.0**self._doublings, silent_s, rule.open_s_max)
         self._state = "open"
         self._until_s = now_s + ceiling_s * (1.0 - rule.jitter_share * luck)
         self._good_probes = 0
