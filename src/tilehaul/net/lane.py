@@ -288,10 +288,7 @@ class Lane:
         if self._settings.pause and not never and not far:
             self._arm(now_s, wait_s)
             return
-        said = (
-            f"the origin {self.name} has answered nothing yet" if never else "the origin of this tile fails"
-        )
-        said += " and is left alone"
+        said = f"the origin {'has answered nothing yet' if never else 'of this tile fails'} and is left alone"
         self.turn_away(lambda: BusyError(said, retry_after_s=wait_s, never_answered=never))
 
     def turn_away(self, error: Callable[[], Exception]) -> None:
