@@ -137,8 +137,7 @@ def run_peer(peer: str, python: str, settings: MockSettings) -> Outcome:
             while server.stats().requests == 0 and child.poll() is None:
                 time.sleep(LOOK_S)
             # What is wrong when counts from the first request: a peer's start-up is its own.
-            first, first_s = server.stats().requests, time.monotonic()
-            server.reset()
+            first, first_s = server.reset().requests, time.monotonic()
             try:
                 child.wait(RUN_S_MAX - (first_s - begun_s))
                 ended = f"exit {child.returncode}"

@@ -61,7 +61,7 @@ async def test_rate_limit_pushes_back_and_counts_the_impatient():
         assert (stats.inside_retry_after, stats.by_fault) == (1, {"rate_limit": 2})
         assert stats.by_status == {200: 3, 429: 2}
         assert (await raw(server)).status == 429
-        server.reset()
+        assert server.reset().inside_retry_after == 1
         assert [(await raw(server)).status for _ in range(3)] == [200, 200, 429]
 
 

@@ -18,7 +18,7 @@ from tilehaul.policy.answers import ANSWERS_DEFAULT, SIGN_BYTES_MAX, AnswerRule,
         (408, False, "transient"), (425, False, "transient"),
         (401, False, "denied"), (403, False, "denied"),
         (400, False, "permanent"), (405, False, "permanent"), (414, False, "permanent"),
-        (451, False, "permanent"), (302, False, "permanent"),
+        (451, False, "permanent"), (302, False, "permanent"), (600, False, "permanent"),
     ],
 )  # fmt: skip
 def test_status_means_what_the_contract_says(status, retry_after, meaning) -> None:

@@ -151,9 +151,11 @@ class MockServer:
         """Other faults from the next request on. Raises ConfigError if a script's step cannot join them."""
         self._origin.set_faults(faults)
 
-    def reset(self) -> None:
-        """Counters, attempts, limits and the script's time begin again."""
+    def reset(self) -> MockStats:
+        """Counters, attempts, limits and the script's time begin again. Answers the counters until now."""
+        stats = self.stats()
         self._origin.reset()
+        return stats
 
 
 class MockThread:
@@ -227,5 +229,5 @@ class MockThread:
     def set_faults(self, faults: Faults) -> None:
         self._ask(lambda: self._inner.set_faults(faults))
 
-    def reset(self) -> None:
-        self._ask(self._inner.reset)
+    def reset(self) -> MockStats:
+        return self._ask(self._inner.reset)
