@@ -264,7 +264,9 @@ class Directories:
                 raise damaged(f"a directory of {entry.length} bytes; {DIRECTORY_BYTES_MAX} are allowed")
             body = yield Span(self.header.leaves.offset + entry.offset, entry.length)
             kept = self._parsed(body, ids)
-            self._entries += len(kept.ids)
+            # Another search may have read it meanwhile.
+            other = self._kept.pop(entry.offset, None)
+            self._entries += len(kept.ids) - (0 if other is None else len(other.ids))
         elif not ids[0] <= kept.ids[0] <= kept.ids[-1] < ids[1]:
             raise damaged("two entries name the same leaf directory")
         # The last asked for is the last to go.

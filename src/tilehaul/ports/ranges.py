@@ -1,0 +1,22 @@
+"""The seam to bytes in the middle of something: a file elsewhere, read by ranges."""
+
+from typing import Protocol
+
+
+class RangeReader(Protocol):
+    """Reads one object, which stays the same object for as long as it is open."""
+
+    @property
+    def shown(self) -> str:
+        """Its name for people, redacted."""
+        ...
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """`length` > 0 bytes from `offset` on; fewer only where the object ends.
+
+        Raises:
+            PlanError: There is no such object, or its server sends no ranges.
+            DataError: It was replaced since the first read (`changed`).
+            TransferError: As the sender.
+        """
+        ...

@@ -1,0 +1,192 @@
+"""A PMTiles file elsewhere, read by ranges: one request for the head, one a leaf directory, one a tile."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from tilehaul.codec.pmtiles import (
+    HEAD_BYTES,
+    METADATA_BYTES_MAX,
+    Span,
+    parse_header,
+    parse_metadata,
+    unpacked,
+)
+from tilehaul.codec.pmtiles_directory import Directories, Entry, expanded
+from tilehaul.errors import DataError, PlanError
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.ranges import RangeReader
+from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.store import DeadLetter, State, StoreInfo
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.archive_metadata import source_info_of
+from tilehaul.stores.pmtiles_file import tile_from
+from tilehaul.stores.pmtiles_metadata import rows_of
+from tilehaul.stores.pmtiles_view import first_of_zoom, zoom_of
+from tilehaul.stores.record import has_completed, parse_record, state_of
+from tilehaul.stores.sqlite_file import TILE_BYTES_MAX
+
+
+class RemotePmtiles:
+    """`TileArchive` for reading over a `RangeReader`. Directories are kept as far as `Directories` has room.
+
+    Every method raises what the reader raises, and DataError (`corrupt_archive`) for a damaged file.
+    The reader stays its opener's to close.
+    """
+
+    def __init__(self, reader: RangeReader) -> None:
+        self._reader = reader
+        self._opening: asyncio.Task[Directories] | None = None
+        self._reads: dict[Span, asyncio.Task[bytes]] = {}
+        self._rows: dict[str, str] = {}
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        z, x, y = tile_id.z, tile_id.x, tile_id.y
+        if not 0 <= z <= ZOOM_MAX or not 0 <= x < 1 << z or not 0 <= y < 1 << z:
+            return NoTile(tile_id, "not_stored", "store")
+        directories = await self._opened()
+        entry = await self._find(directories, tile_id)
+        if entry is None:
+            return NoTile(tile_id, "not_stored", "store")
+        if entry.length > TILE_BYTES_MAX:
+            raise DataError(f"{self._reader.shown}: a tile of {entry.length} bytes", cause="too_large")
+        header = directories.header
+        body = await self._whole(Span(header.data.offset + entry.offset, entry.length))
+        return tile_from(header, tile_id, body)
+
+    async def _find(self, directories: Directories, tile_id: TileId) -> Entry | None:
+        steps = directories.find(tile_id.pmtiles_id)
+        try:
+            span = next(steps)
+            while True:
+                span = steps.send(await self._once(span))
+        except StopIteration as end:
+            found: Entry | None = end.value
+            return found
+        except DataError as error:
+            raise self._damaged(error) from error
+
+    async def tile_ids(self) -> AsyncIterator[TileId]:
+        async for entry in self._walk():
+            for number, _, _ in expanded([entry], -1):
+                yield TileId.from_pmtiles_id(number)
+
+    async def _walk(self) -> AsyncIterator[Entry]:
+        steps = (await self._opened()).walk(-1)
+        try:
+            item = next(steps)
+            while True:
+                if isinstance(item, Span):
+                    item = steps.send(await self._once(item))
+                else:
+                    for entry in item:
+                        yield entry
+                    item = next(steps)
+        except StopIteration:
+            return
+        except DataError as error:
+            raise self._damaged(error) from error
+
+    async def _once(self, span: Span) -> bytes:
+        """Many tiles of one leaf ask for it with one request; one who leaves does not stop the others."""
+        task = self._reads.get(span)
+        if task is None:
+            task = self._reads[span] = asyncio.create_task(self._whole(span))
+            task.add_done_callback(lambda _: self._reads.pop(span, None))
+        return await asyncio.shield(task)
+
+    async def _whole(self, span: Span) -> bytes:
+        body = await self._reader.read(*span)
+        if len(body) < span.length:
+            raise DataError(f"{self._reader.shown} ends early: it was cut off", cause="corrupt_archive")
+        return body
+
+    async def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:  # noqa: ARG002
+        """None: they stay with the journal, on the machine that wrote the file."""
+        letters: tuple[DeadLetter, ...] = ()
+        for letter in letters:
+            yield letter
+
+    async def states(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
+        directories = await self._opened()
+        return ["done" if await self._find(directories, i) is not None else None for i in tile_ids]
+
+    async def has_completed(self, area_identity: str) -> bool:
+        await self._opened()
+        return has_completed(parse_record(self._rows, self._reader.shown), area_identity)
+
+    async def describe(self) -> StoreInfo:
+        """Reads every leaf directory; `bytes` is up to the end of the last section."""
+        header = (await self._opened()).header
+        by_zoom: dict[int, int] = {}
+        async for entry in self._walk():
+            number, stop = entry.first, entry.first + entry.run
+            while number < stop:
+                zoom = zoom_of(number)
+                upto = min(stop, first_of_zoom(zoom + 1))
+                by_zoom[zoom] = by_zoom.get(zoom, 0) + upto - number
+                number = upto
+        record = parse_record(self._rows, self._reader.shown)
+        dead = 0
+        if record is not None:
+            dead = sum(job.counts.dead for job in record.unfinished if job.counts is not None)
+        return StoreInfo(
+            location=self._reader.shown,
+            kind="pmtiles",
+            tiles=sum(by_zoom.values()),
+            absent=0,
+            dead=dead,
+            bytes=max(span.stop for span in (header.root, header.metadata, header.leaves, header.data)),
+            state=state_of(record, dead=dead),
+            metadata=dict(self._rows),
+            tiles_by_zoom=by_zoom,
+        )
+
+    async def source_info(self) -> SourceInfo:
+        header = (await self._opened()).header
+        shown = self._reader.shown
+        return source_info_of(
+            self._rows,
+            name=shown,
+            identity=hashlib.sha256(f"pmtiles:{shown}".encode()).hexdigest()[:32],
+            zooms=(header.zoom_min, header.zoom_max),
+            bounds=None,
+            media_type=header.media_type,
+        )
+
+    async def close(self) -> None:
+        for task in list(self._reads.values()):
+            task.cancel()
+
+    async def _opened(self) -> Directories:
+        """The head, read once for all who ask; again after a failure."""
+        if self._opening is None or (self._opening.done() and _has_failed(self._opening)):
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Directories:
+        shown = self._reader.shown
+        head = await self._reader.read(0, HEAD_BYTES)
+        try:
+            header = parse_header(head)
+            directories = Directories(header, head)
+            span = header.metadata
+            packed = head[span.offset : span.stop]
+            if len(packed) < span.length:
+                packed = await self._whole(span)
+            plain = unpacked(packed, header.internal_compression, METADATA_BYTES_MAX, "its metadata")
+            self._rows = rows_of(header, parse_metadata(plain))
+        except DataError as error:
+            raise self._damaged(error) from error
+        except PlanError as error:
+            raise PlanError(f"{shown}: {error}") from error
+        return directories
+
+    def _damaged(self, error: DataError) -> DataError:
+        shown = self._reader.shown
+        text = str(error)
+        return DataError(text if text.startswith(shown) else f"{shown}: {text}", cause=error.cause)
+
+
+def _has_failed(task: "asyncio.Task[Directories]") -> bool:
+    return task.cancelled() or task.exception() is not None
