@@ -6,17 +6,16 @@ from tilehaul.errors import (
     BusyError,
     DataError,
     DeniedError,
-    PlanError,
     RefusedError,
     ThrottledError,
     TransferError,
 )
 from tilehaul.net.lane import Lane
+from tilehaul.net.lane_pool import LanePool, lane_key
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.causes import cause_class
-from tilehaul.policy.providers import NO_PROVIDERS, Provider, Providers
-from tilehaul.policy.rate import Rate
+from tilehaul.policy.providers import NO_PROVIDERS, Providers
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.events import TellLane
@@ -25,8 +24,6 @@ from tilehaul.ports.wire import Request, Response, Sender
 
 log = logging.getLogger(__name__)
 
-# A service that is given ever new hosts must not grow for ever.
-LANES_MAX = 10_000
 # Refused by us, before anything was sent: says nothing of the upstream.
 _REFUSED_HERE = frozenset({"refused_address", "refused_scheme"})
 
@@ -39,6 +36,7 @@ class LanedSender:
     A gate that stays closed beyond `wait_s_max` is not waited for: ThrottledError (cause `held`).
     A breaker that is open is waited for, or raises BusyError: see `LaneSettings.pause`.
     What `providers` say of a host lowers what `settings` allow; nothing raises it.
+    `pool`: lanes that other senders use too, its owner's to close; None: lanes of its own.
     """
 
     def __init__(
@@ -51,14 +49,17 @@ class LanedSender:
         tally: Tally,
         tell: TellLane | None = None,
         providers: Providers = NO_PROVIDERS,
+        pool: LanePool | None = None,
     ) -> None:
         self._inner = inner
         self._settings = settings
         self._clock = clock
         self._tools = LaneTools(clock, luck, tally, tell)
         self._providers = providers
+        self._pool = LanePool() if pool is None else pool
+        self._owns_pool = pool is None
+        # Those of the pool that were used here.
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._rates: dict[str, Rate | None] = {}
         self._leaving = False
 
     async def send(self, request: Request) -> Response:
@@ -110,9 +111,9 @@ class LanedSender:
         return tuple(lane.view.snapshot(lane, now_s) for lane in self._lanes.values())
 
     async def aclose(self) -> None:
-        """End the lanes' timers."""
-        for lane in self._lanes.values():
-            await lane.aclose()
+        """End the lanes' timers, unless others use them."""
+        if self._owns_pool:
+            await self._pool.aclose()
 
     def _note(self, lane: Lane, error: TransferError | DataError) -> None:
         """Count a failed attempt, tell what it has changed, and log it."""
@@ -125,34 +126,13 @@ class LanedSender:
             log.debug("an attempt failed: %s", error, extra={"facts": facts})
 
     def _lane_of(self, request: Request) -> Lane:
-        key = (_origin_of(request.url), request.lane_class)
+        key = lane_key(request)
         lane = self._lanes.get(key)
         if lane is None:
-            if len(self._lanes) >= LANES_MAX:
-                raise PlanError(f"more than {LANES_MAX} upstream hosts in one run")
-            host = key[0].rpartition("@")[2].rpartition("//")[2]
-            name = f"{host} ({request.lane_class})"
-            provider = self._providers.of(request.url)
-            settings = self._settings.within(provider, request.lane_class)
-            rate = self._rate_of(provider, settings)
-            lane = self._lanes[key] = Lane(name, request.lane_class, settings, self._tools, rate)
+            lane = self._pool.lane_of(request, self._settings, self._tools, self._providers)
+            self._lanes[key] = lane
         return lane
-
-    def _rate_of(self, provider: Provider | None, settings: LaneSettings) -> Rate | None:
-        """A provider's rate is for all of its hosts together (`a.`, `b.`, `c.tiles.example.com`)."""
-        if provider is None or provider.rate_per_s is None:
-            return settings.new_rate()
-        rate = self._rates[provider.host] = self._rates.get(provider.host) or settings.new_rate()
-        return rate
 
 
 def _ending() -> BusyError:
     return BusyError("the job ends: nothing more is sent")
-
-
-def _origin_of(url: str) -> str:
-    """Scheme, host and port of an address; a full parse costs ten times as much."""
-    end = url.find("/", 8)
-    origin = url if end < 0 else url[:end]
-    # A template may put its query straight behind the host.
-    return origin if "?" not in origin and "#" not in origin else origin.partition("?")[0].partition("#")[0]

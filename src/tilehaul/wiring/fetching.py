@@ -12,7 +12,8 @@ from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.net.addresses import host_port_of
 from tilehaul.net.clock import SystemClock
-from tilehaul.net.laned import LANES_MAX, LanedSender
+from tilehaul.net.lane_pool import LANES_MAX
+from tilehaul.net.laned import LanedSender
 from tilehaul.net.manners import check_named
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.retry import RetryRule

@@ -1,5 +1,6 @@
 """Settings become the layers of a service."""
 
+import os
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -8,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tilehaul.config.load import parse_size
-from tilehaul.config.locations import parse_location
 from tilehaul.config.providers import with_providers
 from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
@@ -18,8 +18,8 @@ from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
+from tilehaul.net.lane_pool import LanePool
 from tilehaul.policy.freshness import FreshnessRule
-from tilehaul.policy.limit_rule import lane_most
 from tilehaul.policy.providers import Providers
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.ports.source import TileSource
@@ -29,7 +29,8 @@ from tilehaul.sources.coalesced import CoalescedSource
 from tilehaul.sources.fallback import FallbackSource
 from tilehaul.stores.memory_cache import MemoryCache
 from tilehaul.wiring.opened import OpenedSource
-from tilehaul.wiring.places import lane_class_of, open_source
+from tilehaul.wiring.places import open_source
+from tilehaul.wiring.shared_lanes import LaneWish, hosts_of, shared_wishes, wish_at, wish_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,43 @@ async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
     providers = with_providers(settings.providers, Place("providers"))
     opened: list[OpenedSource] = []
     async with AsyncExitStack() as stack:
+        lanes = _SharedLanes(LanePool(), shared_wishes(settings.layers, os.environ))
+        # Closed last: until then a layer may still send.
+        stack.push_async_callback(lanes.pool.aclose)
         layers = []
         for name, layer_settings in settings.layers.items():
             try:
-                one = await _open_layer(stack, name, layer_settings, settings, cache, providers, opened)
+                one = await _open_layer(
+                    stack, name, layer_settings, settings, cache, providers, opened, lanes
+                )
                 layers.append(one)
             except PlanError as error:
                 raise PlanError(f"layers.{name}: {error}") from error
         yield Layers(tuple(layers), cache, lambda: _process(opened))
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedLanes:
+    """One lane for each upstream, however many layers ask it, as the most modest of them would have it."""
+
+    pool: LanePool
+    wishes: Mapping[str, LaneWish]
+
+    def wish(self, layer: LayerSettings, location: str) -> LaneWish:
+        return wish_at(layer, location, hosts_of(location, os.environ), self.wishes)
+
+    def modest(self, sending: Sending, layer: LayerSettings, location: str) -> Sending:
+        """`sending` within what the other layers at the location's hosts allow."""
+        wish = self.wish(layer, location)
+        if wish == wish_of(layer, location):
+            return sending
+        return replace(
+            sending,
+            concurrency=wish.concurrency,
+            rate_limit=wish.rate_limit,
+            # Who is held up in a lane is told of it in the time of the most impatient.
+            max_wait_s=min(sending.max_wait_s, wish.timeout_s),
+        )
 
 
 def _process(opened: Sequence[OpenedSource]) -> ProcessFigures:
@@ -70,6 +100,7 @@ async def _open_layer(
     cache: MemoryCache,
     providers: Providers,
     opened: list[OpenedSource],
+    lanes: "_SharedLanes",
 ) -> Layer:
     sending = Sending(
         concurrency=layer.concurrency,
@@ -85,7 +116,14 @@ async def _open_layer(
     )
     locations = [layer.source] if isinstance(layer.source, str) else layer.source
     sources = [
-        await stack.enter_async_context(open_source(location, sending=sending, tell=log_service_event))
+        await stack.enter_async_context(
+            open_source(
+                location,
+                sending=lanes.modest(sending, layer, location),
+                tell=log_service_event,
+                pool=lanes.pool,
+            )
+        )
         for location in locations
     ]
     opened += sources
@@ -109,10 +147,7 @@ async def _open_layer(
         attribution=layer.attribution,
         missing=_missing(layer.missing),
         max_age_s=layer.max_age,
-        lane_max=max(
-            lane_most(lane_class_of(parse_location(location)), cap=layer.concurrency)
-            for location in locations
-        ),
+        lane_max=max(lanes.wish(layer, location).concurrency for location in locations),
         lanes=lambda: tuple(lane for source in sources for lane in source.lanes()),
         stats=stats,
     )

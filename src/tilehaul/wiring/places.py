@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
+from functools import partial
 
 from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import Location, parse_location
@@ -15,6 +16,7 @@ from tilehaul.jobs.retries import Origin, Retrying
 from tilehaul.net.addresses import AddressGuard, host_port_of, parse_host_port
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.gauges import Gauges
+from tilehaul.net.lane_pool import LanePool
 from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
 from tilehaul.net.manners import check_named
@@ -53,14 +55,15 @@ async def open_sender(
     tally: Tally,
     tell: TellLane | None = None,
     gauges: Gauges | None = None,
+    pool: LanePool | None = None,
 ) -> AsyncIterator[Sender]:
     """Retried(Laned(Verified(Redirected(wire)))), the order of `contracts`: for calls that wait.
 
     `typed_urls` are the addresses the operator typed: their hosts may be private. `gauges` are told where to
-    read.
+    read. `pool`: see `open_laned`.
     """
     allowed = allowed_hosts(sending, typed_urls)
-    async with open_laned(sending, allowed, tally=tally, tell=tell, gauges=gauges) as laned:
+    async with open_laned(sending, allowed, tally=tally, tell=tell, gauges=gauges, pool=pool) as laned:
         yield RetriedSender(laned, _retry_rule(sending), SystemClock(), random.random, tally)
 
 
@@ -87,6 +90,7 @@ async def open_laned(
     hand_back: bool = False,
     signing: Signing | None = None,
     gauges: Gauges | None = None,
+    pool: LanePool | None = None,
 ) -> AsyncIterator[LanedSender]:
     """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
 
@@ -95,6 +99,7 @@ async def open_laned(
     see `LaneSettings`.
     `signing`: for a bucket: every request is signed, no redirect is followed, every 503 is push-back, and
     two writes to one key keep their distance.
+    `pool`: whose lanes are used, its owner's to close; None: lanes of this opening's own.
     """
     if sending.tls_roots is not None:
         _check_roots(sending.tls_roots)
@@ -126,6 +131,7 @@ async def open_laned(
             tally=tally,
             tell=tell or log_event,
             providers=sending.rules(),
+            pool=pool,
         )
         if gauges is not None:
             gauges.add(laned.snapshots, lambda: wire.connections_held)
@@ -150,8 +156,9 @@ async def open_source(
     sending: Sending = SENDING_DEFAULT,
     tally: Tally | None = None,
     tell: TellLane | None = None,
+    pool: LanePool | None = None,
 ) -> AsyncIterator[OpenedSource]:
-    """Open whatever a location names, for reading. What its `get` raises is final.
+    """Open whatever a location names, for reading. What its `get` raises is final. `pool`: see `open_laned`.
 
     While an upstream that fails is left alone, a tile is answered by BusyError.
 
@@ -166,11 +173,11 @@ async def open_source(
         source_of = XyzSource.opener(place.text, headers=sending.headers)
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
-            sending, source_of.typed_urls, tally=tally or Tally(), tell=tell, gauges=gauges
+            sending, source_of.typed_urls, tally=tally or Tally(), tell=tell, gauges=gauges, pool=pool
         ) as sender:
             yield OpenedSource(source_of(sender), gauges)
         return
-    archive = open_archive(place, sending=sending)
+    archive = open_archive(place, sending=sending, pool=pool)
     try:
         yield OpenedSource(await StoredSource.open(archive, location=place.text), gauges)
     finally:
@@ -210,8 +217,10 @@ def lane_class_of(place: Location) -> str:
     return "s3-read" if place.kind == "bucket" else "tile"
 
 
-def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT) -> TileArchive:
-    """An existing archive, for reading; nothing is made. `sending` is how a bucket is spoken to.
+def open_archive(
+    location: Location | str, *, sending: Sending = SENDING_DEFAULT, pool: LanePool | None = None
+) -> TileArchive:
+    """An existing archive, for reading; nothing is made. `sending` and `pool` are how a bucket is spoken to.
 
     Raises PlanError when there is none (a bucket tells of that when it is first asked).
     """
@@ -222,7 +231,7 @@ def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT
     begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
     if place.kind != "bucket" and not begun and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
-    return open_store(place, sending=sending)
+    return open_store(place, sending=sending, pool=pool)
 
 
 _WHAT = {"mbtiles": "file", "pmtiles": "file", "directory": "file or directory"}
@@ -234,13 +243,15 @@ def open_store(
     durability: Durability = "full",
     sending: Sending = SENDING_DEFAULT,
     journal: str | None = None,
+    pool: LanePool | None = None,
 ) -> AnyStore:
-    """The store at a place; nothing is touched yet. `journal`: see `open_bucket`; for buckets only.
+    """The store at a place; nothing is touched yet. `journal` (see `open_bucket`), `pool`: for buckets only.
 
     Raises PlanError, ConfigError.
     """
     if place.kind == "bucket":
-        return open_bucket(place, sending, open_laned, durability=durability, journal=journal)
+        laned = partial(open_laned, pool=pool)
+        return open_bucket(place, sending, laned, durability=durability, journal=journal)
     if journal is not None:
         raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
