@@ -46,9 +46,12 @@ class TransferError(TilehaulError):
         retry_after_s: Seconds the upstream asked us to wait, if it did.
         cause: Short machine-readable word: `http_503`, `timeout_first_byte`, `refused_address`. Every word
             belongs to a class: a new one goes into the table of `policy/causes.py`.
+
+    `probe`, set by the lane: the attempt was the one that an open breaker lets through to see.
     """
 
     cause_default = "transfer"
+    probe = False
 
     def __init__(
         self,
@@ -115,9 +118,12 @@ class DataError(TilehaulError):
         url: Redacted address, if there is one.
         attempts: Attempts made, set by the retrying sender.
         head: The first bytes of the body (at most `HEAD_BYTES_MAX`), for the dead letter.
+
+    `probe`: as for TransferError.
     """
 
     HEAD_BYTES_MAX = 200
+    probe = False
 
     def __init__(
         self,

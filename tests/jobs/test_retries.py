@@ -80,6 +80,33 @@ def test_wrong_type_twice_is_final() -> None:
     assert item.attempts == 3
 
 
+def _probe(error: BrokenError | DataError | RefusedError) -> BrokenError | DataError | RefusedError:
+    error.probe = True
+    return error
+
+
+def test_attempts_that_tested_an_open_breaker_do_not_use_a_tile_up() -> None:
+    """As many as may fail before it is used up; then they count, so that a sick last tile ends."""
+    waiting, item = retries(attempts_max=3), Item(A)
+    for attempt in range(1, 5):
+        assert waiting.failed(item, _probe(BrokenError("x")), 0.0) is None
+        assert (item.attempts, item.counted) == (attempt, max(0, attempt - 2))
+        assert waiting.due(99.0) is item
+    assert waiting.failed(item, _probe(BrokenError("x")), 0.0) is not None
+    assert item.attempts == 5
+
+
+def test_probe_of_a_job_without_retries_is_its_only_attempt() -> None:
+    assert retries(attempts_max=1).failed(Item(A), _probe(BrokenError("x")), 0.0) is not None
+
+
+def test_probe_that_is_refused_or_of_another_kind_twice_is_final() -> None:
+    assert retries().failed(Item(A), _probe(RefusedError("no")), 0.0) is not None
+    waiting, item = retries(), Item(A)
+    assert waiting.failed(item, _probe(DataError("html", cause="error_page")), 0.0) is None
+    assert waiting.failed(item, _probe(DataError("html", cause="error_page")), 0.0) is not None
+
+
 def test_push_back_uses_no_attempt_and_no_token() -> None:
     """A hundred push-backs with one attempt allowed and nothing to pay with; each is an attempt made."""
     waiting, item = retries(empty_budget(), attempts_max=1), Item(A)

@@ -190,22 +190,21 @@ async def test_09_half_open_stampede() -> None:
     rig = Rig(outage(1.0, 12.0), limit=8)
     await rig.flood(24.0, workers=500)
     breaker = rig.lane().breaker
-    assert (breaker.openings, breaker.state(rig.clock.now_s())) == (2, "closed")
+    assert (breaker.openings, breaker.state(rig.clock.now_s())) == (4, "closed")
     assert all("left alone" in event.reason for event in rig.told)
-    # The second pause is as long as the outage has lasted by then.
-    assert [event.delay_s for event in rig.told] == pytest.approx([5.0, 6.1], abs=0.05)
+    assert [event.delay_s for event in rig.told] == pytest.approx([1.0, 2.0, 4.0, 8.0], abs=0.05)
     sent_s = rig.wire.sent_s
-    before = next(index for index, when_s in enumerate(sent_s) if sent_s[index + 1] - when_s > 4.0)
-    # One that fails, five seconds later; three that do not, six seconds after that; then all again.
-    gaps_s = [sent_s[before + step + 1] - sent_s[before + step] for step in range(4)]
-    assert gaps_s == pytest.approx([5.1, 6.2, 0.1, 0.1], abs=0.11)
-    assert rig.wire.peak(sent_s[before + 1], sent_s[before + 4] + 0.09) == 1
+    before = next(index for index, when_s in enumerate(sent_s) if sent_s[index + 1] - when_s > 0.9)
+    # Three that fail, each pause twice the one before; three that do not; then all again.
+    gaps_s = [sent_s[before + step + 1] - sent_s[before + step] for step in range(6)]
+    assert gaps_s == pytest.approx([1.1, 2.1, 4.1, 8.1, 0.1, 0.1], abs=0.11)
+    assert rig.wire.peak(sent_s[before + 1], sent_s[before + 6] + 0.09) == 1
     assert rig.wire.peak(20.0, 24.0) == 8
 
 
 async def test_10_probe_lost() -> None:
     """The one who held the probe goes away: the next in line is the probe."""
-    rig = Rig(outage(0.5, 4.0), limit=4)
+    rig = Rig(outage(0.5, 1.6), limit=4)
     await rig.flood(0.7, workers=4)
     rig.luck = 0.0
     waiting = [asyncio.ensure_future(rig.sender.send(A)) for _ in range(5)]
@@ -216,7 +215,7 @@ async def test_10_probe_lost() -> None:
     waiting = [asyncio.ensure_future(rig.sender.send(A)) for _ in range(5)]
     await asyncio.sleep(0)
     count = len(rig.wire.sent_s)
-    await rig.all(rig.clock.sleep(5.01))
+    await rig.all(rig.clock.sleep(1.01))
     assert len(rig.wire.sent_s) == count + 1
     waiting[0].cancel()
     await rig.all(*waiting)

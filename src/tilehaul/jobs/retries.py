@@ -65,13 +65,14 @@ class Origin:
 class Item:
     """One tile on its way, and what its attempts came to.
 
-    `attempts` were made, `counted` of them used up (push-back uses none), `mistyped` brought a body of
-    another kind. `pushed_back_s` is when the push-back it waits for began, None after other failures.
+    `attempts` were made, `counted` of them used up (push-back uses none, nor do the first `probes`), `mistyped`
+    brought a body of another kind. `pushed_back_s` is when the push-back it waits for began, None after other failures.
     """
 
     tile_id: TileId
     attempts: int = 0
     counted: int = 0
+    probes: int = 0
     mistyped: int = 0
     pushed_back_s: float | None = None
     error: TransferError | DataError | None = None
@@ -180,8 +181,13 @@ class Retries:
             return max(asked_s, PUSHED_BACK_S_MIN)
         item.pushed_back_s = None
         self._failed_in_a_row = self._failed_in_a_row + 1 if is_transient(error) else 0
-        item.counted += 1
         item.mistyped += is_mistyped(error)
+        if error.probe and item.probes < rule.attempts_max - 1:
+            # What a breaker's probe meets says more of the upstream than of this tile: an outage must not kill
+            # the few tiles that were sent to look. Not for ever: the last tile of a job may be the sick one.
+            item.probes += 1
+            return rule.delay_s(error, max(1, item.counted), retrying.luck(), mistyped=item.mistyped)
+        item.counted += 1
         return rule.delay_s(error, item.counted, retrying.luck(), mistyped=item.mistyped)
 
     def _pays(self, retrying: Retrying, item: Item, now_s: float) -> bool:

@@ -13,7 +13,7 @@ from tilehaul.errors import BusyError, ThrottledError
 from tilehaul.net.lane_settings import HAND_BACK_S, OPENINGS_UNANSWERED_MAX, LaneSettings, LaneTools
 from tilehaul.net.lane_view import LaneView
 from tilehaul.policy.blame import Blame
-from tilehaul.policy.breaker import BREAKER_DEFAULT, BREAKER_SERVING, Breaker, Ticket
+from tilehaul.policy.breaker import BREAKER_PAUSING, BREAKER_SERVING, Breaker, Ticket
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.gate import Gate
 from tilehaul.policy.lane_stats import LaneStats
@@ -72,7 +72,7 @@ class Lane:
         self.limit = settings.new_limit(lane_class)
         self.gate = Gate()
         self.pace = Pace()
-        self.breaker = Breaker(BREAKER_DEFAULT if settings.pause else BREAKER_SERVING)
+        self.breaker = Breaker(BREAKER_PAUSING if settings.pause else BREAKER_SERVING)
         self.budget = RetryBudget()
         self.stats = LaneStats()
         self.view = LaneView(self)

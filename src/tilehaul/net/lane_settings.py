@@ -14,7 +14,7 @@ from tilehaul.ports.events import TellLane
 HAND_BACK_S = 5.0
 # An upstream that has never answered is waited for until its breaker has opened so often: a restart is
 # waited out, a wrong address is told within seconds and not after `--max-wait`.
-OPENINGS_UNANSWERED_MAX = 2
+OPENINGS_UNANSWERED_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)

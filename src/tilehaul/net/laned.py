@@ -83,6 +83,7 @@ class LanedSender:
                 self._note(lane, error)
             raise
         except (TransferError, DataError) as error:
+            error.probe = ticket.probe
             lane.on_failure(ticket)
             self._note(lane, error)
             raise

@@ -78,6 +78,8 @@ class BreakerRule:
 
 
 BREAKER_DEFAULT = BreakerRule()
+# For a job, whose tiles wait: it looks sooner, because most outages are short (decision 0007).
+BREAKER_PAUSING = BreakerRule(open_s_first=1.0)
 # For a service: fewer calls must do, because people wait.
 BREAKER_SERVING = BreakerRule(calls_min=10)
 
