@@ -65,8 +65,9 @@ class Origin:
 class Item:
     """One tile on its way, and what its attempts came to.
 
-    `attempts` were made, `counted` of them used up (push-back uses none, nor do the first `probes`), `mistyped`
-    brought a body of another kind. `pushed_back_s` is when the push-back it waits for began, None after other failures.
+    `attempts` were made, `counted` of them used up (push-back uses none, nor do the first `probes`),
+    `mistyped` brought a body of another kind. `pushed_back_s` is when the push-back it waits for began, None
+    after other failures.
     """
 
     tile_id: TileId
