@@ -185,7 +185,7 @@ class Retries:
         item.mistyped += is_mistyped(error)
         if error.probe and item.probes < rule.attempts_max - 1:
             # What a breaker's probe meets says more of the upstream than of this tile: an outage must not
-            # kill the few tiles that were sent to look. Not for ever: the last tile of a job may be the sick one.
+            # kill the few that were sent to look. Not for ever: the last tile of a job may be the sick one.
             item.probes += 1
             return rule.delay_s(error, max(1, item.counted), retrying.luck(), mistyped=item.mistyped)
         item.counted += 1
