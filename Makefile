@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 MUTANTS := .venv-mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench soak coverage mutants run-mock-tiles browser-test lock clean
+.PHONY: help demo test check format bench soak coverage mutants run-mock-tiles browser-test server-test lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -61,10 +61,15 @@ browser-test: $(READY)  ## the map page in headless Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browser.lock
 	@$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
+server-test: $(READY)  ## against real servers and programs (.ci/run installs those from Debian)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-servers.lock
+	@$(BIN)/python -m pytest -q -m servers tests $(ARGS)
+
 lock:  ## make requirements.lock anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml requirements.in -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-browser.in -o requirements-browser.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-mutants.in -o requirements-mutants.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-servers.in -o requirements-servers.lock
 
 clean:  ## remove what was made
 	rm -rf $(VENV) $(MUTANTS) mutants .coverage build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis

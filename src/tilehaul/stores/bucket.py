@@ -79,8 +79,14 @@ class BucketStore:
     # Writing
 
     async def begin(self, job: JobKey, *, force_source: bool = False) -> JobCounts | None:
-        """See `JobStore.begin`. Asks the bucket for one key; what is there already is kept when forced."""
-        has_tiles = bool(await self._known_extensions())
+        """See `JobStore.begin`. Lists the bucket's first keys; what is there already is kept when forced.
+
+        StorageError when the bucket cannot be listed.
+        """
+        try:
+            has_tiles = bool(await self._known_extensions())
+        except (TransferError, DataError) as error:
+            raise StorageError(f"{self.shown} cannot be written: {error}") from error
         self._begun = True
         counts = await self._thread.run(
             lambda: self._journal.begin(job, has_tiles=has_tiles, force_source=force_source)

@@ -1,0 +1,174 @@
+"""Buckets against a real server of the S3 API, which checks signatures, digests and conditions."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tilehaul import blocking
+from tilehaul.cli.main import main
+from tilehaul.grid.area import Area
+from tilehaul.grid.tile_id import TileId
+from tilehaul.lab.mock import MockThread
+from tilehaul.net.addresses import AddressGuard, host_port_of
+from tilehaul.net.wire import Wire
+from tilehaul.ports.tile import Tile
+from tilehaul.ports.wire import Request, Signing
+from tilehaul.wiring.places import open_archive
+
+pytestmark = pytest.mark.servers
+WEED = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+KEY, SECRET = "testkey", "canary-secret-12345"
+START_S = 30.0
+
+
+def _free_ports(count: int) -> list[int]:
+    """Below 55000: the server takes a second port 10,000 above each."""
+    ports: list[int] = []
+    probes = []
+    for number in range(20_000, 54_000, 7):
+        probe = socket.socket()
+        try:
+            probe.bind(("127.0.0.1", number))
+        except OSError:
+            probe.close()
+            continue
+        probes.append(probe)
+        ports.append(number)
+        if len(ports) == count:
+            break
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if WEED is None:
+        pytest.skip("SeaweedFS (weed) is not installed")
+    folder = tmp_path_factory.mktemp("weed")
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (folder / "data").mkdir()
+    master, volume, filer, s3 = _free_ports(4)
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *(WEED, "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"),
+                *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
+                *(f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0"),
+                *("-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
+            ],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+    url = f"http://127.0.0.1:{s3}"
+    try:
+        _await(f"{url}/healthz", server, folder / "log")
+        assert asyncio.run(_make_bucket(url)) in (200, 409)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _await(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    ends_s = time.monotonic() + START_S
+    while time.monotonic() < ends_s and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"SeaweedFS did not start: {log.read_text(errors='replace')[-500:]}")
+
+
+async def _make_bucket(url: str) -> int:
+    guard = AddressGuard(frozenset({host_port_of(url)}))
+    async with Wire("test", guard=guard, signing=Signing("us-east-1", KEY, SECRET)) as wire:
+        return (await wire.send(Request(f"{url}/tiles", "PUT", expect="any"))).status
+
+
+@pytest.fixture
+def environ(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "state"))
+
+
+@pytest.mark.usefixtures("environ")
+def test_seed_into_the_bucket_go_on_and_read_it_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MockThread() as server:
+        arguments = ["seed", server.template, "s3://tiles/world", "-z", "0-3", "--quiet"]
+        assert main(arguments) == 0
+        asked = server.stats().requests
+        assert main(arguments) == 0
+        assert server.stats().requests == asked == 85
+        with blocking.open(server.template) as source, blocking.open("s3://tiles/world") as kept:
+            for tile_id in Area.from_bbox(-180, -85, 180, 85, zooms=range(4)):
+                here, there = source.get(tile_id), kept.get(tile_id)
+                assert isinstance(here, Tile)
+                assert isinstance(there, Tile)
+                assert (here.body, here.media_type) == (there.body, there.media_type)
+    with blocking.open("s3://tiles/world") as kept:
+        assert getattr(kept.get(TileId(9, 1, 1)), "cause", "") == "not_stored"
+    assert asyncio.run(_count("s3://tiles/world")) == 85
+    copy = tmp_path / "copy.mbtiles"
+    assert main(["seed", "s3://tiles/world", str(copy), "-z", "0-3", "--quiet"]) == 0
+    assert SECRET not in "".join(capsys.readouterr())
+
+
+async def _count(location: str) -> int:
+    archive = open_archive(location)
+    try:
+        return len([tile_id async for tile_id in archive.tile_ids()])
+    finally:
+        await archive.close()
+
+
+@pytest.mark.usefixtures("environ")
+def test_a_journal_that_was_lost_writes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conditional write finds the equal object there: it counts, and no second version is made."""
+    with MockThread() as server:
+        arguments = ["seed", server.template, "s3://tiles/again", "-z", "0-2", "--quiet"]
+        assert main(arguments) == 0
+        monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "another"))
+        assert main([*arguments, "--force-source"]) == 0
+    assert asyncio.run(_count("s3://tiles/again")) == 21
+
+
+@pytest.mark.usefixtures("environ")
+def test_a_wrong_secret_is_refused_with_exit_5(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-wrong-98765")
+    with MockThread() as server:
+        assert main(["seed", server.template, "s3://tiles/denied", "-z", "0-1", "--quiet"]) == 5
+    said = capsys.readouterr().err
+    assert "s3://tiles/denied" in said
+    assert "canary" not in said
