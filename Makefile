@@ -63,7 +63,7 @@ browser-test: $(READY)  ## the map page in headless Chromium
 
 server-test: $(READY)  ## against real servers and programs (.ci/run installs those from Debian)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-servers.lock
-	@$(BIN)/python -m pytest -q -m servers tests $(ARGS)
+	@$(BIN)/python -m pytest -q tests/servers $(ARGS)
 
 lock:  ## make requirements.lock anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml requirements.in -o requirements.lock

@@ -168,3 +168,10 @@ class FuseError(TilehaulError):
     def __init__(self, message: str, *, counts: dict[str, int] | None = None) -> None:
         super().__init__(message)
         self.counts = dict(counts or {})
+
+
+def first_error(error: BaseException) -> BaseException:
+    """The first plain error inside nested groups: callers are promised typed errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

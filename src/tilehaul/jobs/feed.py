@@ -178,10 +178,3 @@ class Feed:
         await self._clock.sleep(delay_s)
         self._timer = None
         self._pump()
-
-
-def first_error(error: BaseException) -> BaseException:
-    """The first plain error inside nested groups: callers are promised typed errors."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
-from tilehaul.errors import BusyError, ConfigError, DeniedError, FuseError, ThrottledError
+from tilehaul.errors import BusyError, ConfigError, DeniedError, FuseError, ThrottledError, first_error
 from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.feed import Answer, Feed, first_error
+from tilehaul.jobs.feed import Answer, Feed
 from tilehaul.jobs.letter import dead_letter
 from tilehaul.jobs.outbox import Outbox
 from tilehaul.jobs.retries import Origin

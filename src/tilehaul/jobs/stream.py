@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from tilehaul.errors import ConfigError, FuseError
+from tilehaul.errors import ConfigError, FuseError, first_error
 from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.feed import Answer, Feed, first_error
+from tilehaul.jobs.feed import Answer, Feed
 from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import Stop

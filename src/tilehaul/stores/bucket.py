@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from tilehaul.codec.sniff import media_type_of, sniff
-from tilehaul.errors import DataError, PlanError, StorageError, TransferError
+from tilehaul.errors import DataError, PlanError, StorageError, TransferError, first_error
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State, StoreInfo
@@ -123,7 +123,7 @@ class BucketStore:
                     if old and old != new:
                         group.create_task(objects.delete(key_of(outcome.tile_id, old)))
         except* (TransferError, DataError) as errors:
-            error = _first(errors)
+            error = first_error(errors)
             raise StorageError(f"{self.shown} refused a tile: {error}") from error
         await self._thread.run(self._journal.commit, run, details)
         known = await self._known_extensions()
@@ -317,10 +317,3 @@ class BucketStore:
             self._stack = stack
             self._objects = BucketObjects(self._url, sender)
         return self._objects
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
