@@ -43,16 +43,23 @@ def add_command(
     return parser
 
 
-def add_area_flags(parser: argparse.ArgumentParser) -> None:
+def add_area_flags(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    """`default`: what is meant without any of them; None: the world at zooms 0 to 5."""
     area = parser.add_argument_group("area")
     area.add_argument(
         "--bbox",
         metavar="W,S,E,N",
-        help="degrees; write --bbox=... when W is negative; west > east crosses 180 (default: the world)",
+        help="degrees; write --bbox=... when W is negative; west > east crosses 180"
+        f" (default: {default or 'the world'})",
     )
     area.add_argument("--region", metavar="FILE", help="GeoJSON polygon instead of a box")
     area.add_argument("--tiles", metavar="FILE", help='a list instead: one "z/x/y" a line, "-" reads stdin')
-    area.add_argument("-z", "--zooms", metavar="ZOOMS", help="e.g. 0-5 or 0-12,14 (default: 0-5)")
+    area.add_argument(
+        "-z",
+        "--zooms",
+        metavar="ZOOMS",
+        help=f"e.g. 0-5 or 0-12,14 (default: {'0-5' if default is None else 'those it has'})",
+    )
     area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart: both")
     area.add_argument("--max-zoom", type=int, metavar="Z")
 

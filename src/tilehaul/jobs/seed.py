@@ -9,7 +9,7 @@ person has said so of a dead one).
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -64,7 +64,7 @@ class SeedPlan:
     Raises ConfigError when `workers` or `deadline_s` is out of range.
     """
 
-    tiles: Iterable[TileId]
+    tiles: Iterable[TileId] | AsyncIterable[TileId]
     planned: int
     key: JobKey
     store_name: str = ""

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,30 +152,54 @@ async def run_between(
 
 
 def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> SeedPlan:
-    planned = area.count()
-    west, south, east, north = area.bounds_deg
+    key = key_of(
+        info,
+        name=Path(store).stem,
+        area_identity=area.identity,
+        planned=area.count(),
+        zooms=(area.zooms[0], area.zooms[-1]),
+        bounds_deg=area.bounds_deg,
+    )
+    return plan_with(options, area, key, store)
+
+
+def key_of(
+    info: SourceInfo,
+    *,
+    name: str,
+    area_identity: str,
+    planned: int,
+    zooms: tuple[int, int],
+    bounds_deg: tuple[float, float, float, float],
+) -> JobKey:
+    """The job that brings `planned` tiles of a source, and what its store says of itself."""
+    west, south, east, north = bounds_deg
     metadata = {
-        "name": Path(store).stem,
-        "minzoom": str(area.zooms[0]),
-        "maxzoom": str(area.zooms[-1]),
+        "name": name,
+        "minzoom": str(zooms[0]),
+        "maxzoom": str(zooms[1]),
         # MBTiles bounds do not cross the antimeridian.
         "bounds": f"{west},{south},{east},{north}" if west <= east else f"-180.0,{south},180.0,{north}",
         "attribution": info.attribution,
         "description": info.description,
         "json": json_row_of(info.vector_layers),
     }
-    key = JobKey(
+    return JobKey(
         source_identity=info.identity,
         source_name=info.name,
-        area_identity=area.identity,
+        area_identity=area_identity,
         planned=planned,
         metadata=tuple((name, value) for name, value in metadata.items() if value),
     )
-    return plan_with(options, area, key, store)
 
 
 def plan_with(
-    options: SeedOptions, tiles: Iterable[TileId], key: JobKey, store: str, *, job: str = "seed"
+    options: SeedOptions,
+    tiles: Iterable[TileId] | AsyncIterable[TileId],
+    key: JobKey,
+    store: str,
+    *,
+    job: str = "seed",
 ) -> SeedPlan:
     """The plan to move `tiles`, `key.planned` of them, as the options say; `workers` is `run_between`'s."""
     return SeedPlan(

@@ -1,0 +1,102 @@
+"""`tilehaul.copy`: what one archive holds, into another."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from tilehaul.config.locations import parse_location
+from tilehaul.config.sending import Sending
+from tilehaul.errors import PlanError
+from tilehaul.grid.area import Area
+from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.seed import SeedPlan
+from tilehaul.jobs.stop import Stop
+from tilehaul.ports.events import SeedReport, Watch
+from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.store import JobStore, TileArchive
+from tilehaul.wiring.places import open_archive
+from tilehaul.wiring.seeding import SeedOptions, key_of, plan_with, run_between
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The tiles an archive holds, those of `area` only if there is one. Walked lazily, in its own order."""
+
+    archive: TileArchive
+    area: Area | None
+
+    async def __aiter__(self) -> AsyncIterator[TileId]:
+        async for tile_id in self.archive.tile_ids():
+            if self.area is None or tile_id in self.area:
+                yield tile_id
+
+    async def by_zoom(self) -> dict[int, int]:
+        """How many they are, by zoom; without an area what the archive counts itself."""
+        if self.area is None:
+            return dict(sorted((await self.archive.describe()).tiles_by_zoom.items()))
+        counts: dict[int, int] = {}
+        async for tile_id in self:
+            counts[tile_id.z] = counts.get(tile_id.z, 0) + 1
+        return dict(sorted(counts.items()))
+
+
+async def copy(
+    source: str,
+    store: str,
+    *,
+    area: Area | None = None,
+    tiles_of: str | None = None,
+    options: SeedOptions | None = None,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+) -> SeedReport:
+    """Copy the tiles that an archive holds into a store, exact after any crash.
+
+    Unlike a seed it asks for nothing that is not there, however few tiles of the world that is. Run again it
+    goes on; an archive that has grown since is another job, which adds to the same store.
+
+    Args:
+        source: An archive: `.mbtiles`, `.pmtiles`, a directory, a bucket. With `tiles_of` any location.
+        store: As for `seed`.
+        area: Only its tiles.
+        tiles_of: Another archive: the tiles that it holds are asked of `source`.
+        options, watch, stop: As for `seed`.
+
+    Returns and raises as `seed`; PlanError when there is nothing to copy, or the source is no archive.
+    """
+    chosen = options or SeedOptions()
+    listed = tiles_of or source
+    archive = open_listed(listed, sending=chosen.sending)
+    try:
+        held = Held(archive, area)
+
+        async def plan_of(info: SourceInfo, _store: JobStore) -> SeedPlan:
+            by_zoom = await held.by_zoom()
+            if not by_zoom:
+                within = "" if area is None else " in this area"
+                raise PlanError(f"{listed} holds no tiles{within}: there is nothing to copy")
+            told = await archive.source_info()
+            planned = sum(by_zoom.values())
+            part = "all" if area is None else area.identity
+            key = key_of(
+                info,
+                name=info.name if tiles_of is None else told.name,
+                area_identity=f"held:{told.identity if tiles_of else ''}:{planned}:{part}",
+                planned=planned,
+                zooms=(min(by_zoom), max(by_zoom)),
+                bounds_deg=told.bounds_deg if area is None else area.bounds_deg,
+            )
+            return plan_with(chosen, held, key, store, job="copy")
+
+        return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
+    finally:
+        await archive.close()
+
+
+def open_listed(location: str, *, sending: Sending) -> TileArchive:
+    """An archive whose tiles can be listed. Raises PlanError for a tile service, which lists none."""
+    if parse_location(location).kind == "xyz":
+        raise PlanError(
+            f"{location} is a tile service and cannot say which tiles it has: seed an area of it, "
+            "or name an archive that has them with --tiles-of"
+        )
+    return open_archive(location, sending=sending)
