@@ -61,20 +61,21 @@ def run(options: argparse.Namespace) -> int:
     return run_async(lambda: _copy(options, watcher))
 
 
-async def _area_of(options: argparse.Namespace) -> "Area | None":
+async def area_within(options: argparse.Namespace, archive: str) -> "Area | None":
     """The area that the flags name; zooms that are not given are the archive's. None: all of it."""
     from tilehaul.cli.seed import area_of
+    from tilehaul.config.sending import SENDING_DEFAULT
     from tilehaul.wiring.copying import open_listed
 
     given = ("bbox", "region", "tiles", "zooms", "min_zoom", "max_zoom")
     if all(getattr(options, name) is None for name in given):
         return None
     if options.tiles is None and options.zooms is None and options.max_zoom is None:
-        archive = open_listed(options.tiles_of or options.source, sending=seed_options(options).sending)
+        opened = open_listed(archive, sending=SENDING_DEFAULT)
         try:
-            info = await archive.source_info()
+            info = await opened.source_info()
         finally:
-            await archive.close()
+            await opened.close()
         options.max_zoom = info.zoom_max
         options.min_zoom = info.zoom_min if options.min_zoom is None else options.min_zoom
         if options.min_zoom > options.max_zoom:
@@ -85,9 +86,10 @@ async def _area_of(options: argparse.Namespace) -> "Area | None":
 async def _count(options: argparse.Namespace) -> int:
     from tilehaul.wiring.copying import Held, open_listed
 
-    archive = open_listed(options.tiles_of or options.source, sending=seed_options(options).sending)
+    listed = options.tiles_of or options.source
+    archive = open_listed(listed, sending=seed_options(options).sending)
     try:
-        by_zoom = await Held(archive, await _area_of(options)).by_zoom()
+        by_zoom = await Held(archive, await area_within(options, listed)).by_zoom()
     finally:
         await archive.close()
     if options.json:
@@ -104,7 +106,7 @@ async def _copy(options: argparse.Namespace, watcher: "Watcher") -> int:
     from tilehaul.wiring.copying import copy
 
     wanted = seed_options(options, overwrite=options.overwrite)
-    area = await _area_of(options)
+    area = await area_within(options, options.tiles_of or options.source)
     code = await run_job(
         lambda stop: copy(
             options.source,

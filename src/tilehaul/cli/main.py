@@ -25,6 +25,8 @@ examples:
   tilehaul copy alps.mbtiles alps.pmtiles         from one format into another
   tilehaul serve alps.mbtiles                     a map page of the archive
   tilehaul info alps.mbtiles                      what is in it, and is it whole
+  tilehaul verify alps.mbtiles                    is every tile of it whole
+  tilehaul diff alps.mbtiles alps.pmtiles         do they hold the same tiles
   tilehaul retry alps.mbtiles                     which tiles failed for good, and ask for them again
   tilehaul providers                              what hosts permit
   tilehaul mock --tiles painted --errors 503:0.05 a tile server that misbehaves
@@ -36,7 +38,7 @@ examples:
 
 
 def _parser() -> "Parser":
-    from tilehaul.cli import bench, copy, demo, info, lab, mock, providers, retry, seed, serve
+    from tilehaul.cli import bench, copy, demo, diff, info, lab, mock, providers, retry, seed, serve, verify
     from tilehaul.cli.parsing import Parser
 
     parser = Parser(
@@ -47,7 +49,7 @@ def _parser() -> "Parser":
     )
     parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in (seed, copy, serve, info, retry, providers, mock, bench, lab, demo):
+    for command in (seed, copy, serve, info, verify, diff, retry, providers, mock, bench, lab, demo):
         command.add_parser(subparsers)
     return parser
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import parse_location
 from tilehaul.config.sending import Sending
 from tilehaul.errors import PlanError
@@ -96,7 +97,7 @@ def open_listed(location: str, *, sending: Sending) -> TileArchive:
     """An archive whose tiles can be listed. Raises PlanError for a tile service, which lists none."""
     if parse_location(location).kind == "xyz":
         raise PlanError(
-            f"{location} is a tile service and cannot say which tiles it has: seed an area of it, "
+            f"{redact(location)} is a tile service and cannot say which tiles it has: seed an area of it, "
             "or name an archive that has them with --tiles-of"
         )
     return open_archive(location, sending=sending)
