@@ -8,11 +8,12 @@ import pytest
 from server.over_http import running
 from tilehaul.config.load import parse_settings
 from tilehaul.errors import ConfigError
+from tilehaul.jobs.followed import RING_MAX, RunningJob
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.ports.events import LaneHeld, Progress
 from tilehaul.server.job_routes import BODY_BYTES_MAX
-from tilehaul.wiring.running_jobs import RING_MAX, RunningJob, RunningJobs
+from tilehaul.wiring.running_jobs import RunningJobs
 
 WORLD = {"source": "world", "store": "world.mbtiles", "bbox": [-180, -85, 180, 85], "zooms": "0-3"}
 # 341 tiles, at a pace that leaves time to look at the job.

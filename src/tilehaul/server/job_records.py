@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tilehaul.errors import BusyError, FuseError, PlanError, TilehaulError
+from tilehaul.jobs.followed import Ended, RunningJob
 from tilehaul.policy.health import judge_health
 from tilehaul.ports.events import (
     Event,
@@ -20,7 +21,6 @@ from tilehaul.ports.events import (
     record_of,
 )
 from tilehaul.server.statuses import cause_of, message_of
-from tilehaul.wiring.running_jobs import Ended, RunningJob
 
 _ENDS = {
     "complete": "every tile has an answer",

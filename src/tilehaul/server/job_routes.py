@@ -15,11 +15,12 @@ from starlette.responses import Response, StreamingResponse
 
 from tilehaul.config.job_request import parse_job_request
 from tilehaul.errors import BusyError
+from tilehaul.jobs.followed import RunningJob
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply
 from tilehaul.server.job_records import job_json, sse_text
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import NO_STORE, json_reply
-from tilehaul.wiring.running_jobs import RunningJob, RunningJobs, StoreInUseError
+from tilehaul.wiring.running_jobs import RunningJobs, StoreInUseError
 
 # A region of 10,000 corners has about 250 kB.
 BODY_BYTES_MAX = 512 * 1024
@@ -154,15 +155,15 @@ def _private(reply: Reply) -> Reply:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, never more of it in memory than may be."""
-    told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told) > BODY_BYTES_MAX:
-        raise HTTPException(413, f"the body may have {BODY_BYTES_MAX} bytes")
+    """The body, never more of it in memory than may be. Raises HTTPException 413."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise HTTPException(413, f"the body may have {BODY_BYTES_MAX} bytes")
-        parts.append(part)
+        # Read to its end even so (`server/protocol.py` bounds it): a connection that is closed with bytes
+        # unread is reset, and the client would not see why.
+        if size <= BODY_BYTES_MAX:
+            parts.append(part)
+    if size > BODY_BYTES_MAX:
+        raise HTTPException(413, f"the body may have {BODY_BYTES_MAX} bytes")
     return b"".join(parts)

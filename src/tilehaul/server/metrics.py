@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from tilehaul.jobs.followed import moved_by
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply
 from tilehaul.jobs.tile_stats import StatsFigures
@@ -20,7 +21,7 @@ from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.server.early_hits import HotCache
 from tilehaul.server.lanes import LanesByLayer
 from tilehaul.server.reply import NO_STORE
-from tilehaul.wiring.running_jobs import RunningJobs, moved_by
+from tilehaul.wiring.running_jobs import RunningJobs
 
 _LAYER_COUNTS: tuple[tuple[str, str, Callable[[StatsFigures], int]], ...] = (
     ("requests", "Tile requests.", lambda told: told.requests),
@@ -63,9 +64,9 @@ def metrics_reply(seen: Seen, *, accept: str) -> Reply:
     registry.register(_Figures(seen))
     # Not the library's own choice, which repeats words of the client's header.
     open_form = "application/openmetrics-text" in accept
-    body = openmetrics.generate_latest(registry) if open_form else generate_latest(registry)
+    write = openmetrics.generate_latest if open_form else generate_latest
     media_type = OPEN_TYPE if open_form else PLAIN_TYPE
-    return Reply(200, (("content-type", media_type), *NO_STORE, *PUBLIC_HEADERS), body)
+    return Reply(200, (("content-type", media_type), *NO_STORE, *PUBLIC_HEADERS), write(registry))
 
 
 class _Figures(Collector):

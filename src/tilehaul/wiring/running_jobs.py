@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import secrets
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 from tilehaul.config.job_request import JobRequest, area_of, failures_of, store_of
 from tilehaul.config.providers import with_providers
@@ -18,126 +17,26 @@ from tilehaul.config.sending import Sending
 from tilehaul.config.settings import JobsSettings, LayerSettings, Settings
 from tilehaul.errors import BusyError, ConfigError, FuseError, PlanError, TilehaulError
 from tilehaul.grid.area import Area
-from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
-from tilehaul.ports.events import Event, LaneChanged, LaneHeld, Progress, SeedReport
+from tilehaul.jobs.followed import RunningJob, State, moved_by
+from tilehaul.jobs.stop import CANCEL, DRAIN
+from tilehaul.ports.events import Event
 from tilehaul.wiring.seeding import JOB_ID_BYTES, SeedOptions, check_location, check_places, seed
 
 log = logging.getLogger(__name__)
 
 # Ended jobs that can still be asked about.
 ENDED_MAX = 100
-# Events of one job that a reader who comes later, or again, can still have.
-RING_MAX = 256
 # What is under way when the service stops has this long to end before it is cancelled: as with Ctrl-C.
 DRAIN_JOBS_S = 30.0
 # Told to a client when as many jobs run as may.
 RETRY_AFTER_S = 30.0
 
-State = Literal["running", "draining", "complete", "dead_letters", "interrupted", "stopped", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The last event of a stream. `error` is what ended a job that is `stopped` or `failed`."""
-
-    state: State
-    report: SeedReport | None
-    error: BaseException | None
-
 
 Number = TypeVar("Number", int, float)
-Numbered = tuple[int, "Event | Ended"]
 
 
 class StoreInUseError(PlanError):
     """Another job of the service writes into the store."""
-
-
-class RunningJob:
-    """One job and its events, numbered from 1. All of it belongs to the service's loop.
-
-    A reader has a place in the stream and nothing else: one that is slow, or gone, costs the job nothing, and
-    finds only what the ring still holds. Of `Progress` the ring holds the newest.
-    """
-
-    def __init__(self, job_id: str, layer: str, store: str, planned: int) -> None:
-        self.job_id = job_id
-        self.layer = layer
-        self.store = store
-        self.planned = planned
-        self.stop = Stop()
-        self.progress: Progress | None = None
-        self.report: SeedReport | None = None
-        self.ended: Ended | None = None
-        # A lane's name holds its origin's host: clients are told a number, in the order lanes are heard of.
-        self.lane_numbers: dict[str, int] = {}
-        self.last_number = 0
-        self._ring: deque[Numbered] = deque(maxlen=RING_MAX)
-        self._news = asyncio.Event()
-
-    @property
-    def state(self) -> State:
-        if self.ended is not None:
-            return self.ended.state
-        return "running" if self.stop.level < DRAIN else "draining"
-
-    def put(self, event: Event) -> None:
-        """The next event of the job."""
-        if isinstance(event, SeedReport):
-            # Told with the end: a job may yet fail after its report.
-            self.report = event
-            for lane in event.lanes:
-                self._number(lane.name)
-            return
-        if isinstance(event, Progress):
-            self.progress = event
-            for one in self._ring:
-                if isinstance(one[1], Progress):
-                    self._ring.remove(one)
-                    break
-        if isinstance(event, LaneHeld | LaneChanged):
-            self._number(event.lane)
-        self._append(event)
-
-    def end(self, state: State, error: BaseException | None = None) -> None:
-        self.ended = Ended(state, self.report, error)
-        self._append(self.ended)
-
-    def halt(self) -> None:
-        """The first time in good order, the second at once. What was committed stays; both can go on."""
-        if self.stop.level < DRAIN:
-            self.stop.drain()
-        else:
-            self.stop.cancel()
-
-    async def follow(self, after: int = 0, *, silence_s: float) -> AsyncIterator[Numbered | None]:
-        """Events with numbers above `after`, up to the end; None whenever nothing came for `silence_s`."""
-        while True:
-            news = self._news
-            ready = [one for one in self._ring if one[0] > after]
-            for number, event in ready[:1]:
-                after = number
-                yield number, event
-                if isinstance(event, Ended):
-                    return
-            if ready:
-                continue
-            if self.ended is not None:
-                return
-            try:
-                await asyncio.wait_for(news.wait(), silence_s)
-            except TimeoutError:
-                yield None
-
-    def _append(self, event: "Event | Ended") -> None:
-        self.last_number += 1
-        self._ring.append((self.last_number, event))
-        # Whoever waits for the old one wakes; the next wait is for the new one.
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    def _number(self, lane: str) -> None:
-        self.lane_numbers.setdefault(lane, len(self.lane_numbers) + 1)
 
 
 class RunningJobs:
@@ -300,14 +199,6 @@ _STATES: Mapping[str, State] = {
     "interrupted": "interrupted",
     "stopped": "stopped",
 }
-
-
-def moved_by(job: RunningJob) -> dict[str, int]:
-    """What this run of a job has done so far: bytes written, retries, push-back."""
-    told = job.report or job.progress
-    if told is None:
-        return {}
-    return {"bytes": told.bytes, "retried": told.retried, "pushed_back": told.pushed_back}
 
 
 def checked_jobs(settings: Settings) -> JobsSettings:
