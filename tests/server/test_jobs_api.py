@@ -5,10 +5,14 @@ import logging
 
 import pytest
 
-from server.over_http import running
+import tilehaul
+from server.over_http import read_head, running
+from tilehaul.config.job_request import JobRequest
 from tilehaul.config.load import parse_settings
-from tilehaul.errors import ConfigError
+from tilehaul.errors import ConfigError, PlanError
 from tilehaul.jobs.followed import RING_MAX, RunningJob
+from tilehaul.jobs.stop import CANCEL, DRAIN
+from tilehaul.lab.faults import Faults
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.ports.events import LaneHeld, Progress
@@ -18,6 +22,7 @@ from tilehaul.wiring.running_jobs import RunningJobs
 WORLD = {"source": "world", "store": "world.mbtiles", "bbox": [-180, -85, 180, 85], "zooms": "0-3"}
 # 341 tiles, at a pace that leaves time to look at the job.
 SLOW = {**WORLD, "zooms": "0-4", "rate_limit": 300}
+AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(2))
 JSON = ("Content-Type", "application/json")
 
 
@@ -37,14 +42,15 @@ async def test_a_job_over_http_seeds_for_real(origin, tmp_path):
         answer = await service.ask("POST", "/api/jobs", WORLD)
         told = answer.json()
         assert (answer.status, answer.headers["location"]) == (202, f"/api/jobs/{told['id']}")
-        assert (told["state"], told["planned"]) == ("running", 85)
+        assert (told["state"], told["planned"]) == ("running", None)
         events = await service.follow(told["id"])
         job = (await service.ask("GET", f"/api/jobs/{told['id']}")).json()
         listed = (await service.ask("GET", "/api/jobs")).json()["jobs"]
     assert events[0][1]["event"] == "job.started"
     last = events[-1][1]
     assert (last["type"], last["state"], last["report"]["done"]) == ("complete", "complete", 85)
-    assert (job["state"], job["report"]["done"], job["report"]["requests"]) == ("complete", 85, 85)
+    assert (job["state"], job["planned"]) == ("complete", 85)
+    assert (job["report"]["done"], job["report"]["requests"]) == (85, 85)
     assert listed == [job]
     assert origin.stats().requests == 85
     assert (tmp_path / "world.mbtiles").is_file()
@@ -216,7 +222,7 @@ def test_jobs_that_others_can_reach_need_a_key(tmp_path, host):
 
 async def test_a_slow_reader_finds_what_the_ring_still_holds():
     """Bounded memory, whatever a reader does; the newest progress and the end are never lost."""
-    job = RunningJob("id", "world", "world.mbtiles", 10)
+    job = RunningJob("id", "world", "world.mbtiles")
     job.put(LaneHeld("host (tile)", 1.0))
     reader = job.follow(silence_s=60)
     assert (await anext(reader))[0] == 1
@@ -232,7 +238,7 @@ async def test_a_slow_reader_finds_what_the_ring_still_holds():
 
 async def test_a_quiet_job_lets_a_proxy_know_that_it_lives():
     """A comment whenever nothing comes for a while; then what comes."""
-    job = RunningJob("id", "world", "world.mbtiles", 10)
+    job = RunningJob("id", "world", "world.mbtiles")
     reader = job.follow(silence_s=0.001)
     assert await anext(reader) is None
     job.end("complete")
@@ -253,6 +259,76 @@ async def test_no_answer_of_a_job_names_origin_key_or_path(origin, tmp_path, cap
     for secret in ("canary-job-7a1", port, str(tmp_path)):
         assert secret.encode() not in told
     assert "canary-job-7a1" not in caplog.text
+
+
+async def test_an_origin_that_refuses_is_told_without_its_name(tmp_path):
+    """The stream ends with an error; host and path are in the log alone."""
+    with MockThread(MockSettings(faults=Faults(errors={403: 1.0}))) as server:
+        async with running(server.template, tmp_path) as service:
+            job = (await service.ask("POST", "/api/jobs", {**WORLD, "retries": 0})).json()["id"]
+            last = (await service.follow(job))[-1][1]
+            told = (await service.ask("GET", f"/api/jobs/{job}")).body
+        assert (last["type"], last["state"], last["error"]["cause"]) == ("error", "stopped", "fuse")
+        assert last["report"]["requests"] == server.stats().requests
+        host = server.template.split("/")[2].encode()
+    for secret in (host, b"127.0.0.1", str(tmp_path).encode()):
+        assert secret not in told + repr(last).encode()
+
+
+async def test_a_store_of_another_source_fails_the_job(origin, tmp_path):
+    """What a job finds only once it runs is the end of its stream."""
+    await tilehaul.seed(origin.template, str(tmp_path / "world.mbtiles"), AREA)
+    asked = origin.stats().requests
+    async with running(origin.template + "?v=2", tmp_path) as service:
+        job = (await service.ask("POST", "/api/jobs", WORLD)).json()["id"]
+        last = (await service.follow(job))[-1][1]
+        ended = service.jobs.ended["world", "failed"]
+    assert (last["type"], last["state"], last["report"], ended) == ("error", "failed", None, 1)
+    assert origin.stats().requests == asked
+    assert str(tmp_path) not in repr(last)
+
+
+async def test_a_region_is_seeded_within_the_layers_bounds_only(origin, tmp_path):
+    """Its polygon, counted as the command does; nothing outside what the operator serves."""
+    ring = [[-10, -10], [60, -10], [60, 50], [-10, -10]]
+    region = {"type": "Polygon", "coordinates": [ring]}
+    wanted = {**WORLD, "bbox": None, "region": region}
+    async with running(origin.template, tmp_path) as service:
+        job = (await service.ask("POST", "/api/jobs", wanted)).json()["id"]
+        done = (await service.follow(job))[-1][1]["report"]["done"]
+    assert done == origin.stats().requests == tilehaul.Area.from_geojson(region, range(4)).count()
+    layer = {"source": origin.template, "bounds": [0, 0, 20, 20], "max_zoom": 2}
+    settings = parse_settings({"layers": {"world": layer}, "jobs": {"folder": str(tmp_path)}}, {})
+    async with RunningJobs(settings) as jobs:
+        for change, said in (({}, "zooms"), ({"zooms": "0-2"}, "bounds")):
+            with pytest.raises(PlanError, match=said):
+                await jobs.start(JobRequest(**{**WORLD, **change}))
+
+
+def test_to_end_a_job_twice_is_to_cancel_it():
+    """First in good order, then at once, and no third step."""
+    job = RunningJob("id", "world", "world.mbtiles")
+    levels = []
+    for _ in range(3):
+        job.halt()
+        levels.append(job.stop.level)
+    assert (levels, job.state) == ([DRAIN, CANCEL, CANCEL], "draining")
+
+
+async def test_followers_are_bounded_and_make_room_when_they_leave(origin, tmp_path, monkeypatch):
+    """One more is told to come later."""
+    monkeypatch.setattr("tilehaul.server.job_routes.STREAMS_MAX", 1)
+    async with running(origin.template, tmp_path) as service:
+        job = (await service.ask("POST", "/api/jobs", SLOW)).json()["id"]
+        reader, writer = await service.open("GET", f"/api/jobs/{job}/events")
+        assert (await read_head(reader))[0] == 200
+        await reader.readline()
+        refused = await service.ask("GET", f"/api/jobs/{job}/events")
+        while await reader.readline() != b"0\r\n":
+            pass
+        writer.close()
+        assert (await service.follow(job))[-1][1]["state"] == "complete"
+    assert (refused.status, refused.json()["cause"]) == (503, "busy")
 
 
 async def test_many_follow_one_job(origin, tmp_path):

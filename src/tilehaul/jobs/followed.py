@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tilehaul.jobs.stop import DRAIN, Stop
-from tilehaul.ports.events import Event, LaneChanged, LaneHeld, Progress, SeedReport
+from tilehaul.ports.events import Event, JobStarted, LaneChanged, LaneHeld, Progress, SeedReport
 
 # Events of one job that a reader who comes later, or again, can still have.
 RING_MAX = 256
@@ -34,11 +34,12 @@ class RunningJob:
     finds only what the ring still holds. Of `Progress` the ring holds the newest.
     """
 
-    def __init__(self, job_id: str, layer: str, store: str, planned: int) -> None:
+    def __init__(self, job_id: str, layer: str, store: str) -> None:
         self.job_id = job_id
         self.layer = layer
         self.store = store
-        self.planned = planned
+        # Known once the job has begun: to count the tiles of a fine polygon takes seconds.
+        self.planned: int | None = None
         self.stop = Stop()
         self.progress: Progress | None = None
         self.report: SeedReport | None = None
@@ -63,6 +64,8 @@ class RunningJob:
             for lane in event.lanes:
                 self._number(lane.name)
             return
+        if isinstance(event, JobStarted):
+            self.planned = event.planned
         if isinstance(event, Progress):
             self.progress = event
             for one in self._ring:

@@ -33,7 +33,7 @@ _GOOD_ENDS = frozenset({"complete", "dead_letters", "interrupted"})
 
 
 def job_json(job: RunningJob) -> dict[str, Any]:
-    """The job as `/api/jobs/ID` tells it; `progress`, `report` and `error` are null when there is none."""
+    """The job as `/api/jobs/ID` tells it; what is not known yet, or is none, is null."""
     return {
         "id": job.job_id,
         "state": job.state,

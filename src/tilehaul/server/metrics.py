@@ -182,7 +182,8 @@ def _of_jobs(jobs: RunningJobs) -> Iterator[Metric]:
         for name, value in moved_by(job).items():
             moved[job.layer, name] += value
         told = job.progress
-        tiles.add_metric((job.layer, job.store, "planned"), job.planned)
+        if job.planned is not None:
+            tiles.add_metric((job.layer, job.store, "planned"), job.planned)
         for outcome in ("done", "absent", "dead", "skipped") if told is not None else ():
             tiles.add_metric((job.layer, job.store, outcome), getattr(told, outcome))
     yield tiles

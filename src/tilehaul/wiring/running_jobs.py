@@ -99,7 +99,7 @@ class RunningJobs:
             ) from error
         # From here on nothing is awaited: two requests at once cannot both take the last place.
         self._check_room(request.store)
-        job = RunningJob(options.job_id, request.source, request.store, area.count())
+        job = RunningJob(options.job_id, request.source, request.store)
         self._jobs[job.job_id] = job
         self._forget()
         self._tasks[job.job_id] = asyncio.create_task(self._run(job, source, store, area, options))
