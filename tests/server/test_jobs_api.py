@@ -230,6 +230,7 @@ async def test_a_slow_reader_finds_what_the_ring_still_holds():
         job.put(LaneHeld("host (tile)", float(number)))
         job.put(Progress(number, 0, 0, 0, 0, 0, 10, 0, 1.0, 1.0))
     job.end("complete")
+    job.put(LaneHeld("host (tile)", 1.0))
     found = [one async for one in reader]
     assert len(found) == RING_MAX
     assert sum(isinstance(event, Progress) for _, event in found) == 1

@@ -57,7 +57,9 @@ class RunningJob:
         return "running" if self.stop.level < DRAIN else "draining"
 
     def put(self, event: Event) -> None:
-        """The next event of the job."""
+        """The next event of the job; what comes after its end is dropped."""
+        if self.ended is not None:
+            return
         if isinstance(event, SeedReport):
             # Told with the end: a job may yet fail after its report.
             self.report = event

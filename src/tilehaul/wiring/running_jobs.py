@@ -163,7 +163,9 @@ class RunningJobs:
 
         try:
             report = await seed(source, str(store), area, options=options, watch=watch, stop=job.stop)
-            job.report = job.report or report
+            if job.report is None:
+                # Whoever carries events has a time limit; the call's own answer has none.
+                job.put(report)
             job.end(_STATES[report.state])
         except FuseError as error:
             job.end("stopped", error)
