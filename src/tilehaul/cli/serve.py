@@ -40,6 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, metavar="N", help="port; 0 takes a free one (default: 8080)")
     parser.add_argument("--public-url", metavar="URL", help="address for absolute links, behind a proxy")
+    parser.add_argument("--jobs", metavar="FOLDER", help="let clients start seeds into this folder")
     parser.add_argument("--cache-memory", metavar="SIZE", help="memory for tiles (default: 256MB)")
     parser.add_argument("--contact", metavar="WHO", help="mail or page for the User-Agent")
     add_providers_flag(parser)
@@ -62,7 +63,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
 
     from tilehaul.config.load import load_settings, parse_settings, parse_size
     from tilehaul.config.providers import read_providers
-    from tilehaul.config.settings import Settings
+    from tilehaul.config.settings import JobsSettings, Settings
 
     settings = load_settings(Path(options.config), os.environ) if options.config else Settings()
     layers = {}
@@ -83,6 +84,10 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     if options.cache_memory is not None:
         parse_size(options.cache_memory, "--cache-memory")
         cache = msgspec.structs.replace(cache, memory=options.cache_memory)
+    jobs = settings.jobs
+    if options.jobs is not None:
+        changed = {"folder": options.jobs}
+        jobs = JobsSettings(**changed) if jobs is None else msgspec.structs.replace(jobs, **changed)
     providers = settings.providers
     if options.providers is not None:
         providers = {**providers, **read_providers(Path(options.providers))}
@@ -91,6 +96,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
         layers={**settings.layers, **typed.layers},
         server=server,
         cache=cache,
+        jobs=jobs,
         contact=options.contact or settings.contact or os.environ.get("TILEHAUL_CONTACT", ""),
         providers=providers,
     )
@@ -113,7 +119,9 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
     from tilehaul.wiring.layers import open_layers
+    from tilehaul.wiring.running_jobs import RunningJobs
 
+    jobs = RunningJobs(settings) if settings.jobs is not None else None
     async with open_layers(settings) as opened:
         app = make_app(
             opened.layers,
@@ -121,6 +129,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             clock=SystemClock(),
             public_url=settings.server.public_url,
             process=opened.process,
+            jobs=jobs,
         )
         async with Server(app, host=settings.server.host, port=settings.server.port) as server:
             names = [layer.name for layer in opened.layers]
@@ -128,7 +137,13 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
                 print(json.dumps({"event": "serve.started", "url": server.url, "layers": names}), flush=True)
             elif not quiet:
                 print(f"serving {', '.join(names)} at {server.url} (Ctrl-C ends)", file=sys.stderr)
-            await until_stopped()
+            try:
+                await until_stopped()
+            finally:
+                app.drain()
+                if jobs is not None:
+                    # Before the server: whoever follows a job is told of its end.
+                    await jobs.aclose()
     return exit_codes.COMPLETE
 
 

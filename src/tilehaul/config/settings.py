@@ -65,12 +65,30 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = ""
 
 
+class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Seeds that clients of the service may start. Without this part nobody can."""
+
+    folder: Annotated[str, Meta(min_length=1, description="Where the stores of jobs lie; made if missing.")]
+    key: Annotated[
+        str,
+        Meta(
+            description="Clients send it as `Authorization: Bearer KEY`. "
+            "Needed unless the service listens on this machine only."
+        ),
+    ] = ""
+    running_max: Annotated[int, Meta(ge=1, le=100, description="Jobs that may run at once.")] = 2
+    tiles_max: Annotated[
+        int, Meta(ge=1, description="Tiles one job may ask for, counted in the box around its area.")
+    ] = 10_000_000
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
     layers: dict[str, LayerSettings] = {}
     cache: CacheSettings = CacheSettings()
     server: ServerSettings = ServerSettings()
+    jobs: JobsSettings | None = None
     contact: Annotated[str, Meta(description="Mail or page, sent in the User-Agent.")] = ""
     providers: Annotated[
         dict[str, ProviderSettings], Meta(description="What hosts permit, over what is known of them.")

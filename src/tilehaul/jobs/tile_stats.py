@@ -45,6 +45,7 @@ class TileStats:
         "_fetch_ms",
         "coalesced",
         "errors",
+        "fetch_total_s",
         "fetches",
         "fetches_failed",
         "hits",
@@ -64,6 +65,7 @@ class TileStats:
         self.in_flight = 0
         self.in_flight_max = 0
         self.errors: Counter[str] = Counter()
+        self.fetch_total_s = 0.0
         self._fetch_ms: deque[float] = deque(maxlen=FETCH_SAMPLES_MAX)
 
     def joined(self) -> None:
@@ -76,12 +78,14 @@ class TileStats:
     def answered(self, elapsed_s: float) -> None:
         self.in_flight -= 1
         self.fetches += 1
+        self.fetch_total_s += elapsed_s
         self._fetch_ms.append(elapsed_s * 1000.0)
 
     def failed(self, elapsed_s: float) -> None:
         self.in_flight -= 1
         self.fetches_failed += 1
         # A failure's time belongs to the percentiles: an origin that times out is a slow origin.
+        self.fetch_total_s += elapsed_s
         self._fetch_ms.append(elapsed_s * 1000.0)
 
     def abandoned(self) -> None:

@@ -29,6 +29,7 @@ from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import TILES_WAITING_MAX, Routes
+from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ def make_app(
     tiles_waiting_max: int = TILES_WAITING_MAX,
     checks: Mapping[str, Callable[[], bool]] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
+    jobs: RunningJobs | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
     """The service over `layers`.
@@ -101,6 +103,7 @@ def make_app(
         tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
         checks: Named conditions of `/health/ready`.
         process: Asked for what `/api/stats` tells of the process.
+        jobs: Those that clients may start; whoever made them closes them. None: nobody may.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -124,6 +127,7 @@ def make_app(
         tiles_waiting_max=tiles_waiting_max,
         started_s=clock.now_s(),
         process=process,
+        jobs=jobs,
     )
     early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None
     return Service(routes, early)

@@ -6,6 +6,7 @@ addresses of his own, so a host is used only when it is known to be ours.
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from tilehaul.errors import ConfigError, PlanError
 
@@ -53,6 +54,14 @@ class OwnHosts:
             "this service does not know the host name it was asked under: "
             "set public_url, or add the name to the service's own hosts"
         )
+
+    def knows(self, host: str, local: tuple[str, int | None] | None) -> bool:
+        """Whether the Host header of a request names us, as `base_url` would say."""
+        match = _HOST.match(host)
+        if match is None:
+            return False
+        public = urlsplit(self.public_url).netloc.lower()
+        return host.lower() == public or self._is_own(match["name"].lower(), host.lower(), local)
 
     def _is_own(self, name: str, host: str, local: tuple[str, int | None] | None) -> bool:
         if name in _LOOPBACK or name in self.hosts or host in self.hosts:

@@ -20,7 +20,9 @@ from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.describe import cache_stats, layer_json, layer_tilejson, service_stats
 from tilehaul.server.early_hits import HotCache
+from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json
+from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
 from tilehaul.server.reply import (
@@ -35,6 +37,7 @@ from tilehaul.server.reply import (
 )
 from tilehaul.server.statuses import cause_of
 from tilehaul.server.while_connected import while_connected
+from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,8 @@ PAGE_POLICY = (
 _FILE = re.compile(r"([0-9]{1,10})\.([A-Za-z0-9]{1,8})\Z", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
 
-Answer = Callable[[Request], Awaitable[Reply]]
+# A stream answers by itself; every other answer is a plain reply.
+Answer = Callable[[Request], Awaitable[Reply | Response]]
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class Routes:
     process: Callable[[], ProcessFigures] | None = None
     lanes_seen: LanesByLayer = field(default_factory=dict)
     lanes_until_s: float = -inf
+    jobs: RunningJobs | None = None
 
     def table(self) -> list[Route]:
         """The framework's routes. HEAD comes with GET."""
@@ -83,13 +88,18 @@ class Routes:
             ("/api/layers", self.layer_list),
             ("/api/stats", self.all_stats),
             ("/api/health", self.health),
+            ("/metrics", self.metrics),
             ("/health/live", self.live),
             ("/health/ready", self.ready),
             ("/static/{name:path}", self.static),
             ("/favicon.ico", self.favicon),
             ("/", self.page),
         )
-        return [Route(path, self._door(answer), methods=["GET"]) for path, answer in answers]
+        jobs = [
+            Route(path, self._door(answer), methods=[method])
+            for method, path, answer in JobRoutes(self.jobs, self.own_hosts).answers()
+        ]
+        return [Route(path, self._door(answer), methods=["GET"]) for path, answer in answers] + jobs
 
     async def tile(self, request: Request) -> Reply:
         layer = self._layer(request)
@@ -143,6 +153,12 @@ class Routes:
         figures = service_stats(self.layers, self.cache, uptime_s=self.clock.now_s() - self.started_s)
         process = None if self.process is None else asdict(self.process())
         return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
+
+    async def metrics(self, request: Request) -> Reply:
+        process = None if self.process is None else self.process()
+        uptime_s = self.clock.now_s() - self.started_s
+        seen = Seen(self.layers, self.cache, self._lanes(), process, uptime_s, self.jobs)
+        return metrics_reply(seen, accept=_told(request, "accept"))
 
     async def health(self, request: Request) -> Reply:  # noqa: ARG002
         return json_reply(health_json(self._lanes()))
@@ -219,7 +235,10 @@ class Routes:
             request_id = self._request_id(request)
             named = REQUEST_ID.set(request_id)
             try:
-                reply = checked(await answer(request))
+                answered = await answer(request)
+                if isinstance(answered, Response):
+                    return answered
+                reply = checked(answered)
             except TilehaulError as error:
                 reply = error_reply(error, request_id)
             except HTTPException as error:
@@ -239,6 +258,7 @@ class Routes:
         causes = {
             404: ("not_found", "there is nothing at this address"),
             405: ("method_not_allowed", "only GET and HEAD"),
+            **JOB_CAUSES,
         }
         cause, message = causes.get(error.status_code, ("http", "refused"))
         # Starlette's default detail is the bare name of the status.

@@ -1,5 +1,6 @@
 """`tilehaul.seed`: two locations and an area become a job."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -100,7 +101,9 @@ async def seed(
     chosen = options or SeedOptions()
 
     async def plan_of(info: SourceInfo, _keeper: JobStore) -> SeedPlan:
-        return _plan(info, store, area, chosen)
+        # Counting a fine polygon takes seconds, and the loop may be a service's.
+        planned = await asyncio.to_thread(area.count)
+        return _plan(info, store, area, planned, chosen)
 
     return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
 
@@ -151,12 +154,12 @@ async def run_between(
         await keeper.close()
 
 
-def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> SeedPlan:
+def _plan(info: SourceInfo, store: str, area: Area, planned: int, options: SeedOptions) -> SeedPlan:
     key = key_of(
         info,
         name=Path(store).stem,
         area_identity=area.identity,
-        planned=area.count(),
+        planned=planned,
         zooms=(area.zooms[0], area.zooms[-1]),
         bounds_deg=area.bounds_deg,
     )
