@@ -33,6 +33,7 @@ from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
+from tilehaul.wiring.copying import copy as copy_async
 from tilehaul.wiring.missing import missing as missing_async
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
@@ -145,6 +146,38 @@ def seed(
 
     def start(watch: Watch, stop: Stop) -> Awaitable[SeedReport]:
         return seed_async(source, store, area, options=options, watch=watch, stop=stop)
+
+    return _watched(start, progress=progress, cancel=cancel, timeout=timeout)
+
+
+def copy(
+    source: str,
+    store: str,
+    *,
+    area: Area | None = None,
+    tiles_of: str | None = None,
+    update: bool = False,
+    options: SeedOptions | None = None,
+    progress: Watch | None = None,
+    cancel: threading.Event | None = None,
+    timeout: float | None = None,
+) -> SeedReport:
+    """Copy what an archive holds as `tilehaul.copy`, and wait for the end.
+
+    `progress`, `cancel` and `timeout` are as for `seed`. Raises as `tilehaul.copy`, and as `seed`.
+    """
+
+    def start(watch: Watch, stop: Stop) -> Awaitable[SeedReport]:
+        return copy_async(
+            source,
+            store,
+            area=area,
+            tiles_of=tiles_of,
+            update=update,
+            options=options,
+            watch=watch,
+            stop=stop,
+        )
 
     return _watched(start, progress=progress, cancel=cancel, timeout=timeout)
 

@@ -183,3 +183,33 @@ def test_verify_of_an_unfinished_archive_is_not_sound(tmp_path: Path, capsys: Sa
         assert main(["seed", server.template, path, "-z", "0-3", "--quiet"]) in (3, 4)
     assert main(["verify", path, "--quiet"]) == 1
     assert "not complete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["other.mbtiles", "other.pmtiles", "other"])
+def test_update_moves_only_what_differs_and_removes_nothing(
+    name: str, world: Path, tmp_path: Path, capsys: Say
+) -> None:
+    other = str(tmp_path / name)
+    arguments = ["copy", str(world), other, "--update", "--json"]
+    assert main(arguments) == 0
+    assert _report(capsys)["planned"] == 85
+    assert main(arguments) == 0
+    assert (report := _report(capsys))["planned"] == report["requests"] == 0
+    body = "(SELECT tile_data FROM tiles WHERE zoom_level = 0)"
+    _sql(
+        world,
+        "DELETE FROM tiles WHERE zoom_level = 1 AND tile_column = 0 AND tile_row = 0",
+        f"UPDATE tiles SET tile_data = {body} WHERE zoom_level = 2 AND tile_column = 1 AND tile_row = 1",
+        f"INSERT INTO tiles VALUES (5, 0, 31, {body})",
+    )
+    assert main(arguments) == 0
+    assert (report := _report(capsys))["planned"] == report["done"] == 2
+    assert main(["diff", str(world), other]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if line[0] in "+-~"] == ["+ 1/0/1"]
+    assert main(["verify", other, "--quiet"]) == 0, capsys.readouterr().err
+
+
+def test_update_and_others_are_not_both_asked_for(world: Path, capsys: Say) -> None:
+    assert main(["copy", str(world), "x.mbtiles", "--update", "--overwrite"]) == 2
+    assert main(["copy", str(world), "x.mbtiles", "--update", "--tiles-of", str(world)]) == 2
+    assert capsys.readouterr().err.count("--update") == 2

@@ -17,6 +17,7 @@ _EXAMPLES = """\
   tilehaul copy world.mbtiles world.pmtiles              all of it, into another format
   tilehaul copy world.pmtiles alps/ --bbox=5,44,17,48 -z 0-10
   tilehaul copy s3://bucket/tiles backup.mbtiles         out of a bucket
+  tilehaul copy new.mbtiles s3://bucket/tiles --update   only what differs
   tilehaul copy 'https://host/{z}/{x}/{y}.png' new.mbtiles --tiles-of old.mbtiles
   tilehaul copy SOURCE STORE ...                         again, after an interruption: goes on
 
@@ -45,6 +46,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_job_flags(parser, max_failures="1%").add_argument(
         "--overwrite", action="store_true", help="copy again what is there already"
     )
+    parser.add_argument(
+        "--update", action="store_true", help="read both, and move only what differs; nothing is removed"
+    )
     add_output_flags(parser).add_argument("--dry-run", action="store_true", help="count; copy nothing")
 
 
@@ -52,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     from tilehaul.cli.watching import Watcher
 
     wanted = seed_options(options, overwrite=options.overwrite)
+    if options.update and options.overwrite:
+        raise PlanError("--update moves what differs, --overwrite all of it: give one")
     if options.dry_run:
         from tilehaul.wiring.seeding import check_places
 
@@ -113,6 +119,7 @@ async def _copy(options: argparse.Namespace, watcher: "Watcher") -> int:
             options.store,
             area=area,
             tiles_of=options.tiles_of,
+            update=options.update,
             options=wanted,
             watch=watcher,
             stop=stop,

@@ -3,22 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import TileArchive
 from tilehaul.ports.tile import NoTile
 from tilehaul.wiring.copying import Held, open_listed
-from tilehaul.wiring.pages import pages_of
+from tilehaul.wiring.pages import Side, pages_of, sides
 
-# Tiles of both archives that are in memory at once.
-PAGE_TILES = 64
 # Tiles that a report names; the rest are counted.
 NAMED_MAX = 20
-
-Side = Literal["left", "right", "changed", "same"]
 
 
 @dataclass(slots=True)
@@ -68,12 +62,12 @@ async def diff(
         theirs = open_listed(right, sending=sending)
         try:
             found = Difference()
-            async for page in pages_of(aiter(Held(ours, area)), PAGE_TILES):
+            async for page in pages_of(aiter(Held(ours, area))):
                 for tile_id, side in zip(page, await sides(page, ours, theirs), strict=True):
                     found.note(tile_id, side)
                 if told is not None:
                     told(sum(sum(counts.values()) for counts in found.by_zoom.values()))
-            async for page in pages_of(aiter(Held(theirs, area)), PAGE_TILES):
+            async for page in pages_of(aiter(Held(theirs, area))):
                 for tile_id, answer in zip(page, await asyncio.gather(*map(ours.get, page)), strict=True):
                     if isinstance(answer, NoTile):
                         found.note(tile_id, "right")
@@ -82,19 +76,3 @@ async def diff(
             await theirs.close()
     finally:
         await ours.close()
-
-
-async def sides(page: list[TileId], ours: TileArchive, theirs: TileArchive) -> list[Side]:
-    """What is to be said of tiles that `ours` holds."""
-    here, there = await asyncio.gather(
-        asyncio.gather(*map(ours.get, page)), asyncio.gather(*map(theirs.get, page))
-    )
-    found: list[Side] = []
-    for one, other in zip(here, there, strict=True):
-        if isinstance(one, NoTile):
-            found.append("same" if isinstance(other, NoTile) else "right")
-        elif isinstance(other, NoTile):
-            found.append("left")
-        else:
-            found.append("same" if one.body == other.body else "changed")
-    return found

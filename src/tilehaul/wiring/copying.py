@@ -1,7 +1,9 @@
 """`tilehaul.copy`: what one archive holds, into another."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from array import array
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 
 from tilehaul.codec.safe_url import redact
 from tilehaul.config.locations import parse_location
@@ -14,6 +16,7 @@ from tilehaul.jobs.stop import Stop
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobStore, TileArchive
+from tilehaul.wiring.pages import pages_of, sides
 from tilehaul.wiring.places import open_archive
 from tilehaul.wiring.seeding import SeedOptions, key_of, plan_with, run_between
 
@@ -40,12 +43,46 @@ class Held:
         return dict(sorted(counts.items()))
 
 
+# Tiles that an update may move: 8 bytes of memory each.
+UPDATE_TILES_MAX = 20_000_000
+
+
+class Changed:
+    """The tiles of an archive that another does not hold with the same bytes, by their PMTiles ids."""
+
+    def __init__(self) -> None:
+        self._numbers = array("Q")
+        self._by_zoom: Counter[int] = Counter()
+
+    @classmethod
+    async def of(cls, held: "Held", store: TileArchive) -> "Changed":
+        """Reads both. Raises PlanError when more than UPDATE_TILES_MAX differ, and what the archives raise."""
+        changed = cls()
+        async for page in pages_of(aiter(held)):
+            for tile_id, side in zip(page, await sides(page, held.archive, store), strict=True):
+                if side in ("left", "changed"):
+                    changed._numbers.append(tile_id.pmtiles_id)
+                    changed._by_zoom[tile_id.z] += 1
+            if len(changed._numbers) > UPDATE_TILES_MAX:
+                raise PlanError(
+                    f"more than {UPDATE_TILES_MAX:,} tiles differ: copy with --overwrite instead of --update"
+                )
+        return changed
+
+    def __iter__(self) -> Iterator[TileId]:
+        return map(TileId.from_pmtiles_id, self._numbers)
+
+    def by_zoom(self) -> dict[int, int]:
+        return dict(sorted(self._by_zoom.items()))
+
+
 async def copy(
     source: str,
     store: str,
     *,
     area: Area | None = None,
     tiles_of: str | None = None,
+    update: bool = False,
     options: SeedOptions | None = None,
     watch: Watch | None = None,
     stop: Stop | None = None,
@@ -60,17 +97,25 @@ async def copy(
         store: As for `seed`.
         area: Only its tiles.
         tiles_of: Another archive: the tiles that it holds are asked of `source`.
+        update: Both are read first, and only tiles that the store lacks or holds with other bytes are moved.
+            Tiles that the source does not hold stay.
         options, watch, stop: As for `seed`.
 
     Returns and raises as `seed`; PlanError when there is nothing to copy, or the source is no archive.
     """
     chosen = options or SeedOptions()
+    if update and tiles_of is not None:
+        raise PlanError(
+            "--update compares with the source itself, and --tiles-of asks another: leave one out"
+        )
     listed = tiles_of or source
     archive = open_listed(listed, sending=chosen.sending)
     try:
         held = Held(archive, area)
 
         async def plan_of(info: SourceInfo, _store: JobStore) -> SeedPlan:
+            if update and _is_there(store):
+                return await _update_plan(held, info, store, chosen)
             by_zoom = await held.by_zoom()
             if not by_zoom:
                 within = "" if area is None else " in this area"
@@ -91,6 +136,31 @@ async def copy(
         return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
     finally:
         await archive.close()
+
+
+async def _update_plan(held: Held, info: SourceInfo, store: str, options: SeedOptions) -> SeedPlan:
+    there = open_archive(store, sending=options.sending)
+    try:
+        changed = await Changed.of(held, there)
+    finally:
+        await there.close()
+    by_zoom = changed.by_zoom()
+    told = await held.archive.source_info()
+    key = key_of(
+        info,
+        name=info.name,
+        area_identity=f"update:{'all' if held.area is None else held.area.identity}",
+        planned=sum(by_zoom.values()),
+        zooms=(min(by_zoom, default=told.zoom_min), max(by_zoom, default=told.zoom_max)),
+        bounds_deg=told.bounds_deg if held.area is None else held.area.bounds_deg,
+    )
+    # What differs is moved, although an earlier run has settled it.
+    return plan_with(replace(options, overwrite=True), changed, key, store, job="update")
+
+
+def _is_there(store: str) -> bool:
+    place = parse_location(store)
+    return place.kind == "bucket" or place.path.exists()
 
 
 def open_listed(location: str, *, sending: Sending) -> TileArchive:

@@ -16,8 +16,6 @@ from tilehaul.stores.archive_metadata import Bounds, media_type_of_format, parse
 from tilehaul.wiring.pages import pages_of
 from tilehaul.wiring.places import open_archive
 
-# Tiles that are read at once; no more of their bodies are in memory.
-PAGE_TILES = 64
 # Tiles that a report names; the rest are counted.
 NAMED_MAX = 20
 # Declared bounds are written in degrees with seven digits and less.
@@ -82,7 +80,7 @@ async def verify(
         outside = 0
         zooms: set[int] = set()
         bounds_deg = parse_bounds(info.metadata.get("bounds", ""))
-        async for page in pages_of(archive.tile_ids(), PAGE_TILES):
+        async for page in pages_of(archive.tile_ids()):
             answers = await asyncio.gather(*(_read(source, tile_id) for tile_id in page))
             for tile_id, answer in zip(page, answers, strict=True):
                 report.tiles += 1
