@@ -56,7 +56,7 @@ class Changed:
 
     @classmethod
     async def of(cls, held: "Held", store: TileArchive) -> "Changed":
-        """Reads both. Raises PlanError when more than UPDATE_TILES_MAX differ, and what the archives raise."""
+        """Reads both. Raises PlanError when more than UPDATE_TILES_MAX differ; what the archives raise."""
         changed = cls()
         async for page in pages_of(aiter(held)):
             for tile_id, side in zip(page, await sides(page, held.archive, store), strict=True):
