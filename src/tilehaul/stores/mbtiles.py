@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tilehaul.stores.free_space import FREE_BYTES_MIN
-from tilehaul.stores.mbtiles_reader import MbtilesReader
-from tilehaul.stores.mbtiles_writer import MbtilesWriter
+from tilehaul.stores.mbtiles_form import MbtilesForm
 from tilehaul.stores.sqlite_file import Durability
+from tilehaul.stores.sqlite_reader import SqliteReader
+from tilehaul.stores.sqlite_writer import SqliteWriter
 from tilehaul.stores.threaded import ThreadedStore
 
 
@@ -27,5 +28,6 @@ class MbtilesStore(ThreadedStore):
     def __init__(
         self, path: Path, *, durability: Durability = "full", free_bytes_min: int = FREE_BYTES_MIN
     ) -> None:
-        writer = MbtilesWriter(path, durability=durability, free_bytes_min=free_bytes_min)
-        super().__init__(writer, lambda: MbtilesReader(path), name="mbtiles")
+        form = MbtilesForm()
+        writer = SqliteWriter(path, form, durability=durability, free_bytes_min=free_bytes_min)
+        super().__init__(writer, lambda: SqliteReader(path, form), name="mbtiles")
