@@ -21,6 +21,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.pmtiles import PmtilesStore
 
@@ -29,12 +30,14 @@ TILES_PER_BATCH = 8
 CHILD_LIFE_S_MAX = 0.25
 
 
-Durable = MbtilesStore | DirectoryStore | PmtilesStore
+Durable = MbtilesStore | GeopackageStore | DirectoryStore | PmtilesStore
 
 
 def open_store(kind: str, folder: Path) -> Durable:
     if kind == "pmtiles":
         return PmtilesStore(folder / "s.pmtiles")
+    if kind == "geopackage":
+        return GeopackageStore(folder / "s.gpkg")
     return MbtilesStore(folder / "s.mbtiles") if kind == "mbtiles" else DirectoryStore(folder / "s")
 
 

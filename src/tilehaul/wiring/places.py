@@ -33,6 +33,7 @@ from tilehaul.sources.stored import StoredSource
 from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.pmtiles import PmtilesStore
 from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
@@ -40,7 +41,7 @@ from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
 from tilehaul.wiring.opened import OpenedSource
 
-AnyStore = BucketStore | MbtilesStore | PmtilesStore | DirectoryStore
+AnyStore = BucketStore | MbtilesStore | GeopackageStore | PmtilesStore | DirectoryStore
 # "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
 BUCKET_ANSWERS = AnswerRule(push_back=frozenset({503}))
 
@@ -225,7 +226,7 @@ def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT
     return open_store(place, sending=sending)
 
 
-_WHAT = {"mbtiles": "file", "pmtiles": "file", "directory": "file or directory"}
+_WHAT = {"mbtiles": "file", "pmtiles": "file", "geopackage": "file", "directory": "file or directory"}
 
 
 def open_store(
@@ -245,6 +246,8 @@ def open_store(
         raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
         return MbtilesStore(place.path, durability=durability)
+    if place.kind == "geopackage":
+        return GeopackageStore(place.path, table=place.table, durability=durability)
     if place.kind == "pmtiles":
         return PmtilesStore(place.path, durability=durability)
     if place.kind == "directory":
