@@ -29,7 +29,7 @@ _EXAMPLES = """\
   tilehaul seed SOURCE STORE ... --dry-run       how many tiles, before anything is sent
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
-A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles or .pmtiles
+A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles, .pmtiles or .gpkg
 file or a directory; a store is one of these files or a directory.
 
 exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many failures, origin away),
@@ -50,7 +50,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         run=run,
     )
     parser.add_argument("source", metavar="SOURCE", help="where the tiles are")
-    parser.add_argument("store", metavar="STORE", help="where they go: FILE.mbtiles or a directory")
+    parser.add_argument(
+        "store", metavar="STORE", help="where they go: FILE.mbtiles, .pmtiles, .gpkg or a directory"
+    )
     add_area_flags(parser)
     add_sending_flags(parser)
     add_job_flags(parser, max_failures="1%").add_argument(

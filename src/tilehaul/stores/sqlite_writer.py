@@ -57,6 +57,7 @@ class SqliteWriter:
         self._anew = False
 
     def begin(self, job: JobKey, *, force_source: bool) -> JobCounts | None:
+        self._form.check_format(dict(job.metadata).get("format", ""), self.path)
         self._lock.take_once()
         try:
             if self._file is None:
@@ -75,7 +76,6 @@ class SqliteWriter:
     def _decide(self, file: WritableFile, job: JobKey, *, force_source: bool) -> StoreRecord:
         self._anew = False
         self._table = None
-        self._form.check_format(dict(job.metadata).get("format", ""), self.path)
         tables = file.tables()
         if not tables:
             return decide_begin(

@@ -79,7 +79,7 @@ async def seed(
 
     Args:
         source: A location that answers tiles.
-        store: An `.mbtiles` or `.pmtiles` file, or a directory; made when it does not exist.
+        store: An `.mbtiles`, `.pmtiles` or `.gpkg` file, or a directory; made when it does not exist.
         area: Which tiles.
         options: How.
         watch: Called with every event, in a thread of its own, one after another; or a `Mailbox`, which is
