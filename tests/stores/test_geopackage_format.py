@@ -52,7 +52,7 @@ def rows(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
 def foreign(path: Path, *statements: str) -> Path:
     """A file by the standard, changed by the statements, that knows nothing of tilehaul."""
     connection = apsw.Connection(str(path))
-    connection.execute(gpkg.SCHEMA)
+    connection.execute(gpkg.schema(gpkg.TILES))
     connection.execute("UPDATE gpkg_contents SET identifier = 'Theirs', description = 'of them'")
     for statement in statements:
         connection.execute(statement)
@@ -247,9 +247,28 @@ async def test_one_of_several_tile_tables_is_named(tmp_path: Any) -> None:
     assert f"has no tile table third: {other}, tiles" in await told_by(path, "third")
     store = GeopackageStore(path, table=other)
     assert await store.get(A) == Tile(A, PNG, "image/png", "store")
+    named = (await store.source_info()).identity
     with pytest.raises(PlanError, match="several tiles at one address"):
         await store.begin(JOB, force_source=True)
     await store.close()
+    store = GeopackageStore(path, table="tiles")
+    assert (await store.source_info()).identity != named
+    await store.close()
+
+
+async def test_new_file_gets_the_table_that_is_asked_for(tmp_path: Any) -> None:
+    """And is found under that name, and as the only one."""
+    path, name = tmp_path / "t.gpkg", 'it\'s "one"'
+    store = GeopackageStore(path, table=name)
+    await store.begin(JOB)
+    await store.commit([Tile(A, PNG, "image/png")])
+    await store.finish(complete=True)
+    await store.close()
+    assert rows(path, "SELECT table_name FROM gpkg_tile_matrix") == [(name,)]
+    for table in ("", name):
+        again = GeopackageStore(path, table=table)
+        assert await again.get(A) == Tile(A, PNG, "image/png", "store")
+        await again.close()
 
 
 async def test_damaged_file_is_told_of(tmp_path: Any) -> None:

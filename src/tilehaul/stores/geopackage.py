@@ -18,7 +18,7 @@ class GeopackageStore(ThreadedStore):
 
     Args:
         path: The file. Missing folders above it are made by `begin`.
-        table: Which tile table is meant; empty: the only one.
+        table: Which tile table is meant; empty: the only one, `tiles` in a new file.
         durability: As `MbtilesStore`.
         free_bytes_min: As `MbtilesStore`.
     """

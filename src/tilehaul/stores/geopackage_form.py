@@ -46,7 +46,7 @@ class GeopackageForm:
     """Rows counted from the north, as XYZ counts them.
 
     Args:
-        wanted: The name of the tile table to read; empty: the only one.
+        wanted: The name of the tile table; empty: the only one, `tiles` in a new file.
     """
 
     kind = "geopackage"
@@ -92,9 +92,10 @@ class GeopackageForm:
             )
 
     def create(self, connection: apsw.Connection) -> TileTable:
-        connection.execute(gpkg.SCHEMA)
+        name = self._wanted or gpkg.TILES
+        connection.execute(gpkg.schema(name))
         _add_own(connection)
-        return TileTable(gpkg.TILES, FROM_NORTH)
+        return TileTable(name, FROM_NORTH)
 
     def adopt(self, connection: apsw.Connection, _table: TileTable, _path: Path) -> None:
         """Our own table, which a file made by others lacks."""

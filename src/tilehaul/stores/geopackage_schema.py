@@ -1,12 +1,13 @@
 """The tables of a GeoPackage (OGC 12-128r18, 1.3.1) that hold web-mercator tiles."""
 
 from tilehaul.grid.mercator import HALF_WORLD_M
+from tilehaul.stores.tile_table import quoted
 
 # "GPKG", and 1.3.0 (requirement 2).
 APPLICATION_ID = 0x47504B47
 USER_VERSION = 10300
 
-# The name of our table of tiles, and of the table of our own rows.
+# The name of our table of tiles, unless another is asked for, and of the table of our own rows.
 TILES = "tiles"
 METADATA = "tilehaul_metadata"
 SRS_ID = 3857
@@ -26,8 +27,11 @@ _WEB_MERCATOR = (
     '+nadgrids=@null +wktext +no_defs"],AUTHORITY["EPSG","3857"]]'
 )
 
-# Annex C: the definitions of the standard, with its constraints.
-SCHEMA = f"""
+
+def schema(table: str) -> str:
+    """The tables of a file with the tile table `table`; Annex C: the standard's definitions and constraints."""
+    name = "'" + table.replace("'", "''") + "'"
+    return f"""
 CREATE TABLE gpkg_spatial_ref_sys (
   srs_name TEXT NOT NULL, srs_id INTEGER NOT NULL PRIMARY KEY, organization TEXT NOT NULL,
   organization_coordsys_id INTEGER NOT NULL, definition TEXT NOT NULL, description TEXT
@@ -53,7 +57,7 @@ CREATE TABLE gpkg_tile_matrix (
   CONSTRAINT pk_ttm PRIMARY KEY (table_name, zoom_level),
   CONSTRAINT fk_tmm_table_name FOREIGN KEY (table_name) REFERENCES gpkg_contents(table_name)
 );
-CREATE TABLE {TILES} (
+CREATE TABLE {quoted(table)} (
   id INTEGER PRIMARY KEY AUTOINCREMENT, zoom_level INTEGER NOT NULL, tile_column INTEGER NOT NULL,
   tile_row INTEGER NOT NULL, tile_data BLOB NOT NULL,
   UNIQUE (zoom_level, tile_column, tile_row)
@@ -63,10 +67,12 @@ INSERT INTO gpkg_spatial_ref_sys VALUES
   ('Undefined geographic SRS', 0, 'NONE', 0, 'undefined', 'undefined geographic coordinates'),
   ('WGS 84 geodetic', 4326, 'EPSG', 4326, '{_WGS84}', 'longitude and latitude in degrees'),
   ('WGS 84 / Pseudo-Mercator', {SRS_ID}, 'EPSG', 3857, '{_WEB_MERCATOR}', 'spherical Mercator in metres');
-INSERT INTO gpkg_contents (table_name, data_type, srs_id) VALUES ('{TILES}', 'tiles', {SRS_ID});
+INSERT INTO gpkg_contents (table_name, data_type, srs_id) VALUES ({name}, 'tiles', {SRS_ID});
 INSERT INTO gpkg_tile_matrix_set VALUES
-  ('{TILES}', {SRS_ID}, -{HALF_WORLD_M}, -{HALF_WORLD_M}, {HALF_WORLD_M}, {HALF_WORLD_M});
+  ({name}, {SRS_ID}, -{HALF_WORLD_M}, -{HALF_WORLD_M}, {HALF_WORLD_M}, {HALF_WORLD_M});
 """  # noqa: S608  constants
+
+
 EXTENSIONS = """
 CREATE TABLE IF NOT EXISTS gpkg_extensions (
   table_name TEXT, column_name TEXT, extension_name TEXT NOT NULL, definition TEXT NOT NULL,

@@ -25,6 +25,10 @@ from tilehaul.stores.sqlite_form import ReadForm
 from tilehaul.stores.tile_table import TileTable
 
 
+# Of the tile table; only a GeoPackage may have another, or several.
+COMMON_NAME = "tiles"
+
+
 class SqliteReader:
     """Blocking reads of one file over one read-only connection, used by one thread."""
 
@@ -116,10 +120,12 @@ class SqliteReader:
             if zooms is not None and parse_bounds(metadata.get("bounds", "")) is None:
                 bounds = self._table.bounds(connection, zooms[1])
             media_type = self._table.first_media_type(connection)
+        named = self._table.name != COMMON_NAME
+        where = Path(f"{self.path}#{self._table.name}") if named else self.path
         return source_info_of(
             metadata,
             name=self.path.stem,
-            identity=identity_of(self._form.kind, self.path),
+            identity=identity_of(self._form.kind, where),
             zooms=zooms,
             bounds=bounds,
             media_type=media_type,
