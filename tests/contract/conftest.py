@@ -37,8 +37,9 @@ class Backend:
     bucket: LabBucket = field(default_factory=LabBucket)
 
     def open(self) -> AnyStore:
-        if self.kind == "mbtiles":
-            return MbtilesStore(self.folder / "store.mbtiles", durability="fast")
+        if self.kind in ("mbtiles", "mbtiles-dedup"):
+            deduplicate = self.kind == "mbtiles-dedup"
+            return MbtilesStore(self.folder / "store.mbtiles", deduplicate=deduplicate, durability="fast")
         if self.kind == "geopackage":
             return GeopackageStore(self.folder / "store.gpkg", durability="fast")
         if self.kind == "pmtiles":
@@ -56,7 +57,7 @@ class Backend:
         return names - {"store.mbtiles", "store.gpkg", "store", "store.journal"} - pmtiles
 
 
-BACKENDS = ("mbtiles", "geopackage", "pmtiles", "directory", "bucket", "memory")
+BACKENDS = ("mbtiles", "mbtiles-dedup", "geopackage", "pmtiles", "directory", "bucket", "memory")
 
 
 @pytest.fixture(params=BACKENDS)

@@ -38,7 +38,9 @@ def open_store(kind: str, folder: Path) -> Durable:
         return PmtilesStore(folder / "s.pmtiles")
     if kind == "geopackage":
         return GeopackageStore(folder / "s.gpkg")
-    return MbtilesStore(folder / "s.mbtiles") if kind == "mbtiles" else DirectoryStore(folder / "s")
+    if kind == "directory":
+        return DirectoryStore(folder / "s")
+    return MbtilesStore(folder / "s.mbtiles", deduplicate=kind == "mbtiles-dedup")
 
 
 def body_of(tile_id: TileId, size: int = 0) -> bytes:

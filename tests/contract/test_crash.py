@@ -15,8 +15,8 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import Tile
 
 CHILD = Path(__file__).with_name("crash_child.py")
-DURABLE = ("mbtiles", "geopackage", "pmtiles", "directory")
-SQLITE = {"mbtiles": "s.mbtiles", "geopackage": "s.gpkg"}
+DURABLE = ("mbtiles", "mbtiles-dedup", "geopackage", "pmtiles", "directory")
+SQLITE = {"mbtiles": "s.mbtiles", "mbtiles-dedup": "s.mbtiles", "geopackage": "s.gpkg"}
 TRIALS = 11
 
 

@@ -29,7 +29,7 @@ _WEB_MERCATOR = (
 
 
 def schema(table: str) -> str:
-    """The tables of a file with the tile table `table`; Annex C: the standard's definitions and constraints."""
+    """The tables of a file with the tile table `table`, as Annex C of the standard defines them."""
     name = "'" + table.replace("'", "''") + "'"
     return f"""
 CREATE TABLE gpkg_spatial_ref_sys (

@@ -24,7 +24,6 @@ from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, open_readin
 from tilehaul.stores.sqlite_form import ReadForm
 from tilehaul.stores.tile_table import TileTable
 
-
 # Of the tile table; only a GeoPackage may have another, or several.
 COMMON_NAME = "tiles"
 
