@@ -48,6 +48,8 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         ([GOOD, "s3://bucket/../x"], ["prefix"]),
         ([GOOD, "S", "--journal", "j"], ["--journal", "buckets"]),
         (["nowhere.mbtiles", "S"], ["nowhere.mbtiles", "no such"]),
+        ([GOOD, "out.pmtiles", "--deduplicate"], ["--deduplicate", "once anyway"]),
+        ([GOOD, "out.gpkg", "--deduplicate"], ["--deduplicate", "each tile by itself"]),
         ([GOOD, "http://127.0.0.1:9/{z}/{x}/{y}.png"], ["tile service"]),
         (["https://tile.openstreetmap.org/{z}/{x}/{y}.png", "S"], ["prohibits bulk download"]),
         (["https://{s}.tile.openstreetmap.org/{z}/{x}/{y}.png", "S"], ["prohibits bulk download"]),

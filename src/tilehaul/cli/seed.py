@@ -55,8 +55,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_area_flags(parser)
     add_sending_flags(parser)
-    add_job_flags(parser, max_failures="1%").add_argument(
-        "--overwrite", action="store_true", help="fetch again what is there already"
+    job = add_job_flags(parser, max_failures="1%")
+    job.add_argument("--overwrite", action="store_true", help="fetch again what is there already")
+    job.add_argument(
+        "--deduplicate", action="store_true", help="keep equal tiles once in a new .mbtiles file"
     )
     add_output_flags(parser).add_argument(
         "--dry-run", action="store_true", help="count and estimate; send nothing"
@@ -144,7 +146,7 @@ def _estimate(area: "Area", *, as_json: bool) -> int:
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:
     from tilehaul.wiring.seeding import seed
 
-    wanted = seed_options(options, overwrite=options.overwrite)
+    wanted = seed_options(options, overwrite=options.overwrite, deduplicate=options.deduplicate)
     code = await run_job(
         lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
         watcher,

@@ -235,17 +235,22 @@ def open_store(
     durability: Durability = "full",
     sending: Sending = SENDING_DEFAULT,
     journal: str | None = None,
+    deduplicate: bool = False,
 ) -> AnyStore:
     """The store at a place; nothing is touched yet. `journal`: see `open_bucket`; for buckets only.
+    `deduplicate`: see `MbtilesStore`; for MBTiles only.
 
     Raises PlanError, ConfigError.
     """
+    if deduplicate and place.kind != "mbtiles":
+        already = "keeps equal tiles once anyway" if place.kind == "pmtiles" else "keeps each tile by itself"
+        raise PlanError(f"--deduplicate is for .mbtiles files: {redact(place.text)} {already}")
     if place.kind == "bucket":
         return open_bucket(place, sending, open_laned, durability=durability, journal=journal)
     if journal is not None:
         raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
-        return MbtilesStore(place.path, durability=durability)
+        return MbtilesStore(place.path, deduplicate=deduplicate, durability=durability)
     if place.kind == "geopackage":
         return GeopackageStore(place.path, table=place.table, durability=durability)
     if place.kind == "pmtiles":
