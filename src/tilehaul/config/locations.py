@@ -23,7 +23,7 @@ _LATER = {
 _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
 # A GeoPackage may hold several tile tables.
-_TABLE = re.compile(r"(?P<file>.*\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOTALL)
+_TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
