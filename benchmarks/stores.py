@@ -22,6 +22,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.ports.tile import Tile
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.memory import MemoryStore
 
@@ -69,8 +70,8 @@ class Watch:
 def bench_sqlite(folder: Path, count: int) -> None:
     """The bare libraries, to choose one and a page size."""
     print(f"\nBare SQLite, {count} tiles in batches of {BATCH}, WAL, us per tile")
-    for mean_bytes in (2048, BODY_BYTES, 24576):
-        for page_bytes in (4096, 8192, 16384, 32768):
+    for mean_bytes in (2048, BODY_BYTES, 15_000, 24576):
+        for page_bytes in (4096, 8192, 16384, 32768, 65536):
             _bench_library("apsw", folder, count, page_bytes=page_bytes, mean_bytes=mean_bytes)
     _bench_library("sqlite3", folder, count, page_bytes=8192, mean_bytes=BODY_BYTES)
     _bench_library("apsw", folder, count, page_bytes=8192, mean_bytes=BODY_BYTES, synchronous="NORMAL")
@@ -129,6 +130,8 @@ async def bench_stores(folder: Path, count: int) -> None:
     for kind, store, some in (
         ("mbtiles", MbtilesStore(folder / "full.mbtiles"), tiles),
         ("mbtiles fast", MbtilesStore(folder / "fast.mbtiles", durability="fast"), tiles),
+        ("mbtiles dedup", MbtilesStore(folder / "dedup.mbtiles", deduplicate=True), tiles),
+        ("geopackage", GeopackageStore(folder / "full.gpkg"), tiles),
         ("directory", DirectoryStore(folder / "full"), tiles[: count // 4]),
         ("directory fast", DirectoryStore(folder / "fast", durability="fast"), tiles[: count // 4]),
         ("memory", MemoryStore(bytes_max=1 << 30), tiles),

@@ -14,13 +14,14 @@ from tilehaul.ports.store import DeadLetter, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.memory import MemoryStore
 from tilehaul.stores.pmtiles import PmtilesStore
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
-AnyStore = BucketStore | MbtilesStore | DirectoryStore | MemoryStore | PmtilesStore
+AnyStore = BucketStore | GeopackageStore | MbtilesStore | DirectoryStore | MemoryStore | PmtilesStore
 
 
 @dataclass
@@ -36,8 +37,11 @@ class Backend:
     bucket: LabBucket = field(default_factory=LabBucket)
 
     def open(self) -> AnyStore:
-        if self.kind == "mbtiles":
-            return MbtilesStore(self.folder / "store.mbtiles", durability="fast")
+        if self.kind in ("mbtiles", "mbtiles-dedup"):
+            deduplicate = self.kind == "mbtiles-dedup"
+            return MbtilesStore(self.folder / "store.mbtiles", deduplicate=deduplicate, durability="fast")
+        if self.kind == "geopackage":
+            return GeopackageStore(self.folder / "store.gpkg", durability="fast")
         if self.kind == "pmtiles":
             return PmtilesStore(self.folder / "store.pmtiles", durability="fast")
         if self.kind == "directory":
@@ -50,14 +54,20 @@ class Backend:
         """What lies beside the store and should not."""
         names = {path.name for path in self.folder.iterdir()}
         pmtiles = {f"store.pmtiles{ending}" for ending in ("", ".part", ".journal")}
-        return names - {"store.mbtiles", "store", "store.journal"} - pmtiles
+        return names - {"store.mbtiles", "store.gpkg", "store", "store.journal"} - pmtiles
 
 
-BACKENDS = ("mbtiles", "pmtiles", "directory", "bucket", "memory")
+BACKENDS = ("mbtiles", "mbtiles-dedup", "geopackage", "pmtiles", "directory", "bucket", "memory")
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    return Backend(request.param, tmp_path)
+
+
+# A GeoPackage holds pictures only.
+@pytest.fixture(params=[kind for kind in BACKENDS if kind != "geopackage"])
+def vector_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     return Backend(request.param, tmp_path)
 
 

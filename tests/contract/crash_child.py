@@ -21,6 +21,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.pmtiles import PmtilesStore
 
@@ -29,13 +30,17 @@ TILES_PER_BATCH = 8
 CHILD_LIFE_S_MAX = 0.25
 
 
-Durable = MbtilesStore | DirectoryStore | PmtilesStore
+Durable = MbtilesStore | GeopackageStore | DirectoryStore | PmtilesStore
 
 
 def open_store(kind: str, folder: Path) -> Durable:
     if kind == "pmtiles":
         return PmtilesStore(folder / "s.pmtiles")
-    return MbtilesStore(folder / "s.mbtiles") if kind == "mbtiles" else DirectoryStore(folder / "s")
+    if kind == "geopackage":
+        return GeopackageStore(folder / "s.gpkg")
+    if kind == "directory":
+        return DirectoryStore(folder / "s")
+    return MbtilesStore(folder / "s.mbtiles", deduplicate=kind == "mbtiles-dedup")
 
 
 def body_of(tile_id: TileId, size: int = 0) -> bytes:

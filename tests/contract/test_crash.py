@@ -15,7 +15,8 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import Tile
 
 CHILD = Path(__file__).with_name("crash_child.py")
-DURABLE = ("mbtiles", "pmtiles", "directory")
+DURABLE = ("mbtiles", "mbtiles-dedup", "geopackage", "pmtiles", "directory")
+SQLITE = {"mbtiles": "s.mbtiles", "mbtiles-dedup": "s.mbtiles", "geopackage": "s.gpkg"}
 TRIALS = 11
 
 
@@ -62,8 +63,8 @@ async def test_kill_loses_nothing_acknowledged(kind: Any, tmp_path: Any) -> None
         trial, acknowledged = map(int, line.split())
         total += acknowledged
         await check_kept(kind, tmp_path / str(trial), acknowledged)
-        if kind == "mbtiles":
-            connection = apsw.Connection(str(tmp_path / str(trial) / "s.mbtiles"))
+        if kind in SQLITE:
+            connection = apsw.Connection(str(tmp_path / str(trial) / SQLITE[kind]))
             assert connection.pragma("integrity_check") == "ok"
             connection.close()
     # The kills fell among the commits, not before the first or after the last.

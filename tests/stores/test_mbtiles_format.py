@@ -12,7 +12,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobCounts, JobKey
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
-from tilehaul.stores import mbtiles_reader as reading
+from tilehaul.stores import sqlite_reader as reading
 from tilehaul.stores.archive_metadata import (
     bounds_text,
     center_text,

@@ -24,7 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         run=run,
     )
     parser.add_argument(
-        "archive", metavar="ARCHIVE", help="an .mbtiles or .pmtiles file, or a directory of tiles"
+        "archive", metavar="ARCHIVE", help="an .mbtiles, .pmtiles or .gpkg file, or a directory of tiles"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 

@@ -83,7 +83,9 @@ def add_output_flags(parser: argparse.ArgumentParser) -> "argparse._ArgumentGrou
     return shown
 
 
-def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "SeedOptions":
+def seed_options(
+    options: argparse.Namespace, *, overwrite: bool = False, deduplicate: bool = False
+) -> "SeedOptions":
     """What the flags say. Raises PlanError, ConfigError."""
     from tilehaul.config.sending import Sending
     from tilehaul.policy.fuse import FailureLimit
@@ -110,6 +112,7 @@ def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "Se
         force_source=options.force_source,
         deadline_s=options.deadline,
         journal=options.journal,
+        deduplicate=deduplicate,
     )
 
 

@@ -29,7 +29,7 @@ _EXAMPLES = """\
   tilehaul seed SOURCE STORE ... --dry-run       how many tiles, before anything is sent
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
-A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles or .pmtiles
+A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles, .pmtiles or .gpkg
 file or a directory; a store is one of these files or a directory.
 
 exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many failures, origin away),
@@ -50,11 +50,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         run=run,
     )
     parser.add_argument("source", metavar="SOURCE", help="where the tiles are")
-    parser.add_argument("store", metavar="STORE", help="where they go: FILE.mbtiles or a directory")
+    parser.add_argument(
+        "store", metavar="STORE", help="where they go: FILE.mbtiles, .pmtiles, .gpkg or a directory"
+    )
     add_area_flags(parser)
     add_sending_flags(parser)
-    add_job_flags(parser, max_failures="1%").add_argument(
-        "--overwrite", action="store_true", help="fetch again what is there already"
+    job = add_job_flags(parser, max_failures="1%")
+    job.add_argument("--overwrite", action="store_true", help="fetch again what is there already")
+    job.add_argument(
+        "--deduplicate", action="store_true", help="keep equal tiles once in a new .mbtiles file"
     )
     add_output_flags(parser).add_argument(
         "--dry-run", action="store_true", help="count and estimate; send nothing"
@@ -142,7 +146,7 @@ def _estimate(area: "Area", *, as_json: bool) -> int:
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:
     from tilehaul.wiring.seeding import seed
 
-    wanted = seed_options(options, overwrite=options.overwrite)
+    wanted = seed_options(options, overwrite=options.overwrite, deduplicate=options.deduplicate)
     code = await run_job(
         lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
         watcher,

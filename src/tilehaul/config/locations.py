@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "pmtiles", "directory", "bucket"]
+Kind = Literal["xyz", "mbtiles", "pmtiles", "geopackage", "directory", "bucket"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Locations of the design whose backends are not in this version.
@@ -20,14 +20,17 @@ _LATER = {
     "wmts+http": "WMTS",
     "wmts+https": "WMTS",
 }
-_SUFFIXES = (".mbtiles", ".pmtiles", ".gpkg")
-_LATER_SUFFIX = {".gpkg": "GeoPackage"}
+_KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
+_ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
+# A GeoPackage may hold several tile tables.
+_TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """`text` is a URL template for `xyz`, a file for `mbtiles` and `pmtiles`, a folder for `directory`, an
-    address `s3://bucket/prefix` or `r2://...` for `bucket`.
+    """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
+    `directory`, an address `s3://bucket/prefix` or `r2://...` for `bucket`. A GeoPackage's tile table may
+    follow its name, `file.gpkg#table`.
     """
 
     kind: Kind
@@ -35,7 +38,17 @@ class Location:
 
     @property
     def path(self) -> Path:
-        return Path(self.text)
+        named = self._named_table()
+        return Path(named["file"] if named else self.text)
+
+    @property
+    def table(self) -> str:
+        """The tile table of a GeoPackage; empty: its only one."""
+        named = self._named_table()
+        return named["table"] if named else ""
+
+    def _named_table(self) -> "re.Match[str] | None":
+        return _TABLE.fullmatch(self.text) if self.kind == "geopackage" else None
 
 
 def parse_location(text: str) -> Location:
@@ -46,7 +59,9 @@ def parse_location(text: str) -> Location:
     """
     stripped = text.strip()
     if not stripped:
-        raise PlanError("an empty location: name a URL template, an .mbtiles or .pmtiles file or a directory")
+        raise PlanError(
+            "an empty location: name a URL template, an .mbtiles, .pmtiles or .gpkg file or a directory"
+        )
     if _SCHEME.match(stripped):
         _check_authority(stripped)
         scheme = stripped.partition("://")[0].lower()
@@ -61,21 +76,16 @@ def parse_location(text: str) -> Location:
             return Location("bucket", stripped)
         if scheme in _LATER:
             raise PlanError(f"{_LATER[scheme]} cannot be opened by this version yet: {scheme}://...")
-        raise PlanError(
-            f'unknown scheme "{scheme}": http, https, s3, r2, an .mbtiles or .pmtiles file or a directory'
-        )
-    suffix = Path(stripped).suffix.lower()
-    if suffix == ".mbtiles":
-        return Location("mbtiles", stripped)
-    if suffix == ".pmtiles":
-        return Location("pmtiles", stripped)
-    if suffix in _LATER_SUFFIX:
-        raise PlanError(f"{_LATER_SUFFIX[suffix]} cannot be opened by this version yet: {stripped}")
+        raise PlanError(f'unknown scheme "{scheme}": http, https, s3, r2, {_ARCHIVES}')
+    named = _TABLE.fullmatch(stripped)
+    suffix = ".gpkg" if named else Path(stripped).suffix.lower()
+    if suffix in _KINDS:
+        return Location(_KINDS[suffix], stripped)
     if suffix and Path(stripped).is_file():
         raise PlanError(
-            f"{stripped} is a file of an unknown kind: .mbtiles, .pmtiles and directories are known"
+            f"{stripped} is a file of an unknown kind: .mbtiles, .pmtiles, .gpkg and directories are known"
         )
-    near = get_close_matches(suffix, _SUFFIXES, n=1) if suffix else []
+    near = get_close_matches(suffix, _KINDS, n=1) if suffix else []
     if near and not Path(stripped).exists():
         raise PlanError(f'"{suffix}" is no kind of archive: did you mean {near[0]}? A directory may end in /')
     return Location("directory", stripped)

@@ -39,3 +39,15 @@ def lattice_y(latitude: float) -> int:
 def clamp_latitude_deg(latitude: float) -> float:
     """The latitude within the Mercator limit."""
     return min(max(latitude, -LATITUDE_MAX_DEG), LATITUDE_MAX_DEG)
+
+
+def metres_of(longitude_deg: float, latitude: float) -> tuple[float, float]:
+    """Degrees of WGS 84 in metres of EPSG:3857; the latitude is clamped to the Mercator limit."""
+    radius_m = HALF_WORLD_M / math.pi
+    northing = radius_m * math.asinh(math.tan(math.radians(clamp_latitude_deg(latitude))))
+    return longitude_deg / 180.0 * HALF_WORLD_M, min(max(northing, -HALF_WORLD_M), HALF_WORLD_M)
+
+
+def degrees_of(easting_m: float, northing_m: float) -> tuple[float, float]:
+    """Longitude and latitude of a place in metres of EPSG:3857."""
+    return easting_m / HALF_WORLD_M * 180.0, latitude_deg((1.0 - northing_m / HALF_WORLD_M) / 2.0)

@@ -1,1 +1,1 @@
-"""Where bytes are kept: memory, directory, MBTiles."""
+"""Where bytes are kept: memory, directories, buckets, MBTiles, PMTiles, GeoPackage."""

@@ -1,7 +1,9 @@
 """What an archive says of itself: names of formats, and how bounds and zooms widen."""
 
+import hashlib
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
 from tilehaul.grid.tile_id import ZOOM_MAX
@@ -25,6 +27,11 @@ _MEDIA_TYPES = {
 }
 # A name is a line on a terminal and in a list; an archive of others may hold anything there.
 NAME_CHARS_MAX = 200
+
+
+def identity_of(kind: str, path: Path) -> str:
+    """Two locations are the same source when they are the same place on this disk."""
+    return hashlib.sha256(f"{kind}:{path.absolute()}".encode()).hexdigest()[:32]
 
 
 def format_of(media_type: str) -> str:

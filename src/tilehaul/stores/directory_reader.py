@@ -16,7 +16,12 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import media_type_of_format, parse_bounds, source_info_of
+from tilehaul.stores.archive_metadata import (
+    identity_of,
+    media_type_of_format,
+    parse_bounds,
+    source_info_of,
+)
 from tilehaul.stores.directory_files import (
     EXTENSIONS,
     TRUSTED,
@@ -27,7 +32,6 @@ from tilehaul.stores.directory_files import (
     walk,
     zooms,
 )
-from tilehaul.stores.mbtiles_reader import identity_of
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.record import SOURCE, has_completed, parse_record, state_of
 from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_os, from_sqlite, open_reading

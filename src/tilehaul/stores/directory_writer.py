@@ -24,8 +24,8 @@ from tilehaul.stores.directory_files import (
 )
 from tilehaul.stores.directory_tree import DirectoryTree
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
+from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
     PREFIX,
     StoreRecord,
@@ -121,7 +121,7 @@ class DirectoryWriter:
         file.prepare()
         if "metadata" not in file.tables():
             with file.transaction() as connection:
-                connection.execute(METADATA_SCHEMA)
+                connection.execute(metadata_schema())
         with file.transaction() as connection:
             if self._anew:
                 journal.drop_journal(connection)

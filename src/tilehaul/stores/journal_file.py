@@ -10,8 +10,8 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import merged
-from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
+from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
     StoreRecord,
     begins_anew,
@@ -56,7 +56,7 @@ class JournalFile:
             file.prepare()
             if "metadata" not in file.tables():
                 with file.transaction() as connection:
-                    connection.execute(METADATA_SCHEMA)
+                    connection.execute(metadata_schema())
             before = self.metadata()
             old = parse_record(before, self._location)
             record = decide_begin(

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tilehaul.stores.free_space import FREE_BYTES_MIN
-from tilehaul.stores.mbtiles_reader import MbtilesReader
-from tilehaul.stores.mbtiles_writer import MbtilesWriter
+from tilehaul.stores.mbtiles_dedup import DedupForm, FlatForm
 from tilehaul.stores.sqlite_file import Durability
+from tilehaul.stores.sqlite_reader import SqliteReader
+from tilehaul.stores.sqlite_writer import SqliteWriter
 from tilehaul.stores.threaded import ThreadedStore
 
 
@@ -19,13 +20,21 @@ class MbtilesStore(ThreadedStore):
 
     Args:
         path: The file. Missing folders above it are made by `begin`.
+        deduplicate: A new file keeps equal tiles once (`map` and `images` behind the view `tiles`). A file
+            of ours that does so already goes on to either way; one that does not is refused.
         durability: `full` syncs every commit; `fast` may lose the last commits, never the file, when
             the power goes (a killed process loses nothing either way).
         free_bytes_min: A commit with less free space than this on the disk raises StorageError.
     """
 
     def __init__(
-        self, path: Path, *, durability: Durability = "full", free_bytes_min: int = FREE_BYTES_MIN
+        self,
+        path: Path,
+        *,
+        deduplicate: bool = False,
+        durability: Durability = "full",
+        free_bytes_min: int = FREE_BYTES_MIN,
     ) -> None:
-        writer = MbtilesWriter(path, durability=durability, free_bytes_min=free_bytes_min)
-        super().__init__(writer, lambda: MbtilesReader(path), name="mbtiles")
+        form = DedupForm() if deduplicate else FlatForm()
+        writer = SqliteWriter(path, form, durability=durability, free_bytes_min=free_bytes_min)
+        super().__init__(writer, lambda: SqliteReader(path, form), name="mbtiles")

@@ -15,8 +15,12 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import media_type_of_format, parse_bounds, source_info_of
-from tilehaul.stores.mbtiles_reader import identity_of
+from tilehaul.stores.archive_metadata import (
+    identity_of,
+    media_type_of_format,
+    parse_bounds,
+    source_info_of,
+)
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.pmtiles_file import PmtilesFile, read_at
 from tilehaul.stores.pmtiles_spool import BASE_KEY, SPOOL, has_spool, part_path, spool_path

@@ -15,8 +15,8 @@ from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import media_type_of_format, merged
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
+from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.pmtiles_file import PmtilesFile
 from tilehaul.stores.pmtiles_merge import check_addable, ends_here, final_rows, holds_all, merge
 from tilehaul.stores.pmtiles_reader import journal_path, metadata_in
@@ -139,7 +139,7 @@ class PmtilesWriter:
             known = metadata_in(file.connection if _MARK_TABLE in file.tables() else None, self._base)
             with file.transaction() as connection:
                 if _MARK_TABLE not in file.tables():
-                    connection.execute(METADATA_SCHEMA + SCHEMA)
+                    connection.execute(metadata_schema() + SCHEMA)
                     base = "" if self._base is None else self._base.fingerprint
                     write_marks(connection, **{SPOOL: "1", BASE: base, NEXT: ""})
                 if self._anew:

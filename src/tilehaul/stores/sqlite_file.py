@@ -151,12 +151,13 @@ class WritableFile:
         except apsw.Error as error:
             raise from_sqlite(error, path, "opening") from error
 
-    def prepare(self, *, application_id: int = 0) -> None:
-        """Make ready for durable, cheap commits. Page size and id are set on an empty file only."""
+    def prepare(self, *, application_id: int = 0, user_version: int = 0) -> None:
+        """Make ready for durable, cheap commits. Page size, id and version are set on an empty file only."""
         with self.translated("preparing"):
             if not self.tables():
                 self.connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
                 self.connection.execute(f"PRAGMA application_id={application_id}")
+                self.connection.execute(f"PRAGMA user_version={user_version}")
             self.connection.execute("PRAGMA journal_mode=WAL")
             # FULL syncs the log at every commit; NORMAL survives a killed process, and may lose the
             # last commits (never the file) when the power goes.

@@ -19,7 +19,7 @@ async def missing(store: str, area: Area) -> AsyncGenerator[TileId, None]:
     Of an archive that tilehaul did not make, the tiles that are not in it.
 
     Args:
-        store: An `.mbtiles` or `.pmtiles` file, or a directory.
+        store: An `.mbtiles`, `.pmtiles` or `.gpkg` file, or a directory.
         area: Walked lazily; may be larger than memory.
 
     Raises:

@@ -35,6 +35,7 @@ from tilehaul.sources.stored import StoredSource
 from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.pmtiles import PmtilesStore
 from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
@@ -42,7 +43,7 @@ from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
 from tilehaul.wiring.opened import OpenedSource
 
-AnyStore = BucketStore | MbtilesStore | PmtilesStore | DirectoryStore
+AnyStore = BucketStore | MbtilesStore | GeopackageStore | PmtilesStore | DirectoryStore
 # "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
 BUCKET_ANSWERS = AnswerRule(push_back=frozenset({503}))
 
@@ -234,7 +235,7 @@ def open_archive(
     return open_store(place, sending=sending, pool=pool)
 
 
-_WHAT = {"mbtiles": "file", "pmtiles": "file", "directory": "file or directory"}
+_WHAT = {"mbtiles": "file", "pmtiles": "file", "geopackage": "file", "directory": "file or directory"}
 
 
 def open_store(
@@ -244,18 +245,25 @@ def open_store(
     sending: Sending = SENDING_DEFAULT,
     journal: str | None = None,
     pool: LanePool | None = None,
+    deduplicate: bool = False,
 ) -> AnyStore:
     """The store at a place; nothing is touched yet. `journal` (see `open_bucket`), `pool`: for buckets only.
+    `deduplicate`: see `MbtilesStore`; for MBTiles only.
 
     Raises PlanError, ConfigError.
     """
+    if deduplicate and place.kind != "mbtiles":
+        already = "keeps equal tiles once anyway" if place.kind == "pmtiles" else "keeps each tile by itself"
+        raise PlanError(f"--deduplicate is for .mbtiles files: {redact(place.text)} {already}")
     if place.kind == "bucket":
         laned = partial(open_laned, pool=pool)
         return open_bucket(place, sending, laned, durability=durability, journal=journal)
     if journal is not None:
         raise PlanError(f"--journal is for buckets: {place.text} keeps its journal itself")
     if place.kind == "mbtiles":
-        return MbtilesStore(place.path, durability=durability)
+        return MbtilesStore(place.path, deduplicate=deduplicate, durability=durability)
+    if place.kind == "geopackage":
+        return GeopackageStore(place.path, table=place.table, durability=durability)
     if place.kind == "pmtiles":
         return PmtilesStore(place.path, durability=durability)
     if place.kind == "directory":

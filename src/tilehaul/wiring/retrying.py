@@ -36,7 +36,7 @@ async def retry(
     again with its new cause. After an interruption those not asked for yet are still dead: run it again.
 
     Args:
-        archive: An `.mbtiles` or `.pmtiles` file, or a directory that a seed wrote.
+        archive: An `.mbtiles`, `.pmtiles` or `.gpkg` file, or a directory that a seed wrote.
         source: Where its tiles came from. An archive keeps no secrets, so it does not know its own source
             well enough.
         causes: Fine causes or classes (`policy/causes.py`): only letters of these; all when there are none.
@@ -72,7 +72,7 @@ def dead_letters(archive: str, *, causes: Collection[str] = ()) -> AsyncGenerato
     Who may leave the loop early says `async with contextlib.aclosing(...)`, so that the archive is closed.
 
     Args:
-        archive: An `.mbtiles` or `.pmtiles` file, or a directory. One of another program has none.
+        archive: An `.mbtiles`, `.pmtiles` or `.gpkg` file, or a directory. One of another program has none.
         causes: Fine causes or classes; all when there are none.
 
     Raises:

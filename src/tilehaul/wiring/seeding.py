@@ -46,6 +46,8 @@ class SeedOptions:
 
     `journal` is where a bucket's journal lies; None: in the state folder. Other stores take none.
 
+    `deduplicate`: a new MBTiles file keeps equal tiles once. Other stores take none: see `open_store`.
+
     Raises ConfigError when the deadline or the job's name is out of range.
     """
 
@@ -57,6 +59,7 @@ class SeedOptions:
     deadline_s: float | None = None
     job_id: str = ""
     journal: str | None = None
+    deduplicate: bool = False
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
@@ -80,7 +83,7 @@ async def seed(
 
     Args:
         source: A location that answers tiles.
-        store: An `.mbtiles` or `.pmtiles` file, or a directory; made when it does not exist.
+        store: An `.mbtiles`, `.pmtiles` or `.gpkg` file, or a directory; made when it does not exist.
         area: Which tiles.
         options: How.
         watch: Called with every event, in a thread of its own, one after another; or a `Mailbox`, which is
@@ -124,6 +127,7 @@ async def run_between(
         durability=options.durability,
         sending=options.sending,
         journal=options.journal,
+        deduplicate=options.deduplicate,
     )
     job = JOB_ID.set(job_id)
     try:

@@ -1,4 +1,4 @@
-"""Writing an MBTiles 1.3 file: tiles and journal in one file and one transaction."""
+"""Writing a tile archive that is an SQLite file: tiles and journal in one file and one transaction."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,6 @@ from tilehaul.stores.archive_metadata import (
 )
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.mbtiles_reader import first_media_type, states_in, tile_bounds, zoom_range
-from tilehaul.stores.metadata_table import SCHEMA as METADATA_SCHEMA
-from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.record import (
     StoreRecord,
     begins_anew,
@@ -35,24 +32,19 @@ from tilehaul.stores.record import (
     replayed,
 )
 from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.sqlite_form import WriteForm
+from tilehaul.stores.tile_table import TileTable
 from tilehaul.stores.writer_lock import WriterLock
 
-# "MPBX" (MBTiles 1.3, "Database"; registered in SQLite's magic.txt).
-APPLICATION_ID = 0x4D504258
 
-_SCHEMA = """
-CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB);
-CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row);
-"""
-_PUT = "INSERT OR REPLACE INTO tiles (zoom_level, tile_column, tile_row, tile_data) VALUES (?, ?, ?, ?)"
-_DROP = "DELETE FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
-
-
-class MbtilesWriter:
+class SqliteWriter:
     """Blocking writes to one file over one connection, used by one thread at a time."""
 
-    def __init__(self, path: Path, *, durability: Durability, free_bytes_min: int) -> None:
+    def __init__(self, path: Path, form: WriteForm, *, durability: Durability, free_bytes_min: int) -> None:
         self.path = path
+        self._form = form
+        # Known from `begin` or the first `_prepare` on.
+        self._table: TileTable | None = None
         self._durability: Durability = durability
         self._free_bytes_min = free_bytes_min
         self._lock = WriterLock(path)
@@ -65,6 +57,7 @@ class MbtilesWriter:
         self._anew = False
 
     def begin(self, job: JobKey, *, force_source: bool) -> JobCounts | None:
+        self._form.check_format(dict(job.metadata).get("format", ""), self.path)
         self._lock.take_once()
         try:
             if self._file is None:
@@ -82,24 +75,17 @@ class MbtilesWriter:
 
     def _decide(self, file: WritableFile, job: JobKey, *, force_source: bool) -> StoreRecord:
         self._anew = False
+        self._table = None
         tables = file.tables()
         if not tables:
             return decide_begin(
                 None, job, has_tiles=False, force_source=force_source, location=str(self.path)
             )
-        if not {"tiles", "metadata"} <= tables.keys():
-            raise PlanError(
-                f"{self.path} is an SQLite file but not an MBTiles (no tables tiles, metadata): "
-                "choose another name"
-            )
-        if tables["tiles"] != "table":
-            raise PlanError(
-                f"{self.path} keeps equal tiles once (tiles is a view): tilehaul reads it but "
-                "cannot add to it; copy it into a new file first"
-            )
         with file.translated("reading"):
-            metadata = read_metadata(file.connection)
-            has_tiles = file.connection.execute("SELECT 1 FROM tiles LIMIT 1").fetchone() is not None
+            self._form, table = self._form.writing_to(file.connection, tables, self.path)
+            metadata = self._form.metadata(file.connection, table)
+            has_tiles = table.has_tiles(file.connection)
+        self._table = table
         old = media_type_of_format(metadata.get("format", ""))
         new = media_type_of_format(dict(job.metadata).get("format", "")) or old
         if has_tiles and old and (old == VECTOR_TILE) != (new == VECTOR_TILE):
@@ -116,69 +102,57 @@ class MbtilesWriter:
         """Make the file ready for commits of `job`, in one transaction."""
         check_free(self.path.parent, self._free_bytes_min)
         fresh = not file.tables()
-        file.prepare(application_id=APPLICATION_ID)
+        form = self._form
+        file.prepare(application_id=form.application_id, user_version=form.user_version)
         with file.transaction() as connection:
-            if fresh:
-                connection.execute(METADATA_SCHEMA + _SCHEMA)
+            if fresh or self._table is None:
+                table = form.create(connection)
             else:
-                self._ensure_index(connection)
+                table = self._table
+                form.adopt(connection, table, self.path)
             if self._anew:
                 journal.drop_journal(connection)
             journal.create_journal(connection)
-            before = read_metadata(connection)
-            kept = {} if self._anew else _with_bounds(connection, before)
+            before = form.metadata(connection, table)
+            kept = {} if self._anew else _with_bounds(connection, table, before)
             metadata = merged(kept, dict(job.metadata)) | record_rows(record)
-            write_metadata(connection, before, metadata)
+            form.write_metadata(connection, table, before, metadata)
             self._has_format = bool(metadata.get("format"))
         if fresh:
             try:
                 sync_folder(str(self.path.parent))
             except OSError as error:
                 raise from_os(error, self.path.parent, "syncing") from error
+        self._table = table
         self._record = record
         self._prepared = True
         self._anew = False
 
-    def _ensure_index(self, connection: apsw.Connection) -> None:
-        for _, name, unique, *_ in connection.execute("PRAGMA index_list(tiles)").fetchall():
-            columns = {row[2] for row in connection.execute(f'PRAGMA index_info("{name}")')}
-            if unique and columns == {"zoom_level", "tile_column", "tile_row"}:
-                return
-        try:
-            connection.execute(
-                "CREATE UNIQUE INDEX tilehaul_tile_index ON tiles (zoom_level, tile_column, tile_row)"
-            )
-        except apsw.ConstraintError as error:
-            raise PlanError(
-                f"{self.path} has several tiles at one address: tilehaul reads it but cannot add to it"
-            ) from error
-
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         file = self._opened()
         with file.translated("reading"):
-            return states_in(file.connection, tile_ids) if file.tables() else [None] * len(tile_ids)
+            if self._table is None:
+                return [None] * len(tile_ids)
+            return self._table.states(file.connection, tile_ids)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         file = self._opened()
         job, record = self._reopen(file)
+        form, table = self._form, self._tiles()
         check_free(self.path.parent, self._free_bytes_min)
         after = replayed(record, outcomes) if job.replay else record
         with file.transaction() as connection:
             for run in journal.distinct_runs(outcomes):
                 tiles = journal.tiles_of(run)
-                connection.executemany(
-                    _PUT,
-                    [(t.tile_id.z, t.tile_id.x, _tms_row(t.tile_id), t.body) for t in tiles],
-                )
-                gone = [o.tile_id for o in run if isinstance(o, NoTile)]
-                connection.executemany(_DROP, [(g.z, g.x, _tms_row(g)) for g in gone])
+                form.put(connection, table, tiles)
+                form.drop(connection, table, [o.tile_id for o in run if isinstance(o, NoTile)])
                 journal.write_outcomes(connection, run, journal_done=False)
                 name = format_of(tiles[0].media_type) if tiles and not self._has_format else ""
                 if name:
-                    connection.execute("INSERT INTO metadata (name, value) VALUES ('format', ?)", (name,))
+                    form.write_metadata(connection, table, {}, {"format": name})
                     self._has_format = True
             if after is not record:
-                write_metadata(connection, record_rows(record), record_rows(after))
+                form.write_metadata(connection, table, record_rows(record), record_rows(after))
         self._record = after
 
     def _reopen(self, file: WritableFile) -> tuple[JobKey, StoreRecord]:
@@ -195,19 +169,21 @@ class MbtilesWriter:
         file = self._opened()
         if self._job is None or self._record is None or not self._prepared:
             return
+        form, table = self._form, self._tiles()
         with file.transaction() as connection:
             dead = journal.has_dead(connection)
             record = finished(self._record, self._job, counts, complete=complete, dead=dead)
-            before = read_metadata(connection)
-            zooms = zoom_range(connection)
+            before = form.metadata(connection, table)
+            zooms = table.zoom_range(connection)
             metadata = completed_metadata(
                 before,
                 name=self.path.stem,
                 zooms=zooms,
-                bounds=tile_bounds(connection, zooms[1]) if zooms and "bounds" not in before else None,
-                media_type=first_media_type(connection),
+                bounds=table.bounds(connection, zooms[1]) if zooms and "bounds" not in before else None,
+                media_type=table.first_media_type(connection),
             )
-            write_metadata(connection, before, metadata | record_rows(record))
+            form.write_metadata(connection, table, before, metadata | record_rows(record))
+            form.tidy(connection)
             if not record.unfinished and not dead and not journal.has_dropped(connection):
                 journal.drop_journal(connection)
         self._record = record
@@ -237,16 +213,16 @@ class MbtilesWriter:
             raise PlanError(f"{self.path}: nothing was begun")
         return self._file
 
+    def _tiles(self) -> TileTable:
+        if self._table is None:
+            raise PlanError(f"{self.path}: nothing was begun")
+        return self._table
 
-def _tms_row(tile_id: TileId) -> int:
-    """MBTiles counts rows from the south."""
-    return (1 << tile_id.z) - 1 - tile_id.y
 
-
-def _with_bounds(connection: apsw.Connection, metadata: dict[str, str]) -> dict[str, str]:
+def _with_bounds(connection: apsw.Connection, table: TileTable, metadata: dict[str, str]) -> dict[str, str]:
     """The metadata with bounds of the tiles that are there, so that a job's bounds widen them."""
-    zooms = zoom_range(connection)
+    zooms = table.zoom_range(connection)
     if "bounds" in metadata or zooms is None:
         return metadata
-    bounds = tile_bounds(connection, zooms[1])
+    bounds = table.bounds(connection, zooms[1])
     return metadata if bounds is None else metadata | {"bounds": bounds_text(bounds)}
