@@ -1,5 +1,6 @@
 """What survives: SIGKILL at random moments, a full disk, a folder that refuses."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,17 @@ from tilehaul.ports.tile import Tile
 
 CHILD = Path(__file__).with_name("crash_child.py")
 DURABLE = ("mbtiles", "pmtiles", "directory")
-TRIALS = 11
+# `make soak` kills 200 times.
+TRIALS = int(os.environ.get("TILEHAUL_KILLS", "12"))
 
 
 def run_child(*args: object) -> list[str]:
     done = subprocess.run(
-        [sys.executable, CHILD, *map(str, args)], check=True, capture_output=True, text=True, timeout=50
+        [sys.executable, CHILD, *map(str, args)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=max(50, TRIALS),
     )
     assert done.stderr == ""
     return done.stdout.splitlines()

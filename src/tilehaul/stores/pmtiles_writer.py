@@ -77,7 +77,9 @@ class PmtilesWriter:
         try:
             with self._translated("reading"):
                 self._open()
-                connection = None if self._file is None else self._file.connection
+                # A run that was killed before its first transaction left a journal without a table.
+                marked = self._file is not None and _MARK_TABLE in self._file.tables()
+                connection = self._file.connection if self._file is not None and marked else None
                 metadata = metadata_in(connection, self._base)
                 view = View(connection, self._base)
                 has_tiles = view.zooms() is not None
@@ -109,6 +111,8 @@ class PmtilesWriter:
             self._file = WritableFile(journal_path(self.path), durability=self._durability)
             self._file.adopt()
         if self._file is None:
+            # Without a journal nothing there counts: what could not be removed at the end of a job goes now.
+            shutil.rmtree(part_path(self.path), ignore_errors=True)
             return
         tables = self._file.tables()
         if _MARK_TABLE not in tables:
@@ -271,7 +275,7 @@ class PmtilesWriter:
             self._file = None
             file.close()
             with self._translated("removing"):
-                for ending in ("", "-wal", "-shm"):
+                for ending in ("", "-wal", "-shm", "-journal"):
                     Path(f"{file.path}{ending}").unlink(missing_ok=True)
             self._journal_done = False
 

@@ -44,6 +44,7 @@ _REFUSALS = {
     errno.EPERM: "permission denied",
     errno.EROFS: "read-only",
 }
+_DETAIL_CHARS_MAX = 200
 _LOOKS = frozenset({"reading", "looking at"})
 _WORDS = {
     apsw.IOError: "the disk reported an error",
@@ -57,23 +58,29 @@ def from_sqlite(
     error: apsw.Error, path: Path, doing: str, *, system_errno: int = 0
 ) -> StorageError | DataError:
     """The error of ours that an SQLite error means. `doing` as in "writing"."""
+    told = _plain(str(error))
     if isinstance(error, _CORRUPT):
         return DataError(
-            f"{path} is damaged or no SQLite file ({error}): move it away, or restore it from a copy",
+            f"{path} is damaged or no SQLite file ({told}): move it away, or restore it from a copy",
             cause="corrupt_archive",
         )
     if isinstance(error, apsw.TooBigError):
         return DataError(
-            f"{doing} {path} failed: more than the {TILE_BYTES_MAX} bytes allowed ({error})",
+            f"{doing} {path} failed: more than the {TILE_BYTES_MAX} bytes allowed ({told})",
             cause="too_large",
         )
     if isinstance(error, _BUSY):
-        return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({error})")
+        return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({told})")
     if isinstance(error, apsw.FullError) or system_errno in _FULL_ERRNOS:
         return StorageError(f"{doing} {path} failed: {FULL_WORDS}")
     words = _WORDS.get(type(error), type(error).__name__)
-    detail = os.strerror(system_errno) if system_errno else str(error)
+    detail = os.strerror(system_errno) if system_errno else told
     return StorageError(f"{doing} {path} failed: {words} ({detail})")
+
+
+def _plain(text: str) -> str:
+    """One printable line: SQLite quotes a schema, which others may have written."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_DETAIL_CHARS_MAX])
 
 
 def from_os(error: OSError, path: Path, doing: str) -> StorageError:
