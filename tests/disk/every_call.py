@@ -1,7 +1,8 @@
 """Break the N-th call of each kind that the small job's store makes, for every N, and look what is left.
 
-`python -m disk.every_call KIND FAULT FOLDER`, FAULT one of `KILL`, `ENOSPC`, `EIO`; prints what it counted as JSON.
-Needs strace. A full disk stays full (`when=N+`), a bad block is met once, a kill is a kill.
+`python -m disk.every_call KIND FAULT FOLDER`, FAULT one of `KILL`, `ENOSPC`, `EIO`, `EIO-READ`; prints what it
+counted as JSON. Needs strace. A full disk stays full (`when=N+`), a bad block is met once, a kill is a kill.
+Reads fail in a job that goes on after a kill: a new one has little to read.
 """
 
 import asyncio
@@ -16,15 +17,23 @@ from pathlib import Path
 
 from disk.small_job import CONTENT, KINDS, Kind, Life, live
 from tilehaul.errors import PlanError
+from tilehaul.grid.tile_id import TileId
 from tilehaul.wiring.places import open_archive
 
 CALLS = ["write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile", "fsync", "fdatasync", "sync_file_range", "msync", "rename", "renameat", "renameat2", "ftruncate", "fallocate", "unlink", "unlinkat", "mkdir", "mkdirat"]
 # Calls that need no room: a full disk does not fail them.
 ROOMLESS = frozenset({"unlink", "unlinkat"})
+# Beside these an empty file may stay, when it could not be removed.
 TAILS = ("-wal", "-shm", "-journal", ".journal-wal", ".journal-shm", ".journal-journal", ".lock")
 CALLS_MAX = 400
-INJECTIONS = {"KILL": "signal=KILL:when={}", "ENOSPC": "error=ENOSPC:when={}+", "EIO": "error=EIO:when={}"}
-CAUSES = re.compile(r"disk is full|Input/output error|I/O error|disk reported an error", re.IGNORECASE)
+INJECTIONS = {
+    "KILL": "signal=KILL:when={}",
+    "ENOSPC": "error=ENOSPC:when={}+",
+    "EIO": "error=EIO:when={}",
+    "EIO-READ": "error=EIO:when={}",
+}
+READS = ("pread64", "preadv", "preadv2")
+CAUSES = re.compile(r"disk is full|(I/O|input/output) error|disk reported an error|if its disk had errors", re.IGNORECASE)
 
 
 @dataclass
@@ -41,7 +50,7 @@ def traced(kind: Kind, folder: Path, log: Path, injection: str = "") -> Life:
     tracers: list[subprocess.Popen[str]] = []
 
     def attach(thread: int) -> None:
-        wanted = ["-e", f"trace={','.join('?' + call for call in CALLS)}", "-e", "signal=none"]
+        wanted = ["-e", f"trace={','.join('?' + call for call in (*CALLS, *READS))}", "-e", "signal=none"]
         inject = ["-e", f"inject={injection}"] if injection else []
         command = ["strace", "-p", str(thread), "-o", str(log), *wanted, *inject]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -83,9 +92,9 @@ def judge(kind: Kind, folder: Path, life: Life, fault: str) -> list[str]:
     if fault == "KILL":
         if life.code != -9:
             wrong.append(f"exit {life.code}, not killed")
-    elif life.code not in {0, 5}:
+    elif life.code not in ({0, 2, 5} if fault == "EIO-READ" else {0, 5}):
         wrong.append(f"exit {life.code} ({life.message})")
-    elif life.code == 5 and not (str(folder) in life.message and CAUSES.search(life.message)):
+    elif life.code and not (str(folder) in life.message and CAUSES.search(life.message)):
         wrong.append(f"message names no file or no cause: {life.message}")
     state = asyncio.run(state_of(path))
     # A directory whose journal was never begun is anybody's, and has no tiles.
@@ -120,25 +129,28 @@ def resume(kind: Kind, folder: Path, first: Life, wanted: set[str], call: str) -
 
 
 def every_call(kind: Kind, fault: str, root: Path) -> Counted:
+    """Count the calls of a run without faults, then break one of them in each of as many runs."""
     counted = Counted()
     log = root / "calls"
     folder = root / "undisturbed"
     folder.mkdir(parents=True)
+    begun = _begun(kind, root, log) if fault == "EIO-READ" else None
+    if begun is not None:
+        shutil.copytree(begun[0], folder, dirs_exist_ok=True)
     life = traced(kind, folder, log)
     if (life.code, kind.read(folder / kind.name)) != (0, CONTENT):
         raise RuntimeError(f"undisturbed: exit {life.code} {life.message}")
     wanted = names(folder)
     calls = Counter(re.findall(r"^(\w+)\(", log.read_text(encoding="utf-8"), re.MULTILINE))
-    if fault == "ENOSPC":
-        calls = Counter({call: count for call, count in calls.items() if call not in ROOMLESS})
-    for call in calls:
+    for call in [call for call in calls if _is_hit(call, fault)]:
         for number in range(1, CALLS_MAX):
             folder = root / f"{call}-{number}"
-            folder.mkdir()
+            shutil.copytree(begun[0], folder) if begun is not None else folder.mkdir()
             life = traced(kind, folder, log, f"{call}:{INJECTIONS[fault].format(number)}")
             hit = life.code == -9 or "(INJECTED)" in log.read_text(encoding="utf-8")
             if not hit and life.code == 0:
                 break
+            life.acknowledged |= begun[1] if begun is not None else set()
             found = judge(kind, folder, life, fault) + resume(kind, folder, life, wanted, call)
             counted.points[call] += 1
             counted.codes[str(life.code)] += 1
@@ -147,6 +159,24 @@ def every_call(kind: Kind, fault: str, root: Path) -> Counted:
         if counted.points[call] < calls[call]:
             counted.wrong.append(f"{call}: {counted.points[call]} points, {calls[call]} calls")
     return counted
+
+
+def _begun(kind: Kind, root: Path, log: Path) -> tuple[Path, set[TileId]]:
+    """A job that was killed half-way, and what it had acknowledged."""
+    for number in range(1, CALLS_MAX):
+        folder = root / f"begun-{number}"
+        folder.mkdir()
+        life = traced(kind, folder, log, f"fdatasync:signal=KILL:when={number}")
+        if life.acknowledged and life.code == -9:
+            return folder, life.acknowledged
+        shutil.rmtree(folder)
+    raise RuntimeError("the job could not be stopped half-way")
+
+
+def _is_hit(call: str, fault: str) -> bool:
+    if fault == "EIO-READ":
+        return call in READS
+    return call in CALLS and not (fault == "ENOSPC" and call in ROOMLESS)
 
 
 if __name__ == "__main__":

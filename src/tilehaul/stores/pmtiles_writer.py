@@ -43,7 +43,7 @@ from tilehaul.stores.record import (
     reopened,
     replayed,
 )
-from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os, from_sqlite
 from tilehaul.stores.writer_lock import WriterLock
 
 _MARK_TABLE = "tilehaul_mark"
@@ -155,18 +155,12 @@ class PmtilesWriter:
                 write_metadata(connection, read_metadata(connection), after)
             if self._spool is None:
                 self._spool = Spool(self.path, file.connection, sync=self._durability == "full")
-                self._sweep(self._spool.path)
+                self._spool.sweep()
             if self._durability == "full":
                 sync_folder(str(self.path.parent))
         self._record = record
         self._prepared = True
         self._anew = self._journal_done = False
-
-    def _sweep(self, spool: Path) -> None:
-        """What a merge that was cut short left goes."""
-        for other in part_path(self.path).iterdir():
-            if other != spool:
-                other.unlink()
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         if self._file is None:
@@ -316,9 +310,12 @@ class PmtilesWriter:
 
     @contextmanager
     def _translated(self, doing: str, *, fatal: bool = False) -> Iterator[None]:
-        """Turn the system's errors into ours; after a `fatal` one nothing is written again."""
+        """Turn the system's and SQLite's errors into ours; after a `fatal` one nothing is written again."""
         try:
             yield
+        except apsw.Error as error:
+            self._broken = self._broken or fatal
+            raise from_sqlite(error, journal_path(self.path), doing) from error
         except OSError as error:
             self._broken = self._broken or fatal
             raise from_os(error, Path(error.filename or self.path), doing) from error

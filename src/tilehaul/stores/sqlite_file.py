@@ -60,8 +60,12 @@ def from_sqlite(
     """The error of ours that an SQLite error means. `doing` as in "writing"."""
     told = _plain(str(error))
     if isinstance(error, _CORRUPT):
+        # SQLite says "malformed" also of a page that the disk could not read (SQLITE_IOERR_CORRUPTFS).
+        way_out = "move it away, or restore it from a copy"
+        if isinstance(error, apsw.CorruptError):
+            way_out = f"run again if its disk had errors, else {way_out}"
         return DataError(
-            f"{path} is damaged or no SQLite file ({told}): move it away, or restore it from a copy",
+            f"{path} is damaged or no SQLite file ({told}): {way_out}",
             cause="corrupt_archive",
         )
     if isinstance(error, apsw.TooBigError):
@@ -111,7 +115,7 @@ def open_reading(path: Path) -> apsw.Connection:
     if not path.is_file():
         raise PlanError(f"{path}: no such file")
     try:
-        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY))
+        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
         if Path(f"{path}-wal").exists():
             raise from_sqlite(error, path, "reading") from error
@@ -120,21 +124,40 @@ def open_reading(path: Path) -> apsw.Connection:
     # A file left in WAL mode on a read-only medium: nobody can be writing it, so it may be read as is.
     uri = f"file:{quote(str(path.absolute()))}?immutable=1"
     try:
-        return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
+        return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI), path)
     except apsw.Error as error:
         raise from_sqlite(error, path, "reading") from error
 
 
-def _probed(connection: apsw.Connection) -> apsw.Connection:
-    """Touch the file: SQLite opens lazily, and a wrong file should be told of at once."""
+def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
+    """Touch the file: SQLite opens lazily, and a wrong file should be told of at once. DataError, apsw.Error."""
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         connection.execute("PRAGMA mmap_size=0")
         connection.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018  `get` steps
+        if _ends_within_a_page(path, int(connection.pragma("page_size"))):
+            raise DataError(
+                f"{path} is damaged: it was cut off; restore it from a copy", cause="corrupt_archive"
+            )
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _ends_within_a_page(path: Path, page_bytes: int) -> bool:
+    """SQLite reads zeros where the last page is missing its end.
+
+    A log beside the file may still have to be folded into it; then its end is nobody's business.
+    """
+    logs = [Path(f"{path}{ending}") for ending in ("-wal", "-journal")]
+    try:
+        if any(log.exists() for log in logs) or not path.stat().st_size % page_bytes:
+            return False
+        # A writer that began meanwhile has one now.
+        return not any(log.exists() for log in logs)
+    except OSError:
+        return False  # it is read next, which tells more
 
 
 class WritableFile:
@@ -154,7 +177,7 @@ class WritableFile:
         except OSError as error:
             raise from_os(error, path.parent, "making the folder") from error
         try:
-            self.connection = _probed(apsw.Connection(str(path)))
+            self.connection = _probed(apsw.Connection(str(path)), path)
         except apsw.Error as error:
             raise from_sqlite(error, path, "opening") from error
 
