@@ -173,13 +173,23 @@ def parse_template(
 
     url = _filler(pieces, names, hosts)
     shown = redact(_HOLE.sub(lambda found: _shown_value(found, own), text))
-    ending = _ENDING.search(urlsplit(text.replace("{r}", "")).path)
+    samples = tuple(url(_Sample(column)) for column in range(max(len(hosts), 1)))
+    try:
+        path = urlsplit(text.replace("{r}", "")).path
+        for sample in samples:
+            _ = urlsplit(sample).port
+    except ValueError as error:
+        # What it says may repeat a password: `https://user:pass/word@host` has a port of that name.
+        raise ConfigError(
+            f"the template {redact(text)} is no address: look at its brackets, its port, and a / in a password"
+        ) from error
+    ending = _ENDING.search(path)
     return UrlTemplate(
         shown=shown,
         identity=hashlib.sha256(f"{shown} {ratio} {tms}".encode()).hexdigest()[:16],
         media_type=media_type_of(ending[1]) if ending else "",
         url=url,
-        samples=tuple(url(_Sample(column)) for column in range(max(len(hosts), 1))),
+        samples=samples,
     )
 
 
