@@ -42,7 +42,7 @@ bench: $(READY)  ## the figures of docs/benchmarks.md (needs nginx and wrk for t
 
 soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="--runs 200 --seed 1")
 	@PYTHONPATH=tests $(BIN)/python -m soak.run $(ARGS)
-	@TILEHAUL_KILLS=200 $(BIN)/python -m pytest -q -o timeout=600 -k test_kill_loses tests/contract/test_crash.py
+	@TILEHAUL_KILLS=200 $(BIN)/python -m pytest -q -o timeout=600 -k test_31 tests/contract/test_crash.py
 	@TILEHAUL_TILES=1000000 $(BIN)/python -m pytest -q -o timeout=600 -k test_43 tests/e2e/scenarios
 
 coverage: $(READY)  ## every branch of policy is run by its tests, or it fails

@@ -1,4 +1,4 @@
-"""Archives that were cut off, overwritten or made to mislead: one clear line, the right exit code, no more."""
+"""Archives that were cut off, overwritten or made to mislead: one clear line, the right exit code."""
 
 import json
 import os
@@ -197,7 +197,9 @@ def test_archive_of_good_directories_is_read(capsys, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mbtiles", "a.pmtiles"])
-@pytest.mark.parametrize("content", [b"GIF89a" * 50, b"PMTiles\x02" + b"\0" * 200, b"SQLite format 3\0" + b"\xff" * 500])
+@pytest.mark.parametrize(
+    "content", [b"GIF89a" * 50, b"PMTiles\x02" + b"\0" * 200, b"SQLite format 3\0" + b"\xff" * 500]
+)
 def test_file_of_another_kind_is_called_so(capsys, tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     for arguments in (("info",), ("seed", "-z", "0"), ("serve", "--port", "0")):

@@ -59,7 +59,7 @@ async def check_kept(kind: str, folder: Path, acknowledged: int, *, size_step: i
 
 
 @pytest.mark.parametrize("kind", DURABLE)
-async def test_kill_loses_nothing_acknowledged(kind: Any, tmp_path: Any) -> None:
+async def test_31_kill9_random(kind: Any, tmp_path: Any) -> None:
     """A child killed by SIGKILL in the middle of a commit, many times over."""
     lines = run_child("kill", kind, tmp_path, TRIALS, 20260)
     assert len(lines) == TRIALS
@@ -77,7 +77,7 @@ async def test_kill_loses_nothing_acknowledged(kind: Any, tmp_path: Any) -> None
 
 
 @pytest.mark.parametrize("kind", DURABLE)
-async def test_full_disk_is_a_storage_error_and_resumable(kind: Any, tmp_path: Any) -> None:
+async def test_37_rlimit_fsize(kind: Any, tmp_path: Any) -> None:
     """The message names file and cause, later commits are refused, earlier ones are kept."""
     acknowledged, first, second = run_child("full", kind, tmp_path, 300_000)
     assert int(acknowledged) >= 1

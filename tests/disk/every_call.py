@@ -1,7 +1,7 @@
 """Break the N-th call of each kind that the small job's store makes, for every N, and look what is left.
 
-`python -m disk.every_call KIND FAULT FOLDER`, FAULT one of `KILL`, `ENOSPC`, `EIO`, `EIO-READ`; prints what it
-counted as JSON. Needs strace. A full disk stays full (`when=N+`), a bad block is met once, a kill is a kill.
+`python -m disk.every_call KIND FAULT FOLDER`, FAULT one of `KILL`, `ENOSPC`, `EIO`, `EIO-READ`, prints what
+it counted as JSON. Needs strace. A full disk stays full (`when=N+`), a bad block is met once, a kill is a kill.
 Reads fail in a job that goes on after a kill: a new one has little to read.
 """
 
@@ -20,7 +20,28 @@ from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.wiring.places import open_archive
 
-CALLS = ["write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile", "fsync", "fdatasync", "sync_file_range", "msync", "rename", "renameat", "renameat2", "ftruncate", "fallocate", "unlink", "unlinkat", "mkdir", "mkdirat"]
+CALLS = [
+    "write",
+    "pwrite64",
+    "writev",
+    "pwritev",
+    "pwritev2",
+    "copy_file_range",
+    "sendfile",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "msync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "ftruncate",
+    "fallocate",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+]
 # Calls that need no room: a full disk does not fail them.
 ROOMLESS = frozenset({"unlink", "unlinkat"})
 # Beside these an empty file may stay, when it could not be removed.
@@ -33,7 +54,12 @@ INJECTIONS = {
     "EIO-READ": "error=EIO:when={}",
 }
 READS = ("pread64", "preadv", "preadv2")
-CAUSES = re.compile(r"disk is full|(I/O|input/output) error|disk reported an error|if its disk had errors", re.IGNORECASE)
+CAUSES = re.compile(
+    r"disk is full|(I/O|input/output) error|disk reported an error|too many open files|unable to open"
+    r"|if its disk had errors",
+    re.IGNORECASE,
+)
+)
 
 
 @dataclass

@@ -4,8 +4,8 @@
     make fuzz ARGS="--minutes 10"                 ten minutes each
     make fuzz ARGS="--minutes 10 --only geojson"  one of them
 
-What was found lies in `out/fuzz` as `NAME-crash-...` (or `oom`, `timeout`); `python -m fuzz.one NAME out/fuzz 1
-FILE` meets it again. What was learnt stays there too, and the next run begins from it.
+What was found lies in `out/fuzz` as `NAME-crash-...` (or `oom`, `timeout`); `python -m fuzz.one NAME
+out/fuzz 1 FILE` meets it again. What was learnt stays there too, and the next run begins from it.
 """
 
 import argparse

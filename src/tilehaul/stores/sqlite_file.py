@@ -214,7 +214,8 @@ class WritableFile:
             # A failed sync may have dropped the pages it did not write, and a second sync would
             # "succeed" without them: the last commit that was acknowledged stays the last.
             self.broken = self.broken or isinstance(error, (apsw.IOError, apsw.FullError))
-            number = self.connection.system_errno if isinstance(error, apsw.IOError) else 0
+            told_by_system = isinstance(error, (apsw.IOError, apsw.CantOpenError))
+            number = self.connection.system_errno if told_by_system else 0
             raise from_sqlite(error, self.path, doing, system_errno=number) from error
 
     @contextmanager
