@@ -147,7 +147,7 @@ def test_samples_name_every_host():
         ("https://{a-c}.{1-3}.h/{z}/{x}/{y}", "two different lists"),
         ("https://u:p\xff]h/{z}/{x}/{y}", "no address"),
         ("https://[{a-c}]/{z}/{x}/{y}", "no address"),
-        ("https://h:99999999/{z}/{x}/{y}", "its port"),
+        ("https://h:99999999/{z}/{x}/{y}", "port"),
         ("https://h:a\x85b/{z}/{x}/{y}", "no address"),
     ],
 )

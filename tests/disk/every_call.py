@@ -1,7 +1,7 @@
 """Break the N-th call of each kind that the small job's store makes, for every N, and look what is left.
 
-`python -m disk.every_call KIND FAULT FOLDER`, FAULT one of `KILL`, `ENOSPC`, `EIO`, `EIO-READ`, prints what
-it counted as JSON. Needs strace. A full disk stays full (`when=N+`), a bad block is met once, a kill is a kill.
+`python -m disk.every_call KIND FAULT FOLDER` prints what it counted as JSON; FAULT is one of `KILL`,
+`ENOSPC`, `EIO`, `EIO-READ`. Needs strace. A full disk stays full (`when=N+`), a bad block is met once.
 Reads fail in a job that goes on after a kill: a new one has little to read.
 """
 
@@ -58,7 +58,6 @@ CAUSES = re.compile(
     r"disk is full|(I/O|input/output) error|disk reported an error|too many open files|unable to open"
     r"|if its disk had errors",
     re.IGNORECASE,
-)
 )
 
 

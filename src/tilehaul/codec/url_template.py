@@ -181,7 +181,7 @@ def parse_template(
     except ValueError as error:
         # What it says may repeat a password: `https://user:pass/word@host` has a port of that name.
         raise ConfigError(
-            f"the template {redact(text)} is no address: look at its brackets, its port, and a / in a password"
+            f"the template {redact(text)} is no address: see to brackets, port, a / in a password"
         ) from error
     ending = _ENDING.search(path)
     return UrlTemplate(

@@ -130,7 +130,7 @@ def open_reading(path: Path) -> apsw.Connection:
 
 
 def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
-    """Touch the file: SQLite opens lazily, and a wrong file should be told of at once. DataError, apsw.Error."""
+    """Touch the file: SQLite opens lazily, and a wrong file is told of at once. DataError, apsw.Error."""
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         connection.execute("PRAGMA mmap_size=0")
