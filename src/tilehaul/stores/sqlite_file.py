@@ -187,7 +187,7 @@ class WritableFile:
             if not self.tables():
                 self.connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
                 self.connection.execute(f"PRAGMA application_id={application_id}")
-            self.connection.execute("PRAGMA journal_mode=WAL")
+            self._switch("wal", "preparing")
             # FULL syncs the log at every commit; NORMAL survives a killed process, and may lose the
             # last commits (never the file) when the power goes.
             synchronous = "FULL" if self._durability == "full" else "NORMAL"
@@ -274,7 +274,7 @@ class WritableFile:
             return
         with self._waiting(SEAL_BUSY_MS_MAX):
             try:
-                self.connection.execute("PRAGMA journal_mode=DELETE")
+                self._switch("delete", "closing")
                 self._in_wal = False
             except apsw.BusyError:
                 pass
@@ -288,6 +288,16 @@ class WritableFile:
                 yield
             finally:
                 self.connection.set_busy_timeout(BUSY_MS_MAX)
+
+    def _switch(self, mode: str, doing: str) -> None:
+        """Change the journal's mode. SQLite answers the old one, and no error, when a write or sync failed."""
+        answer = str(self.connection.pragma("journal_mode", mode))
+        if answer != mode:
+            self.broken = True
+            raise StorageError(
+                f"{doing} {self.path} failed: the disk reported an error (it stays in mode {answer}); "
+                "run the same command again"
+            )
 
     def adopt(self) -> None:
         """Take over a file of ours that a killed run left in WAL mode, so that `seal` tidies it."""
