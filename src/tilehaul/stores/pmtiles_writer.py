@@ -78,8 +78,8 @@ class PmtilesWriter:
             with self._translated("reading"):
                 self._open()
                 # A run that was killed before its first transaction left a journal without a table.
-                marked = self._file is not None and _MARK_TABLE in self._file.tables()
-                connection = self._file.connection if self._file is not None and marked else None
+                file = self._file
+                connection = file.connection if file is not None and _MARK_TABLE in file.tables() else None
                 metadata = metadata_in(connection, self._base)
                 view = View(connection, self._base)
                 has_tiles = view.zooms() is not None
@@ -111,14 +111,13 @@ class PmtilesWriter:
             self._file = WritableFile(journal_path(self.path), durability=self._durability)
             self._file.adopt()
         if self._file is None:
-            # Without a journal nothing there counts: what could not be removed at the end of a job goes now.
-            shutil.rmtree(part_path(self.path), ignore_errors=True)
-            return
+            # Without a journal nothing there counts: what a job could not remove at its end goes now.
+            return shutil.rmtree(part_path(self.path), ignore_errors=True)
         tables = self._file.tables()
         if _MARK_TABLE not in tables:
             if tables:
                 raise PlanError(f"{self._file.path} is no journal of tilehaul: move it away")
-            return
+            return None
         with self._file.translated("reading"):
             marks = marks_in(self._file.connection)
         here = self._base.fingerprint if self._base is not None else ""

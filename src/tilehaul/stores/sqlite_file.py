@@ -290,7 +290,7 @@ class WritableFile:
                 self.connection.set_busy_timeout(BUSY_MS_MAX)
 
     def _switch(self, mode: str, doing: str) -> None:
-        """Change the journal's mode. SQLite answers the old one, and no error, when a write or sync failed."""
+        """Change the journal mode. SQLite answers the old one, not an error, when a write or sync failed."""
         answer = str(self.connection.pragma("journal_mode", mode))
         if answer != mode:
             self.broken = True
