@@ -112,7 +112,8 @@ class PmtilesWriter:
             self._file.adopt()
         if self._file is None:
             # Without a journal nothing there counts: what a job could not remove at its end goes now.
-            return shutil.rmtree(part_path(self.path), ignore_errors=True)
+            shutil.rmtree(part_path(self.path), ignore_errors=True)
+            return
         tables = self._file.tables()
         if _MARK_TABLE not in tables:
             if tables:
@@ -260,8 +261,7 @@ class PmtilesWriter:
         write_marks(connection, **{SPOOL: str(int(marks_in(connection)[SPOOL]) + 1)})
 
     def seal(self) -> None:
-        file = self._file
-        if file is None:
+        if (file := self._file) is None:
             return
         file.seal()
         if self._journal_done and not file.broken and not self._prepared:
