@@ -118,7 +118,7 @@ class PmtilesWriter:
         if _MARK_TABLE not in tables:
             if tables:
                 raise PlanError(f"{self._file.path} is no journal of tilehaul: move it away")
-            return None
+            return
         with self._file.translated("reading"):
             marks = marks_in(self._file.connection)
         here = self._base.fingerprint if self._base is not None else ""
