@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MUTANTS := .venv-mutants
+FUZZ := .venv-fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench soak coverage mutants run-mock-tiles browser-test server-test lock clean
+.PHONY: help demo test check format bench soak fuzz coverage mutants run-mock-tiles browser-test server-test lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +42,7 @@ bench: $(READY)  ## the figures of docs/benchmarks.md (needs nginx and wrk for t
 
 soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="--runs 200 --seed 1")
 	@PYTHONPATH=tests $(BIN)/python -m soak.run $(ARGS)
+	@TILEHAUL_KILLS=200 $(BIN)/python -m pytest -q -o timeout=600 -k test_31 tests/contract/test_crash.py
 	@TILEHAUL_TILES=1000000 $(BIN)/python -m pytest -q -o timeout=600 -k test_43 tests/e2e/scenarios
 
 coverage: $(READY)  ## every branch of policy is run by its tests, or it fails
@@ -65,12 +67,18 @@ server-test: $(READY)  ## against real servers and programs (.ci/run installs th
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-servers.lock
 	@$(BIN)/python -m pytest -q tests/servers $(ARGS)
 
+fuzz:  ## broken bytes for each parser: only errors of ours may come out (ARGS="--minutes 10 --only geojson")
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@PYTHONPATH=src:tests $(FUZZ)/bin/python -m fuzz.run $(ARGS)
+
 lock:  ## make requirements.lock anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml requirements.in -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-browser.in -o requirements-browser.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-mutants.in -o requirements-mutants.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-servers.in -o requirements-servers.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-fuzz.in -o requirements-fuzz.lock
 
 clean:  ## remove what was made
-	rm -rf $(VENV) $(MUTANTS) mutants .coverage build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MUTANTS) $(FUZZ) mutants out/fuzz .coverage build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -145,6 +145,10 @@ def test_samples_name_every_host():
         ("https://{switch:evil.com/,b}.h/{z}/{x}/{y}", "no subdomain"),
         ("https://{c-a}.h/{z}/{x}/{y}", "no subdomain"),
         ("https://{a-c}.{1-3}.h/{z}/{x}/{y}", "two different lists"),
+        ("https://u:p\xff]h/{z}/{x}/{y}", "no address"),
+        ("https://[{a-c}]/{z}/{x}/{y}", "no address"),
+        ("https://h:99999999/{z}/{x}/{y}", "port"),
+        ("https://h:a\x85b/{z}/{x}/{y}", "no address"),
     ],
 )
 def test_wrong_template_is_refused(template, said):

@@ -238,7 +238,7 @@ async def test_store_without_tiles_keeps_what_its_own_source_left(backend: Any, 
 
 
 @pytest.mark.parametrize("other", [{"source": "mirror"}, {"grid": "WorldCRS84Quad"}])
-async def test_other_source_or_grid_is_refused_unless_forced(backend: Any, make: Any, other: Any) -> None:
+async def test_56_job_changed(backend: Any, make: Any, other: Any) -> None:
     """The message names both and the way out; what is kept stays as it was."""
     store = backend.open()
     await store.begin(make.job())

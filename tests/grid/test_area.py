@@ -298,6 +298,8 @@ def test_wrong_bounds_are_refused_with_the_probable_intent(bounds, said):
         ("[" * 100_000, "not JSON"),
         ("[]", "an object was expected"),
         ({"type": "Circle"}, "its type is 'Circle'"),
+        ({"type": ["Polygon"]}, "its type is"),
+        ({"type": {"a": 1}}, "its type is"),
         ({"type": "Point", "coordinates": [0, 0]}, "no polygon"),
         ({"type": "FeatureCollection", "features": []}, "no polygon"),
         ({"type": "FeatureCollection"}, "needs a list 'features'"),

@@ -130,7 +130,7 @@ async def test_reader_that_holds_a_transaction_does_not_break_the_end(
     assert not Path(f"{path}-wal").exists()
 
 
-async def test_locked_database_is_a_storage_error(tmp_path: Any, monkeypatch: Any) -> None:
+async def test_39_db_locked(tmp_path: Any, monkeypatch: Any) -> None:
     """Another program holds a write transaction: waited for, then told; nothing is acknowledged."""
     monkeypatch.setattr(sqlite_file, "BUSY_MS_MAX", 30)
     path = tmp_path / "s.mbtiles"

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import pmtiles_layout, pmtiles_merge, pmtiles_spool, pmtiles_writer
 from tilehaul.stores.pmtiles import PmtilesStore
 from tilehaul.stores.pmtiles_file import PmtilesFile
+from tilehaul.stores.sqlite_file import PAGE_BYTES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 IDS = [TileId(z, x, y) for z in (3, 5) for x in range(8) for y in range(8)]
@@ -239,6 +241,58 @@ async def test_crash_while_the_file_is_made_leaves_the_old_or_the_new(
         len(expected),
         len(letters),
     )
+
+
+@pytest.mark.parametrize("left", ["nothing", "empty database"])
+async def test_journal_of_a_run_that_was_killed_at_once_is_gone_on_with(tmp_path: Any, left: Any) -> None:
+    """Its file is there and not one table in it."""
+    path = tmp_path / "a.pmtiles"
+    journal = tmp_path / "a.pmtiles.journal"
+    journal.touch()
+    if left == "empty database":
+        connection = apsw.Connection(str(journal))
+        connection.pragma("journal_mode", "wal")
+        connection.close()
+    await filled(path, [tile(IDS[0])], planned=1)
+    assert await kept(path) == {IDS[0]: tile(IDS[0]).body}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.pmtiles"}
+
+
+async def test_spool_that_nobody_knows_of_goes(tmp_path: Any) -> None:
+    """It could not be removed at the end of a job: the next one does it, also when nothing else is due."""
+    path = tmp_path / "a.pmtiles"
+    await filled(path, [tile(IDS[0])], planned=1)
+    (tmp_path / "a.pmtiles.part").mkdir()
+    (tmp_path / "a.pmtiles.part" / "tiles-1").write_bytes(b"rest")
+    store = opened(path)
+    assert await store.begin(job(planned=1)) == JobCounts(1, 0)
+    await store.close()
+    assert {p.name for p in tmp_path.iterdir()} == {"a.pmtiles"}
+
+
+async def test_damaged_journal_is_told_of_when_a_job_begins(tmp_path: Any) -> None:
+    """Not as SQLite's own error, whichever page it is that makes no sense."""
+    path = tmp_path / "a.pmtiles"
+    store = opened(path)
+    await store.begin(job())
+    await store.commit([tile(i) for i in IDS])
+    await store.close()
+    journal = tmp_path / "a.pmtiles.journal"
+    whole = journal.read_bytes()
+    told = 0
+    for page in range(1, len(whole) // PAGE_BYTES):
+        journal.write_bytes(
+            whole[: page * PAGE_BYTES] + b"\xff" * PAGE_BYTES + whole[(page + 1) * PAGE_BYTES :]
+        )
+        store = opened(path)
+        try:
+            await store.begin(job())
+            await store.settled(IDS)
+        except DataError as error:
+            told += str(journal) in str(error)
+        finally:
+            await store.close()
+    assert told > 2
 
 
 async def test_job_without_one_tile_makes_no_file(tmp_path: Any) -> None:

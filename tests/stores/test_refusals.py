@@ -147,3 +147,12 @@ def test_file_that_may_grow_no_more_says_what_to_do(tmp_path: Path) -> None:
     with told, file.transaction() as connection:
         connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
     file.close()
+
+
+def test_what_sqlite_quotes_of_a_file_is_one_printable_line(tmp_path: Path) -> None:
+    """A schema that others wrote must not paint the terminal."""
+    told = str(from_sqlite(apsw.CorruptError('malformed "\x1b[31m\n\x1d' + "x" * 999), tmp_path, "reading"))
+    assert told.isprintable()
+    assert "[31m??" in told
+    assert len(told) < 500
+    assert "run again if its disk had errors" in told

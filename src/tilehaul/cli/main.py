@@ -1,6 +1,7 @@
 """The `tilehaul` command: one file a subcommand, loaded only when it runs."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -73,6 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # `tilehaul info ... | head`: whoever read has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE}:
+            raise
+        # Before any store or wire is open: those tell it as an error of ours, with what they were opening.
+        print(f"tilehaul: {error.strerror}: allow more (ulimit -n 1024) and run again", file=sys.stderr)
+        return exit_codes.LOCAL_IO
     return int(code)
 
 

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
@@ -173,13 +173,14 @@ def parse_template(
 
     url = _filler(pieces, names, hosts)
     shown = redact(_HOLE.sub(lambda found: _shown_value(found, own), text))
-    ending = _ENDING.search(urlsplit(text.replace("{r}", "")).path)
+    samples = tuple(url(_Sample(column)) for column in range(max(len(hosts), 1)))
+    ending = _ENDING.search(_path(text, samples))
     return UrlTemplate(
         shown=shown,
         identity=hashlib.sha256(f"{shown} {ratio} {tms}".encode()).hexdigest()[:16],
         media_type=media_type_of(ending[1]) if ending else "",
         url=url,
-        samples=tuple(url(_Sample(column)) for column in range(max(len(hosts), 1))),
+        samples=samples,
     )
 
 
@@ -244,6 +245,19 @@ def _translated(text: str) -> str:
     if not _MAPPROXY.search(text):
         return ""
     return _MAPPROXY.sub(lambda found: _MAPPROXY_NAMES.get(found[1], "{" + found[1] + "}"), text)
+
+
+def _path(text: str, samples: Iterable[str]) -> str:
+    """The path of the template; ConfigError unless each sample is an address."""
+    try:
+        for sample in samples:
+            _ = urlsplit(sample).port
+        return urlsplit(text.replace("{r}", "")).path
+    except ValueError as error:
+        # What it says may repeat a password: `https://user:pass/word@host` has a port of that name.
+        raise ConfigError(
+            f"the template {redact(text)} is no address: see to brackets, port, a / in a password"
+        ) from error
 
 
 def _named_subdomains(name: str) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from tilehaul.grid.shapes import Point, Polygons, polygon_edges
 RING_POSITIONS_MIN = 4
 # A geometry collection in a collection in a collection...: RFC 7946 advises against even one.
 NESTING_MAX = 16
+# A tuple: what stands under `type` may be a list, which no set can be asked for.
+_NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _polygons(node: object, depth: int) -> Iterator[list[list[tuple[float, float
     elif kind == "MultiPolygon":
         for polygon in _members(node, "coordinates"):
             yield _rings(polygon)
-    elif kind not in {"Point", "MultiPoint", "LineString", "MultiLineString"}:
+    elif kind not in _NO_AREA:
         raise PlanError(f"the region is not GeoJSON: its type is {_shown(kind)}")
 
 

@@ -1,8 +1,9 @@
 """What lies in a directory of tiles: its names, and looking at them."""
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
@@ -34,7 +35,7 @@ def numbers(folder: Path, stop: int) -> list[int]:
     """The sub-folders named by a plain number below `stop`, ascending; none without the folder. OSError."""
     try:
         with os.scandir(folder) as entries:
-            found = [int(e.name) for e in entries if plain_number(e.name) and e.is_dir()]
+            found = [int(e.name) for e in entries if plain_number(e.name) and _leads_to(e.is_dir)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(number for number in found if number < stop)
@@ -59,13 +60,23 @@ def files(folder: Path, stop: int) -> list[tuple[int, str, int]]:
     with entries:
         for entry in entries:
             stem, _, extension = entry.name.rpartition(".")
-            if extension not in _KNOWN or not plain_number(stem) or not entry.is_file():
+            if extension not in _KNOWN or not plain_number(stem) or not _leads_to(entry.is_file):
                 continue
             size_bytes = entry.stat().st_size
             row, rank = int(stem), EXTENSIONS.index(extension)
             if row < stop and size_bytes and (row not in best or rank < best[row][0]):
                 best[row] = (rank, extension, size_bytes)
     return [(row, extension, size) for row, (_, extension, size) in sorted(best.items())]
+
+
+def _leads_to(is_kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of a kind; a link that leads to itself is of none. OSError."""
+    try:
+        return is_kind()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def walk(root: Path) -> Iterator[tuple[TileId, str, int]]:
@@ -89,6 +100,10 @@ def has_file(root: Path, tile_id: TileId, extension: str) -> bool:
         return status.st_size > 0 and stat.S_ISREG(status.st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def extensions_of(root: Path, tile_id: TileId) -> list[str]:

@@ -84,7 +84,7 @@ class DirectoryReader:
         except (FileNotFoundError, NotADirectoryError):
             return b""
         except OSError as error:
-            if error.errno == errno.ENXIO:  # a socket
+            if error.errno in {errno.ENXIO, errno.ELOOP}:  # a socket, a link that leads to itself
                 return b""
             raise from_os(error, Path(path), "reading") from error
 

@@ -114,6 +114,12 @@ class Spool:
             sync_folder(str(self.path.parent))
             sync_folder(str(self.path.parent.parent))
 
+    def sweep(self) -> None:
+        """What a merge that was cut short left beside it goes."""
+        for other in self.path.parent.iterdir():
+            if other != self.path:
+                other.unlink()
+
     def place(self, tiles: Sequence[Tile]) -> Placed:
         """Write what is not there yet, durably; nothing refers to it before `Placed.write` is committed."""
         bodies = [kept_body(tile) for tile in tiles]

@@ -43,7 +43,7 @@ from tilehaul.stores.record import (
     reopened,
     replayed,
 )
-from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os, from_sqlite
 from tilehaul.stores.writer_lock import WriterLock
 
 _MARK_TABLE = "tilehaul_mark"
@@ -77,7 +77,9 @@ class PmtilesWriter:
         try:
             with self._translated("reading"):
                 self._open()
-                connection = None if self._file is None else self._file.connection
+                # A run that was killed before its first transaction left a journal without a table.
+                file = self._file
+                connection = file.connection if file is not None and _MARK_TABLE in file.tables() else None
                 metadata = metadata_in(connection, self._base)
                 view = View(connection, self._base)
                 has_tiles = view.zooms() is not None
@@ -109,6 +111,8 @@ class PmtilesWriter:
             self._file = WritableFile(journal_path(self.path), durability=self._durability)
             self._file.adopt()
         if self._file is None:
+            # Without a journal nothing there counts: what a job could not remove at its end goes now.
+            shutil.rmtree(part_path(self.path), ignore_errors=True)
             return
         tables = self._file.tables()
         if _MARK_TABLE not in tables:
@@ -151,18 +155,12 @@ class PmtilesWriter:
                 write_metadata(connection, read_metadata(connection), after)
             if self._spool is None:
                 self._spool = Spool(self.path, file.connection, sync=self._durability == "full")
-                self._sweep(self._spool.path)
+                self._spool.sweep()
             if self._durability == "full":
                 sync_folder(str(self.path.parent))
         self._record = record
         self._prepared = True
         self._anew = self._journal_done = False
-
-    def _sweep(self, spool: Path) -> None:
-        """What a merge that was cut short left goes."""
-        for other in part_path(self.path).iterdir():
-            if other != spool:
-                other.unlink()
 
     def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         if self._file is None:
@@ -263,15 +261,14 @@ class PmtilesWriter:
         write_marks(connection, **{SPOOL: str(int(marks_in(connection)[SPOOL]) + 1)})
 
     def seal(self) -> None:
-        file = self._file
-        if file is None:
+        if (file := self._file) is None:
             return
         file.seal()
         if self._journal_done and not file.broken and not self._prepared:
             self._file = None
             file.close()
             with self._translated("removing"):
-                for ending in ("", "-wal", "-shm"):
+                for ending in ("", "-wal", "-shm", "-journal"):
                     Path(f"{file.path}{ending}").unlink(missing_ok=True)
             self._journal_done = False
 
@@ -312,9 +309,12 @@ class PmtilesWriter:
 
     @contextmanager
     def _translated(self, doing: str, *, fatal: bool = False) -> Iterator[None]:
-        """Turn the system's errors into ours; after a `fatal` one nothing is written again."""
+        """Turn the system's and SQLite's errors into ours; after a `fatal` one nothing is written again."""
         try:
             yield
+        except apsw.Error as error:
+            self._broken = self._broken or fatal
+            raise from_sqlite(error, journal_path(self.path), doing) from error
         except OSError as error:
             self._broken = self._broken or fatal
             raise from_os(error, Path(error.filename or self.path), doing) from error

@@ -44,6 +44,7 @@ _REFUSALS = {
     errno.EPERM: "permission denied",
     errno.EROFS: "read-only",
 }
+_DETAIL_CHARS_MAX = 200
 _LOOKS = frozenset({"reading", "looking at"})
 _WORDS = {
     apsw.IOError: "the disk reported an error",
@@ -57,23 +58,33 @@ def from_sqlite(
     error: apsw.Error, path: Path, doing: str, *, system_errno: int = 0
 ) -> StorageError | DataError:
     """The error of ours that an SQLite error means. `doing` as in "writing"."""
+    told = _plain(str(error))
     if isinstance(error, _CORRUPT):
+        # SQLite says "malformed" also of a page that the disk could not read (SQLITE_IOERR_CORRUPTFS).
+        way_out = "move it away, or restore it from a copy"
+        if isinstance(error, apsw.CorruptError):
+            way_out = f"run again if its disk had errors, else {way_out}"
         return DataError(
-            f"{path} is damaged or no SQLite file ({error}): move it away, or restore it from a copy",
+            f"{path} is damaged or no SQLite file ({told}): {way_out}",
             cause="corrupt_archive",
         )
     if isinstance(error, apsw.TooBigError):
         return DataError(
-            f"{doing} {path} failed: more than the {TILE_BYTES_MAX} bytes allowed ({error})",
+            f"{doing} {path} failed: more than the {TILE_BYTES_MAX} bytes allowed ({told})",
             cause="too_large",
         )
     if isinstance(error, _BUSY):
-        return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({error})")
+        return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({told})")
     if isinstance(error, apsw.FullError) or system_errno in _FULL_ERRNOS:
         return StorageError(f"{doing} {path} failed: {FULL_WORDS}")
     words = _WORDS.get(type(error), type(error).__name__)
-    detail = os.strerror(system_errno) if system_errno else str(error)
+    detail = os.strerror(system_errno) if system_errno else told
     return StorageError(f"{doing} {path} failed: {words} ({detail})")
+
+
+def _plain(text: str) -> str:
+    """One printable line: SQLite quotes a schema, which others may have written."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_DETAIL_CHARS_MAX])
 
 
 def from_os(error: OSError, path: Path, doing: str) -> StorageError:
@@ -104,7 +115,7 @@ def open_reading(path: Path) -> apsw.Connection:
     if not path.is_file():
         raise PlanError(f"{path}: no such file")
     try:
-        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY))
+        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
         if Path(f"{path}-wal").exists():
             raise from_sqlite(error, path, "reading") from error
@@ -113,21 +124,40 @@ def open_reading(path: Path) -> apsw.Connection:
     # A file left in WAL mode on a read-only medium: nobody can be writing it, so it may be read as is.
     uri = f"file:{quote(str(path.absolute()))}?immutable=1"
     try:
-        return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
+        return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI), path)
     except apsw.Error as error:
         raise from_sqlite(error, path, "reading") from error
 
 
-def _probed(connection: apsw.Connection) -> apsw.Connection:
-    """Touch the file: SQLite opens lazily, and a wrong file should be told of at once."""
+def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
+    """Touch the file: SQLite opens lazily, and a wrong file is told of at once. DataError, apsw.Error."""
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         connection.execute("PRAGMA mmap_size=0")
         connection.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018  `get` steps
+        if _ends_within_a_page(path, int(connection.pragma("page_size"))):
+            raise DataError(
+                f"{path} is damaged: it was cut off; restore it from a copy", cause="corrupt_archive"
+            )
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _ends_within_a_page(path: Path, page_bytes: int) -> bool:
+    """SQLite reads zeros where the last page is missing its end.
+
+    A log beside the file may still have to be folded into it; then its end is nobody's business.
+    """
+    logs = [Path(f"{path}{ending}") for ending in ("-wal", "-journal")]
+    try:
+        if any(log.exists() for log in logs) or not path.stat().st_size % page_bytes:
+            return False
+        # A writer that began meanwhile has one now.
+        return not any(log.exists() for log in logs)
+    except OSError:
+        return False  # it is read next, which tells more
 
 
 class WritableFile:
@@ -147,7 +177,7 @@ class WritableFile:
         except OSError as error:
             raise from_os(error, path.parent, "making the folder") from error
         try:
-            self.connection = _probed(apsw.Connection(str(path)))
+            self.connection = _probed(apsw.Connection(str(path)), path)
         except apsw.Error as error:
             raise from_sqlite(error, path, "opening") from error
 
@@ -158,7 +188,7 @@ class WritableFile:
                 self.connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
                 self.connection.execute(f"PRAGMA application_id={application_id}")
                 self.connection.execute(f"PRAGMA user_version={user_version}")
-            self.connection.execute("PRAGMA journal_mode=WAL")
+            self._switch("wal", "preparing")
             # FULL syncs the log at every commit; NORMAL survives a killed process, and may lose the
             # last commits (never the file) when the power goes.
             synchronous = "FULL" if self._durability == "full" else "NORMAL"
@@ -185,7 +215,8 @@ class WritableFile:
             # A failed sync may have dropped the pages it did not write, and a second sync would
             # "succeed" without them: the last commit that was acknowledged stays the last.
             self.broken = self.broken or isinstance(error, (apsw.IOError, apsw.FullError))
-            number = self.connection.system_errno if isinstance(error, apsw.IOError) else 0
+            told_by_system = isinstance(error, (apsw.IOError, apsw.CantOpenError))
+            number = self.connection.system_errno if told_by_system else 0
             raise from_sqlite(error, self.path, doing, system_errno=number) from error
 
     @contextmanager
@@ -244,7 +275,7 @@ class WritableFile:
             return
         with self._waiting(SEAL_BUSY_MS_MAX):
             try:
-                self.connection.execute("PRAGMA journal_mode=DELETE")
+                self._switch("delete", "closing")
                 self._in_wal = False
             except apsw.BusyError:
                 pass
@@ -258,6 +289,16 @@ class WritableFile:
                 yield
             finally:
                 self.connection.set_busy_timeout(BUSY_MS_MAX)
+
+    def _switch(self, mode: str, doing: str) -> None:
+        """Change the journal mode. SQLite answers the old one, not an error, when a write or sync failed."""
+        answer = str(self.connection.pragma("journal_mode", mode))
+        if answer != mode:
+            self.broken = True
+            raise StorageError(
+                f"{doing} {self.path} failed: the disk reported an error (it stays in mode {answer}); "
+                "run the same command again"
+            )
 
     def adopt(self) -> None:
         """Take over a file of ours that a killed run left in WAL mode, so that `seal` tidies it."""
