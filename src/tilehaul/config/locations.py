@@ -10,15 +10,14 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "pmtiles", "directory", "bucket"]
+Kind = Literal["xyz", "mbtiles", "pmtiles", "directory", "bucket", "wms", "wmts"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-# Locations of the design whose backends are not in this version.
-_LATER = {
-    "wms+http": "WMS",
-    "wms+https": "WMS",
-    "wmts+http": "WMTS",
-    "wmts+https": "WMTS",
+_SERVICES: dict[str, Kind] = {
+    "wms+http": "wms",
+    "wms+https": "wms",
+    "wmts+http": "wmts",
+    "wmts+https": "wmts",
 }
 _SUFFIXES = (".mbtiles", ".pmtiles", ".gpkg")
 _LATER_SUFFIX = {".gpkg": "GeoPackage"}
@@ -27,7 +26,8 @@ _LATER_SUFFIX = {".gpkg": "GeoPackage"}
 @dataclass(frozen=True, slots=True)
 class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles` and `pmtiles`, a folder for `directory`, an
-    address `s3://bucket/prefix` or `r2://...` for `bucket`.
+    address `s3://bucket/prefix` or `r2://...` for `bucket`,
+    `wms+https://...` and `wmts+https://...` with the service's query for `wms` and `wmts`.
     """
 
     kind: Kind
@@ -59,10 +59,11 @@ def parse_location(text: str) -> Location:
             return Location("xyz", stripped)
         if scheme in ("s3", "r2"):
             return Location("bucket", stripped)
-        if scheme in _LATER:
-            raise PlanError(f"{_LATER[scheme]} cannot be opened by this version yet: {scheme}://...")
+        if scheme in _SERVICES:
+            return Location(_SERVICES[scheme], stripped)
         raise PlanError(
-            f'unknown scheme "{scheme}": http, https, s3, r2, an .mbtiles or .pmtiles file or a directory'
+            f'unknown scheme "{scheme}": http, https, wms+https, wmts+https, s3, r2, an .mbtiles'
+            " or .pmtiles file or a directory"
         )
     suffix = Path(stripped).suffix.lower()
     if suffix == ".mbtiles":

@@ -7,6 +7,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
 from tilehaul.codec.safe_url import redact
+from tilehaul.codec.wms_request import parse_wms_location
+from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
@@ -17,7 +19,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.net.gauges import Gauges
 from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
-from tilehaul.net.manners import check_named
+from tilehaul.net.manners import check_bulk, check_named
 from tilehaul.net.redirected import RedirectedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.net.spaced import SpacedSender
@@ -39,6 +41,8 @@ from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
 from tilehaul.wiring.opened import OpenedSource
+from tilehaul.wiring.wms import open_wms
+from tilehaul.wiring.wmts import open_wmts
 
 AnyStore = BucketStore | MbtilesStore | PmtilesStore | DirectoryStore
 # "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
@@ -170,6 +174,20 @@ async def open_source(
         ) as sender:
             yield OpenedSource(source_of(sender), gauges)
         return
+    if place.kind == "wms":
+        wms = parse_wms_location(place.text)
+        typed = (wms.capabilities_url(),)
+        check_named(typed, sending.rules(), contact=sending.contact)
+        async with open_sender(sending, typed, tally=tally or Tally(), tell=tell, gauges=gauges) as sender:
+            yield OpenedSource(await open_wms(wms, sender, sending), gauges)
+        return
+    if place.kind == "wmts":
+        wmts = parse_wmts_location(place.text)
+        typed = (wmts.capabilities_url(),)
+        check_named(typed, sending.rules(), contact=sending.contact)
+        async with open_sender(sending, typed, tally=tally or Tally(), tell=tell, gauges=gauges) as sender:
+            yield OpenedSource(await open_wmts(wmts, sender, sending), gauges)
+        return
     archive = open_archive(place, sending=sending)
     try:
         yield OpenedSource(await StoredSource.open(archive, location=place.text), gauges)
@@ -201,13 +219,50 @@ async def open_origin(
             )
             yield Origin(xyz, retrying, lanes=gauges.lanes, turn_away=laned.turn_away)
         return
+    if place.kind == "wms":
+        wms = parse_wms_location(place.text)
+        typed = (wms.capabilities_url(),)
+        check_named(typed, sending.rules(), contact=sending.contact)
+        gauges = Gauges()
+        async with open_laned(
+            sending, allowed_hosts(sending, typed), tally=tally, tell=tell, pause=True, gauges=gauges
+        ) as laned:
+            # One picture is many tiles: tried again as one, or each of them would ask for a broken one.
+            sender = RetriedSender(laned, _retry_rule(sending), SystemClock(), random.random, tally)
+            yield Origin(await open_wms(wms, sender, sending), lanes=gauges.lanes, turn_away=laned.turn_away)
+        return
+    if place.kind == "wmts":
+        wmts = parse_wmts_location(place.text)
+        typed = (wmts.capabilities_url(),)
+        check_named(typed, sending.rules(), contact=sending.contact)
+        allowed, gauges = allowed_hosts(sending, typed), Gauges()
+        async with open_laned(
+            sending, allowed, tally=tally, tell=tell, pause=True, hand_back=True, gauges=gauges
+        ) as laned:
+            asking = RetriedSender(laned, _retry_rule(sending), SystemClock(), random.random, tally)
+            tiles = await open_wmts(wmts, asking, sending, tiles=laned)
+            # The service may have named a host of its own for tiles.
+            check_bulk(tiles.tiles.template.samples, sending.rules())
+            retrying = Retrying(
+                _retry_rule(sending),
+                random.random,
+                budget_of=lambda tile_id: laned.budget_of(tiles.request(tile_id)),
+            )
+            yield Origin(tiles, retrying, lanes=gauges.lanes, turn_away=laned.turn_away)
+        return
     async with open_source(location, sending=sending, tally=tally) as source:
         yield Origin(source, lanes=source.lanes)
 
 
 def lane_class_of(place: Location) -> str:
     """The class of the lane that tiles come through from there; one for tiles, where there is no lane."""
-    return "s3-read" if place.kind == "bucket" else "tile"
+    return {"bucket": "s3-read", "wms": "wms"}.get(place.kind, "tile")
+
+
+def workers_for(place: Location, sending: Sending) -> int:
+    """Tiles a job asks for at once from there: enough to fill the lane, also where many share a request."""
+    workers = sending.workers_for(lane_class_of(place))
+    return workers * parse_wms_location(place.text).meta ** 2 if place.kind == "wms" else workers
 
 
 def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT) -> TileArchive:
@@ -216,7 +271,7 @@ def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT
     Raises PlanError when there is none (a bucket tells of that when it is first asked).
     """
     place = parse_location(location) if isinstance(location, str) else location
-    if place.kind == "xyz":
+    if place.kind in ("xyz", "wms", "wmts"):
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
     # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
     begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
