@@ -17,6 +17,7 @@ CAPABILITIES_130 = """<?xml version="1.0"?>
  </Service>
  <Capability><Request><GetMap><Format>image/png</Format><Format>image/jpeg</Format>
   <DCPType><HTTP><Get><OnlineResource xlink:href="%(url)s"/></Get></HTTP></DCPType></GetMap></Request>
+  <Exception><Format>XML</Format><Format>INIMAGE</Format></Exception>
   <Layer><Title>All</Title><CRS>EPSG:4326</CRS><CRS>EPSG:3857</CRS>
    <EX_GeographicBoundingBox><westBoundLongitude>-180</westBoundLongitude><eastBoundLongitude>%(east)s</eastBoundLongitude>
     <southBoundLatitude>-90</southBoundLatitude><northBoundLatitude>90</northBoundLatitude></EX_GeographicBoundingBox>

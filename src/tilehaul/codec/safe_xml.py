@@ -76,6 +76,9 @@ def exception_said(body: bytes) -> str:
     Reads WMS's ServiceException and OWS's Exception, also where a server labels them HTML.
     """
     head = body[:_SAID_HEAD_BYTES]
+    # Capabilities have an element Exception too: what forms errors may take.
+    if b"ExceptionReport" not in head:
+        return ""
     found = _WMS_SAID.search(head) or _OWS_SAID.search(head)
     if found is None:
         return ""

@@ -17,8 +17,8 @@ WORLD_M = 2.0 * 20037508.342789244
 PIXEL_M = 0.00028
 # Declared scales are rounded; a zoom's are a factor of two apart.
 ZOOM_ERROR = 0.001
-# How far a matrix's corner may lie beside a tile's, in tiles.
-CORNER_ERROR = 0.01
+# How far a matrix's corner may lie beside a tile's, in tiles: a pixel.
+CORNER_ERROR = 1 / 256
 ZOOM_MAX = 30
 
 _HOLE = re.compile(r"\{([^{}]*)\}")
