@@ -45,6 +45,8 @@ from tilehaul.wiring.wms import open_wms
 from tilehaul.wiring.wmts import open_wmts
 
 AnyStore = BucketStore | MbtilesStore | PmtilesStore | DirectoryStore
+# Tiles asked for at once where many share a request: enough for sixteen pictures of 16 x 16.
+SHARING_WORKERS_MAX = 4096
 # "Please reduce your request rate" (S3's SlowDown) comes without a Retry-After.
 BUCKET_ANSWERS = AnswerRule(push_back=frozenset({503}))
 
@@ -262,7 +264,9 @@ def lane_class_of(place: Location) -> str:
 def workers_for(place: Location, sending: Sending) -> int:
     """Tiles a job asks for at once from there: enough to fill the lane, also where many share a request."""
     workers = sending.workers_for(lane_class_of(place))
-    return workers * parse_wms_location(place.text).meta ** 2 if place.kind == "wms" else workers
+    if place.kind != "wms":
+        return workers
+    return max(workers, min(workers * parse_wms_location(place.text).meta ** 2, SHARING_WORKERS_MAX))
 
 
 def open_archive(location: Location | str, *, sending: Sending = SENDING_DEFAULT) -> TileArchive:
