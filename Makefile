@@ -77,6 +77,7 @@ lock:  ## make requirements.lock anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-browser.in -o requirements-browser.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-mutants.in -o requirements-mutants.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-servers.in -o requirements-servers.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-mapproxy.in -o requirements-mapproxy.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-fuzz.in -o requirements-fuzz.lock
 
 clean:  ## remove what was made

@@ -13,7 +13,7 @@ from tilehaul.lab.faults import Faults
 from tilehaul.lab.mock import MockServer
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.stores.mbtiles import MbtilesStore
-from tilehaul.wiring import places
+from tilehaul.wiring import senders
 
 AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
 # Those of the fault catalogue are in scenarios/test_damage.py.
@@ -47,8 +47,8 @@ async def content(path: Path) -> dict[tilehaul.TileId, bytes]:
 @pytest.fixture
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries at once: these tests are about what is kept, not about when."""
-    rule = places.RetryRule
-    monkeypatch.setattr(places, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
+    rule = senders.RetryRule
+    monkeypatch.setattr(senders, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
 
 
 @pytest.mark.usefixtures("quick_backoff")

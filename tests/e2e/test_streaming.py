@@ -12,7 +12,7 @@ from tilehaul.lab.faults import Faults, Latency
 from tilehaul.lab.mock import MockServer, MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.policy.tally import Tally
-from tilehaul.wiring import places
+from tilehaul.wiring import places, senders
 
 AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
 
@@ -38,8 +38,8 @@ async def test_every_tile_comes_and_failures_are_values() -> None:
 
 async def test_failed_attempts_are_tried_again_and_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the answers are cut short: every tile comes, for one request more each."""
-    rule = places.RetryRule
-    monkeypatch.setattr(places, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
+    rule = senders.RetryRule
+    monkeypatch.setattr(senders, "RetryRule", lambda **given: rule(**given, delay_s_first=0.001))
     faults = Faults(shares={"short_length": 0.25})
     async with MockServer(MockSettings(seed=5, faults=faults)) as server:
         sending = tilehaul.Sending(retries=12)

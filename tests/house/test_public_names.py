@@ -27,7 +27,14 @@ def test_import_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.lock", "requirements-browser.lock", "requirements-mutants.lock", "requirements-fuzz.lock", "requirements-servers.lock"]
+    "name",
+    [
+        "requirements.lock",
+        "requirements-browser.lock",
+        "requirements-mutants.lock",
+        "requirements-fuzz.lock",
+        "requirements-servers.lock",
+    ],
 )
 def test_lock_files_have_hashes_and_name_no_host(name: str) -> None:
     text = (ROOT / name).read_text()

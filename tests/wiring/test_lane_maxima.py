@@ -8,7 +8,8 @@ from tilehaul.config.settings import LayerSettings, Settings
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.wire import Request
 from tilehaul.wiring.layers import open_layers
-from tilehaul.wiring.places import lane_class_of, open_laned
+from tilehaul.wiring.places import lane_class_of, workers_for
+from tilehaul.wiring.senders import open_laned
 
 
 async def highest(sending: tilehaul.Sending, lane_class: str) -> int:
@@ -50,3 +51,18 @@ async def test_layer_tells_its_maximum(said: dict[str, int], most: int) -> None:
     layer = LayerSettings(source="http://127.0.0.1:1/{z}/{x}/{y}.png", **said)
     async with open_layers(Settings(layers={"one": layer})) as opened:
         assert opened.layers[0].lane_max == most
+
+
+@pytest.mark.parametrize(
+    ("location", "cap", "workers"),
+    [
+        ("https://h/{z}/{x}/{y}.png", None, 36),
+        ("wmts+https://h/c.xml?layer=a", None, 36),
+        # Sixteen tiles share a request: eight requests and four to spare.
+        ("wms+https://h/wms?layers=a", None, 12 * 16),
+        ("wms+https://h/wms?layers=a&tilehaul.meta=1", 2, 6),
+        ("wms+https://h/wms?layers=a&tilehaul.meta=16", 100, 4096),
+    ],
+)
+def test_a_job_asks_for_enough_tiles_to_fill_the_lane(location: str, cap: int | None, workers: int) -> None:
+    assert workers_for(parse_location(location), tilehaul.Sending(concurrency=cap)) == workers

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tilehaul.codec import picture_form
 from tilehaul.codec.coding import decode
 from tilehaul.codec.safe_url import redact_text
+from tilehaul.codec.safe_xml import exception_said
 from tilehaul.codec.sniff import (
     AVIF,
     GIF,
@@ -97,6 +98,8 @@ def _verify_other(body: bytes, kind: str, declared: str) -> str:
     if not body:
         raise DataError("the body is empty", cause="empty")
     if kind in _ERROR_PAGES:
+        if said := exception_said(body):
+            raise DataError(f"the service answered with an exception: {said}", cause="error_page")
         raise DataError(f"a page of {kind} came instead of a tile: {_first_words(body)}", cause="error_page")
     if kind == VECTOR_TILE:
         content = body

@@ -10,15 +10,14 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "pmtiles", "geopackage", "directory", "bucket"]
+Kind = Literal["xyz", "mbtiles", "pmtiles", "geopackage", "directory", "bucket", "wms", "wmts"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-# Locations of the design whose backends are not in this version.
-_LATER = {
-    "wms+http": "WMS",
-    "wms+https": "WMS",
-    "wmts+http": "WMTS",
-    "wmts+https": "WMTS",
+_SERVICES: dict[str, Kind] = {
+    "wms+http": "wms",
+    "wms+https": "wms",
+    "wmts+http": "wmts",
+    "wmts+https": "wmts",
 }
 _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
@@ -30,7 +29,8 @@ _TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOT
 class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
     `directory`, an address `s3://bucket/prefix` or `r2://...` for `bucket`. A GeoPackage's tile table may
-    follow its name, `file.gpkg#table`.
+    follow its name, `file.gpkg#table`. For `wms` and `wmts` it is `wms+https://...`, `wmts+https://...` with
+    the service's query.
     """
 
     kind: Kind
@@ -74,9 +74,9 @@ def parse_location(text: str) -> Location:
             return Location("xyz", stripped)
         if scheme in ("s3", "r2"):
             return Location("bucket", stripped)
-        if scheme in _LATER:
-            raise PlanError(f"{_LATER[scheme]} cannot be opened by this version yet: {scheme}://...")
-        raise PlanError(f'unknown scheme "{scheme}": http, https, s3, r2, {_ARCHIVES}')
+        if scheme in _SERVICES:
+            return Location(_SERVICES[scheme], stripped)
+        raise PlanError(f'unknown scheme "{scheme}": http, https, wms+https, wmts+https, s3, r2, {_ARCHIVES}')
     named = _TABLE.fullmatch(stripped)
     suffix = ".gpkg" if named else Path(stripped).suffix.lower()
     if suffix in _KINDS:

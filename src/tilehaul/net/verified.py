@@ -12,6 +12,7 @@ from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_retry_after
 from tilehaul.codec.limit_fields import parse_limit_fields
 from tilehaul.codec.safe_url import MASK, redact
+from tilehaul.codec.safe_xml import is_out_of_range
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import (
     BrokenError,
@@ -37,8 +38,9 @@ class VerifiedSender:
     """Turns answers into verified responses or typed errors.
 
     Returns responses that are whole and what they claim (200, 206), that say "not modified" (304), or that
-    say "none" (404, 410, 204: the body is dropped). Raises ThrottledError, BrokenError, DeniedError,
-    RefusedError or DataError for all others; the wire's own errors pass through.
+    say "none" (404, 410, 204, and a WMTS's 400 for a tile out of range: the body is dropped). Raises
+    ThrottledError, BrokenError, DeniedError, RefusedError or DataError for all others; the wire's own errors
+    pass through.
 
     `providers` say what some hosts mean by an answer, `rule` what all others do.
     """
@@ -72,6 +74,8 @@ class VerifiedSender:
                 asked, date_header=response.headers.get("date"), wall_s=self.clock.wall_s()
             )
         meaning = judge_status(status, retry_after=retry_after_s is not None)
+        if status == 400 and is_out_of_range(response.body):
+            meaning = "absent"
         if self._is_push_back(request, response):
             meaning = "pushed_back"
         if meaning == "absent":

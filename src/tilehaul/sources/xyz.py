@@ -13,7 +13,8 @@ from tilehaul.ports.wire import MIB, Request, Sender
 Headers = tuple[tuple[str, str], ...]
 
 BODY_BYTES_MAX = 8 * MIB
-_ABSENT = {204: "http_204", 404: "http_404", 410: "http_410"}
+# 400 comes through for a WMTS only that says: no such tile (`net/verified.py`).
+_ABSENT = {204: "http_204", 400: "out_of_range", 404: "http_404", 410: "http_410"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def _is_there(store: str) -> bool:
 
 def open_listed(location: str, *, sending: Sending) -> TileArchive:
     """An archive whose tiles can be listed. Raises PlanError for a tile service, which lists none."""
-    if parse_location(location).kind == "xyz":
+    if parse_location(location).kind in ("xyz", "wms", "wmts"):
         raise PlanError(
             f"{redact(location)} is a tile service and cannot say which tiles it has: seed an area of it, "
             "or name an archive that has them with --tiles-of"

@@ -21,7 +21,7 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request, Response
 from tilehaul.sources.xyz import XyzOpener
-from tilehaul.wiring.places import allowed_hosts, open_laned
+from tilehaul.wiring.senders import allowed_hosts, open_laned
 
 Headers = tuple[tuple[str, str], ...]
 

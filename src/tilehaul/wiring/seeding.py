@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilehaul.codec.url_template import parse_template
+from tilehaul.codec.wms_request import parse_wms_location
+from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
@@ -27,7 +29,7 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.places import lane_class_of, open_origin, open_store
+from tilehaul.wiring.places import open_origin, open_store, workers_for
 from tilehaul.wiring.reading import reading
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
@@ -148,7 +150,7 @@ async def run_between(
                 tally=tally,
                 tell=lane_told,
             ) as origin:
-                workers = options.sending.workers_for(lane_class_of(parse_location(source)))
+                workers = workers_for(parse_location(source), options.sending)
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
                 return await run_seed(
                     origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
@@ -237,6 +239,13 @@ def check_places(source: str, store: str, sending: Sending) -> None:
         raise PlanError(f"{store} is the source as well as the store: name another store")
     if here.kind == "xyz":
         check_bulk(parse_template(here.text).samples, sending.rules())
+    elif here.kind in ("wms", "wmts"):
+        check_bulk(_capabilities_urls(here), sending.rules())
+
+
+def _capabilities_urls(place: Location) -> tuple[str, ...]:
+    parse = parse_wms_location if place.kind == "wms" else parse_wmts_location
+    return (parse(place.text).capabilities_url(),)
 
 
 def _name_of(place: Location) -> str:
@@ -248,5 +257,9 @@ async def check_location(location: str, sending: Sending) -> None:
     place = parse_location(location)
     if place.kind == "xyz":
         samples = parse_template(place.text).samples
-        check_bulk(samples, sending.rules())
-        await check_contact(samples, contact=sending.contact)
+    elif place.kind in ("wms", "wmts"):
+        samples = _capabilities_urls(place)
+    else:
+        return
+    check_bulk(samples, sending.rules())
+    await check_contact(samples, contact=sending.contact)

@@ -72,4 +72,6 @@ def hosts_of(location: str, environ: Mapping[str, str]) -> tuple[str, ...]:
         return (host_port_of(bucket_place(place.text, environ).url),)
     if place.kind == "xyz":
         return tuple({host_port_of(url) for url in parse_template(place.text).samples})
+    if place.kind in ("wms", "wmts"):
+        return (host_port_of(place.text.partition("+")[2]),)
     return ()

@@ -13,7 +13,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
-from tilehaul.wiring.places import lane_class_of, open_origin
+from tilehaul.wiring.places import open_origin, workers_for
 from tilehaul.wiring.seeding import check_location
 
 
@@ -48,9 +48,13 @@ def stream(
         PlanError: Not a location, a provider that forbids bulk download, or an item that is no TileId.
         FuseError: Nothing came for `sending.max_wait_s`.
     """
-    lane_class = lane_class_of(parse_location(source)) if isinstance(source, str) else "tile"
+    workers = (
+        workers_for(parse_location(source), sending)
+        if isinstance(source, str)
+        else sending.workers_for("tile")
+    )
     plan = StreamPlan(
-        workers=sending.workers_for(lane_class),
+        workers=workers,
         ahead_tiles=ahead_tiles,
         ahead_bytes=ahead_bytes,
         max_wait_s=sending.max_wait_s,

@@ -14,7 +14,7 @@ from doubles.wire import answer
 from tilehaul.ports.events import Event, SeedReport, Watch
 from tilehaul.ports.wire import Request, Response
 from tilehaul.stores.memory import MemoryStore
-from tilehaul.wiring import places, seeding
+from tilehaul.wiring import places, seeding, senders
 
 # Bytes are the same for all: these scenarios are about when and how often, not about what.
 Step = Response | Exception
@@ -70,9 +70,9 @@ class VirtualTrial:
         self.wire = VirtualWire(self.clock, step, ttfb_s)
         self.store = MemoryStore()
         self.events: list[Event] = []
-        for room in (places, seeding):
+        for room in (places, seeding, senders):
             patch.setattr(room, "SystemClock", lambda: self.clock)
-        patch.setattr(places, "Wire", lambda *_, **__: self.wire)
+        patch.setattr(senders, "Wire", lambda *_, **__: self.wire)
         patch.setattr(seeding, "open_store", lambda *_, **__: self.store)
         patch.setattr(seeding, "check_places", lambda *_: None)
 

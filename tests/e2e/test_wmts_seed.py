@@ -1,0 +1,96 @@
+"""A WMTS behind a scripted wire: REST, KVP, limits, out of range."""
+
+from collections.abc import Callable
+
+import pytest
+
+from doubles.clock import VirtualClock
+from doubles.wire import ScriptedWire, answer
+from doubles.wmts import document
+from tilehaul.codec.wmts_request import parse_wmts_location
+from tilehaul.config.sending import Sending
+from tilehaul.errors import PlanError, RefusedError
+from tilehaul.grid.tile_id import TileId
+from tilehaul.net.verified import VerifiedSender
+from tilehaul.policy.tally import Tally
+from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.ports.wire import Request, Response
+from tilehaul.sources.wmts import WmtsSource
+from tilehaul.wiring.wmts import open_wmts
+
+OUT_OF_RANGE = (
+    b'<ExceptionReport><Exception exceptionCode="TileOutOfRange" locator="TILECOL"/></ExceptionReport>'
+)
+
+
+async def opened(
+    query: str, then: Callable[[Request], Response] | None = None
+) -> tuple[WmtsSource, ScriptedWire]:
+    wire = ScriptedWire([answer(200, document(), content_type="text/xml")])
+    if then is not None:
+        wire.then = then
+    place = parse_wmts_location(f"wmts+http://h/kvp?{query}")
+    sender = VerifiedSender(wire, VirtualClock(), Tally())
+    return await open_wmts(place, sender, Sending(headers=(("x-key", "k"),))), wire
+
+
+@pytest.mark.parametrize(
+    ("query", "url"),
+    [
+        ("layer=alps", "http://h/alps/day/2020/goog/01/1/0.png"),
+        ("layer=alps&style=night&time=2019&k=v", "http://h/alps/night/2019/goog/01/1/0.png?k=v"),
+        (
+            "layer=alps&format=image/jpeg&map=m",
+            (
+                "http://h/kvp?map=m&SERVICE=WMTS&REQUEST=GetTile&VERSION=1.0.0&LAYER=alps&STYLE=day"
+                "&TILEMATRIXSET=goog&FORMAT=image/jpeg&Time=2020&TILEMATRIX=01&TILEROW=0&TILECOL=1"
+            ),
+        ),
+    ],
+    ids=["rest", "rest with all", "kvp where no template is"],
+)
+async def test_addresses(query: str, url: str) -> None:
+    source, wire = await opened(query)
+    assert isinstance(await source.get(TileId(1, 1, 0)), Tile)
+    assert await source.get(TileId(1, 0, 0)) == NoTile(TileId(1, 0, 0), "outside")
+    assert await source.get(TileId(5, 0, 0)) == NoTile(TileId(5, 0, 0), "out_of_range")
+    assert [request.url for request in wire.requests[1:]] == [url]
+    assert wire.requests[1].headers == (("x-key", "k"),)
+    assert (source.info.zoom_min, source.info.zoom_max) == (0, 1)
+
+
+async def test_out_of_range_is_absent_and_other_400_is_not() -> None:
+    source, _ = await opened("layer=alps", lambda _: answer(400, OUT_OF_RANGE))
+    assert await source.get(TileId(0, 0, 0)) == NoTile(TileId(0, 0, 0), "out_of_range")
+    source, _ = await opened("layer=alps", lambda _: answer(400, b"<ExceptionReport/>"))
+    with pytest.raises(RefusedError):
+        await source.get(TileId(0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("layer=alp", "did you mean alps"),
+        ("layer=alps&style=dya", "did you mean day"),
+        ("layer=alps&tilematrixset=gogg", "did you mean goog"),
+        ("layer=alps&format=image/gif", "no format"),
+        ("layer=alps&format=image/jpeg&tilehaul.encoding=rest", "offers no rest"),
+    ],
+)
+async def test_what_the_service_does_not_have(query: str, says: str) -> None:
+    with pytest.raises(PlanError, match=says):
+        await opened(query)
+
+
+async def test_identity_knows_style_and_dimension() -> None:
+    queries = [
+        "layer=alps",
+        "layer=alps&style=night",
+        "layer=alps&time=2019",
+        "layer=alps&tilehaul.encoding=kvp",
+    ]
+    identities = {(await opened(query))[0].info.identity for query in queries}
+    assert len(identities) == 4
+    one, other = [(await opened(f"layer=alps&token={key}secret"))[0].info for key in "ab"]
+    assert one.identity == other.identity
+    assert "secret" not in one.name
