@@ -22,6 +22,9 @@ _EPILOG = """\
 examples:
   tilehaul demo                                   see it work, on real imagery
   tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
+  tilehaul copy alps.mbtiles alps.pmtiles         an archive into another kind
+  tilehaul diff alps.mbtiles alps.pmtiles         which tiles differ
+  tilehaul verify alps.pmtiles                    every tile's bytes, and what is declared
   tilehaul serve alps.mbtiles                     a map page of the archive
   tilehaul info alps.mbtiles                      what is in it, and is it whole
   tilehaul retry alps.mbtiles                     which tiles failed for good, and ask for them again
@@ -35,7 +38,7 @@ examples:
 
 
 def _parser() -> "Parser":
-    from tilehaul.cli import bench, demo, info, lab, mock, providers, retry, seed, serve
+    from tilehaul.cli import bench, copy, demo, diff, info, lab, mock, providers, retry, seed, serve, verify
     from tilehaul.cli.parsing import Parser
 
     parser = Parser(
@@ -46,7 +49,7 @@ def _parser() -> "Parser":
     )
     parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in (seed, serve, info, retry, providers, mock, bench, lab, demo):
+    for command in (seed, copy, serve, info, diff, verify, retry, providers, mock, bench, lab, demo):
         command.add_parser(subparsers)
     return parser
 

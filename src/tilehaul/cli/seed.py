@@ -15,7 +15,7 @@ from tilehaul.cli.common import (
     run_async,
     size_text,
 )
-from tilehaul.cli.job import add_job_flags, add_output_flags, run_job, say_end, seed_options
+from tilehaul.cli.job import add_job_flags, add_output_flags, add_report_flag, run_job, say_end, seed_options
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_job_flags(parser, max_failures="1%").add_argument(
         "--overwrite", action="store_true", help="fetch again what is there already"
     )
-    add_output_flags(parser).add_argument(
-        "--dry-run", action="store_true", help="count and estimate; send nothing"
-    )
+    shown = add_output_flags(parser)
+    add_report_flag(shown)
+    shown.add_argument("--dry-run", action="store_true", help="count and estimate; send nothing")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     return run_async(lambda: _seed(options, area, watcher))
 
 
-def area_of(options: argparse.Namespace) -> "Area":
+def area_of(options: argparse.Namespace, *, zooms_default: str = ZOOMS_DEFAULT) -> "Area":
     """The area that the flags name. Raises PlanError."""
     from tilehaul.grid.area import Area, parse_bbox, parse_zooms
     from tilehaul.ports.source import WORLD_DEG
@@ -95,7 +95,7 @@ def area_of(options: argparse.Namespace) -> "Area":
         low = 0 if options.min_zoom is None else options.min_zoom
         zooms = parse_zooms(f"{low}-{options.max_zoom}")
     else:
-        zooms = parse_zooms(options.zooms or ZOOMS_DEFAULT)
+        zooms = parse_zooms(options.zooms or zooms_default)
     if options.region is not None:
         return Area.from_geojson(_read(options.region), zooms)
     if options.bbox is not None:
@@ -146,6 +146,7 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
     code = await run_job(
         lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
         watcher,
+        report_file=options.report,
     )
     if watcher.report is not None:
         await say_end(watcher.report, area, quiet=options.quiet)

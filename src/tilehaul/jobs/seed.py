@@ -9,7 +9,7 @@ person has said so of a dead one).
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -46,7 +46,7 @@ class SeedPlan:
     """What to do, apart from where.
 
     Args:
-        tiles: The planned tiles, walked once.
+        tiles: The planned tiles, walked once; an archive walks them asynchronously.
         planned: How many they are.
         key: What makes this job this job.
         store_name: The store's location, for events.
@@ -64,7 +64,7 @@ class SeedPlan:
     Raises ConfigError when `workers` or `deadline_s` is out of range.
     """
 
-    tiles: Iterable[TileId]
+    tiles: Iterable[TileId] | AsyncIterable[TileId]
     planned: int
     key: JobKey
     store_name: str = ""

@@ -1,6 +1,6 @@
 """The lazy work list of a job: planned tiles that are not settled yet."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 
 from tilehaul.errors import PlanError
@@ -18,15 +18,17 @@ class WorkList:
     ones are handed out again: running a job again is one way to ask for another try.
     """
 
-    def __init__(self, tiles: Iterable[TileId], store: JobStore, *, overwrite: bool) -> None:
-        self._tiles = each_tile(tiles)
+    def __init__(
+        self, tiles: Iterable[TileId] | AsyncIterable[TileId], store: JobStore, *, overwrite: bool
+    ) -> None:
+        self._tiles = tiles
         self._store = store
         self._overwrite = overwrite
         self.skipped: dict[State, int] = {"done": 0, "absent": 0, "dropped": 0}
 
     async def chunks(self) -> AsyncGenerator[Sequence[TileId], None]:
         """Chunks of at most CHUNK_TILES, some of them empty. Raises PlanError: see `each_tile`."""
-        while chunk := list(islice(self._tiles, CHUNK_TILES)):
+        async for chunk in _chunks(self._tiles):
             yield chunk if self._overwrite else await self._pending(chunk)
 
     async def _pending(self, chunk: list[TileId]) -> list[TileId]:
@@ -38,6 +40,22 @@ class WorkList:
             else:
                 pending.append(tile_id)
         return pending
+
+
+async def _chunks(tiles: Iterable[TileId] | AsyncIterable[TileId]) -> AsyncIterator[list[TileId]]:
+    """The tiles, CHUNK_TILES at a time. Raises PlanError: see `each_tile`."""
+    if isinstance(tiles, AsyncIterable):
+        chunk: list[TileId] = []
+        async for tile_id in tiles:
+            chunk.append(tile_id)
+            if len(chunk) == CHUNK_TILES:
+                yield chunk
+                chunk = []
+        yield chunk
+        return
+    rest = each_tile(tiles)
+    while chunk := list(islice(rest, CHUNK_TILES)):
+        yield chunk
 
 
 def each_tile(items: Iterable[object]) -> Iterator[TileId]:

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tilehaul.codec.url_template import parse_template
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.grid.area import Area
+from tilehaul.grid.area import Area, BoundsDeg
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import SeedPlan, check_deadline
@@ -152,30 +152,50 @@ async def run_between(
 
 
 def _plan(info: SourceInfo, store: str, area: Area, options: SeedOptions) -> SeedPlan:
-    planned = area.count()
-    west, south, east, north = area.bounds_deg
-    metadata = {
-        "name": Path(store).stem,
-        "minzoom": str(area.zooms[0]),
-        "maxzoom": str(area.zooms[-1]),
-        # MBTiles bounds do not cross the antimeridian.
-        "bounds": f"{west},{south},{east},{north}" if west <= east else f"-180.0,{south},180.0,{north}",
-        "attribution": info.attribution,
-        "description": info.description,
-        "json": json_row_of(info.vector_layers),
-    }
     key = JobKey(
         source_identity=info.identity,
         source_name=info.name,
         area_identity=area.identity,
-        planned=planned,
-        metadata=tuple((name, value) for name, value in metadata.items() if value),
+        planned=area.count(),
+        metadata=metadata_of(info, name=Path(store).stem, zooms=area.zooms, bounds_deg=area.bounds_deg),
     )
     return plan_with(options, area, key, store)
 
 
+def metadata_of(
+    info: SourceInfo, *, name: str, zooms: Sequence[int], bounds_deg: BoundsDeg, format_name: str = ""
+) -> tuple[tuple[str, str], ...]:
+    """What an archive says of itself after a job: rows that are not empty, see `JobKey.metadata`.
+
+    Args:
+        info: The source's; attribution, description and vector layers are carried over.
+        name: Of the archive.
+        zooms: Of the job, ascending; may be none.
+        bounds_deg: Of the job.
+        format_name: MBTiles' word for the tiles' format; empty: the first tile says.
+    """
+    west, south, east, north = bounds_deg
+    metadata = {
+        "name": name,
+        "minzoom": str(zooms[0]) if zooms else "",
+        "maxzoom": str(zooms[-1]) if zooms else "",
+        # MBTiles bounds do not cross the antimeridian.
+        "bounds": f"{west},{south},{east},{north}" if west <= east else f"-180.0,{south},180.0,{north}",
+        "format": format_name,
+        "attribution": info.attribution,
+        "description": info.description,
+        "json": json_row_of(info.vector_layers),
+    }
+    return tuple((row, value) for row, value in metadata.items() if value)
+
+
 def plan_with(
-    options: SeedOptions, tiles: Iterable[TileId], key: JobKey, store: str, *, job: str = "seed"
+    options: SeedOptions,
+    tiles: Iterable[TileId] | AsyncIterable[TileId],
+    key: JobKey,
+    store: str,
+    *,
+    job: str = "seed",
 ) -> SeedPlan:
     """The plan to move `tiles`, `key.planned` of them, as the options say; `workers` is `run_between`'s."""
     return SeedPlan(

@@ -1,0 +1,112 @@
+"""`tilehaul copy`: an archive into another, whatever their kinds."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from tilehaul.cli import exit_codes
+from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, run_async
+from tilehaul.cli.job import add_job_flags, add_output_flags, add_report_flag, run_job, say_end, seed_options
+from tilehaul.cli.seed import area_of
+
+if TYPE_CHECKING:
+    from tilehaul.cli.watching import Watcher
+    from tilehaul.grid.area import Area
+
+_EXAMPLES = """\
+  tilehaul copy world.mbtiles world.pmtiles
+  tilehaul copy world.pmtiles tiles/ --bbox=5,44,17,48 -z 0-10
+  tilehaul copy 'https://host/{z}/{x}/{y}.png' new.mbtiles --tiles-of old.mbtiles
+  tilehaul copy SOURCE STORE                     again, after an interruption: goes on where it ended
+
+Without an area it is everything that SOURCE holds. A URL template needs an area, or --tiles-of.
+
+exit codes: as `tilehaul seed`
+"""
+AREA_FLAGS = ("bbox", "region", "tiles", "zooms", "min_zoom", "max_zoom")
+ZOOMS_ALL = "0-30"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        subparsers,
+        "copy",
+        summary="copy an archive into another of any kind; run again to go on",
+        examples=_EXAMPLES,
+        run=run,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="where the tiles are")
+    parser.add_argument("store", metavar="STORE", help="where they go: a file or a directory")
+    parser.add_argument(
+        "--tiles-of", metavar="ARCHIVE", help="copy the tiles that this archive has, not all of SOURCE"
+    )
+    add_area_flags(parser, otherwise="everything there is")
+    add_sending_flags(parser)
+    add_job_flags(parser, max_failures="1%").add_argument(
+        "--overwrite", action="store_true", help="copy again what is there already"
+    )
+    shown = add_output_flags(parser)
+    add_report_flag(shown)
+    shown.add_argument("--dry-run", action="store_true", help="count; copy nothing")
+
+
+def run(options: argparse.Namespace) -> int:
+    within = area_within(options)
+    if options.dry_run:
+        return run_async(lambda: _count(options, within))
+    from tilehaul.cli.watching import Watcher
+
+    watcher = Watcher(quiet=options.quiet, as_json=options.json, max_wait_s=options.max_wait)
+    return run_async(lambda: _copy(options, within, watcher))
+
+
+def area_within(options: argparse.Namespace) -> "Area | None":
+    """The area that the flags restrict to, at all zooms unless they are named; None without a flag."""
+    if all(getattr(options, name) is None for name in AREA_FLAGS):
+        return None
+    return area_of(options, zooms_default=ZOOMS_ALL)
+
+
+async def _count(options: argparse.Namespace, within: "Area | None") -> int:
+    from tilehaul.wiring.copying import listing_of
+    from tilehaul.wiring.places import open_archive
+    from tilehaul.wiring.seeding import check_places
+
+    sending = seed_options(options).sending
+    check_places(options.source, options.store, sending)
+    listed = options.tiles_of or options.source
+    archive = open_archive(listed, sending=sending)
+    try:
+        listing = await listing_of(archive, listed, within)
+    finally:
+        await archive.close()
+    if options.json:
+        by_zoom = {str(zoom): listing.by_zoom[zoom] for zoom in listing.zooms}
+        print(json.dumps({"planned": listing.planned, "by_zoom": by_zoom}))
+        return exit_codes.COMPLETE
+    for zoom in listing.zooms:
+        print(f"  zoom {zoom:>2}  {listing.by_zoom[zoom]:>16,}")
+    print(f"  in all   {listing.planned:>16,} tiles")
+    return exit_codes.COMPLETE
+
+
+async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Watcher") -> int:
+    from tilehaul.wiring.copying import copy
+
+    wanted = seed_options(options, overwrite=options.overwrite)
+    code = await run_job(
+        lambda stop: copy(
+            options.source,
+            options.store,
+            within=within,
+            tiles_of=options.tiles_of,
+            options=wanted,
+            watch=watcher,
+            stop=stop,
+        ),
+        watcher,
+        report_file=options.report,
+    )
+    if watcher.report is not None:
+        await say_end(watcher.report, within, quiet=options.quiet)
+    return code
