@@ -1,4 +1,4 @@
-"""Copying archives: MBTiles -> PMTiles -> directory -> MBTiles, against a raw bulk insert and pmtiles-convert.
+"""Copying MBTiles -> PMTiles -> directory -> MBTiles, against a raw bulk insert and pmtiles-convert.
 
     python benchmarks/copying.py [--tiles 100000] [--peer PATH/TO/pmtiles-convert]
 

@@ -173,3 +173,24 @@ def test_verify_counts_a_pmtiles_header_again(capsys, archive: Path, tmp_path: P
     code, out, _ = ran(capsys, "verify", path)
     assert code == 1
     assert "wrong: its header counts 9 tiles, there are 6" in out
+
+
+def test_pictures_become_another_format_and_a_resume_in_a_third_is_refused(
+    capsys, archive: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "small.mbtiles"
+    code, _, err = ran(capsys, "copy", archive, store, "--format", "webp", "--quality", "60")
+    assert code == 0, err
+    assert ran(capsys, "verify", store)[1] == "fine: 6 tiles read: 6 image/webp\n"
+    _, out, _ = ran(capsys, "info", store, "--json")
+    metadata = json.loads(out)["metadata"]
+    assert (metadata["name"], metadata["format"]) == ("World", "webp")
+    code, _, err = ran(capsys, "copy", archive, store, "--format", "jpg")
+    assert code == 2
+    assert "World as webp q60, not of World as jpg q80" in err
+
+
+def test_a_quality_without_a_format_is_refused(capsys, archive: Path, tmp_path: Path) -> None:
+    code, _, err = ran(capsys, "copy", archive, tmp_path / "x", "--quality", "60")
+    assert code == 2
+    assert "--format" in err

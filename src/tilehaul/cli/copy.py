@@ -2,11 +2,21 @@
 
 import argparse
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, run_async
-from tilehaul.cli.job import add_job_flags, add_output_flags, add_report_flag, run_job, say_end, seed_options
+from tilehaul.cli.job import (
+    add_encoding_flags,
+    add_job_flags,
+    add_output_flags,
+    add_report_flag,
+    encoding_of,
+    run_job,
+    say_end,
+    seed_options,
+)
 from tilehaul.cli.seed import area_of
 
 if TYPE_CHECKING:
@@ -41,6 +51,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--tiles-of", metavar="ARCHIVE", help="copy the tiles that this archive has, not all of SOURCE"
     )
     add_area_flags(parser, otherwise="everything there is")
+    add_encoding_flags(parser)
     add_sending_flags(parser)
     add_job_flags(parser, max_failures="1%").add_argument(
         "--overwrite", action="store_true", help="copy again what is there already"
@@ -93,7 +104,7 @@ async def _count(options: argparse.Namespace, within: "Area | None") -> int:
 async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Watcher") -> int:
     from tilehaul.wiring.copying import copy
 
-    wanted = seed_options(options, overwrite=options.overwrite)
+    wanted = replace(seed_options(options, overwrite=options.overwrite), encoding=encoding_of(options))
     code = await run_job(
         lambda stop: copy(
             options.source,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tilehaul.grid.tile_id import TileId
     from tilehaul.jobs.stop import Stop
     from tilehaul.ports.events import SeedReport
+    from tilehaul.sources.reencoded import Encoding
     from tilehaul.wiring.seeding import SeedOptions
 
 # Dead tiles named one by one; the rest is a number.
@@ -88,6 +89,30 @@ def add_output_flags(parser: argparse.ArgumentParser) -> "argparse._ArgumentGrou
 def add_report_flag(group: "argparse._ArgumentGroup") -> None:
     """Add `--report`, for the `report_file` of `run_job`."""
     group.add_argument("--report", metavar="FILE", help="write the report of the run there, as JSON")
+
+
+def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags `encoding_of` reads."""
+    becoming = parser.add_argument_group("encoding")
+    becoming.add_argument(
+        "--format", choices=("png", "jpg", "webp"), help="re-encode pictures (default: bytes as they are)"
+    )
+    becoming.add_argument("--quality", type=int, metavar="N", help="1-100, for jpg and webp (default: 80)")
+    becoming.add_argument(
+        "--compression", choices=("gzip", "none"), help="of vector tiles (default: as they are)"
+    )
+
+
+def encoding_of(options: argparse.Namespace) -> "Encoding | None":
+    """What the flags say; None without one. Raises PlanError, ConfigError."""
+    from tilehaul.sources.reencoded import Encoding
+
+    if options.quality is not None and options.format not in {"jpg", "webp"}:
+        raise PlanError("--quality is for --format jpg and --format webp")
+    if options.format is None and options.compression is None:
+        return None
+    quality = 80 if options.quality is None else options.quality
+    return Encoding(options.format or "", quality, options.compression or "")
 
 
 def seed_options(options: argparse.Namespace, *, overwrite: bool = False) -> "SeedOptions":

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,16 @@ from tilehaul.cli.common import (
     run_async,
     size_text,
 )
-from tilehaul.cli.job import add_job_flags, add_output_flags, add_report_flag, run_job, say_end, seed_options
+from tilehaul.cli.job import (
+    add_encoding_flags,
+    add_job_flags,
+    add_output_flags,
+    add_report_flag,
+    encoding_of,
+    run_job,
+    say_end,
+    seed_options,
+)
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -52,6 +62,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("source", metavar="SOURCE", help="where the tiles are")
     parser.add_argument("store", metavar="STORE", help="where they go: FILE.mbtiles or a directory")
     add_area_flags(parser)
+    add_encoding_flags(parser)
     add_sending_flags(parser)
     add_job_flags(parser, max_failures="1%").add_argument(
         "--overwrite", action="store_true", help="fetch again what is there already"
@@ -142,7 +153,7 @@ def _estimate(area: "Area", *, as_json: bool) -> int:
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:
     from tilehaul.wiring.seeding import seed
 
-    wanted = seed_options(options, overwrite=options.overwrite)
+    wanted = replace(seed_options(options, overwrite=options.overwrite), encoding=encoding_of(options))
     code = await run_job(
         lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
         watcher,

@@ -87,7 +87,7 @@ async def copy(
                 planned=listing.planned,
                 metadata=metadata_of(
                     info,
-                    name=info.name,
+                    name=info.name.removesuffix(f" {chosen.encoding or ''}"),
                     zooms=listing.zooms,
                     bounds_deg=info.bounds_deg if within is None else within.bounds_deg,
                     format_name=format_of(info.media_type),

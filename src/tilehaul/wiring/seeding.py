@@ -24,6 +24,7 @@ from tilehaul.ports.correlation import JOB_ID
 from tilehaul.ports.events import Event, LaneChanged, LaneHeld, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
+from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.places import lane_class_of, open_origin, open_store
@@ -43,6 +44,8 @@ class SeedOptions:
 
     `job_id` names the run in events, report and log: at most 64 of `A-Z a-z 0-9 . _ -`; empty: a random one.
 
+    `encoding`: what tiles become on their way; None: they stay as they are.
+
     `journal` is where a bucket's journal lies; None: in the state folder. Other stores take none.
 
     Raises ConfigError when the deadline or the job's name is out of range.
@@ -56,6 +59,7 @@ class SeedOptions:
     deadline_s: float | None = None
     job_id: str = ""
     journal: str | None = None
+    encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
@@ -140,7 +144,10 @@ async def run_between(
                 sending=options.sending,
                 tally=tally,
                 tell=lane_told,
-            ) as origin:
+            ) as opened:
+                origin = opened
+                if options.encoding is not None:
+                    origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = options.sending.workers_for(lane_class_of(parse_location(source)))
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
                 return await run_seed(
