@@ -27,7 +27,8 @@ SCHEMA = (
     "CREATE TABLE metadata (name TEXT, value TEXT);"
     "CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB);"
     "CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row);"
-    "INSERT INTO metadata VALUES ('name', 'bench'), ('format', 'png');"
+    "INSERT INTO metadata VALUES ('name', 'bench'), ('format', 'png'), ('minzoom', '0'), ('maxzoom', '11'),"
+    "('bounds', '-180,-85,180,85'), ('center', '0,0,0'), ('description', ''), ('attribution', '');"
 )
 
 
