@@ -194,3 +194,34 @@ def test_a_quality_without_a_format_is_refused(capsys, archive: Path, tmp_path: 
     code, _, err = ran(capsys, "copy", archive, tmp_path / "x", "--quality", "60")
     assert code == 2
     assert "--format" in err
+
+
+@pytest.mark.parametrize("name", ["x.mbtiles", "x.pmtiles", "x"])
+def test_an_update_into_nothing_copies_all(capsys, archive: Path, tmp_path: Path, name: str) -> None:
+    code, _, err = ran(capsys, "copy", archive, tmp_path / name, "--update")
+    assert code == 0
+    assert "6 of 6 tiles done, 0 absent" in err
+
+
+def test_an_update_moves_only_what_differs(capsys, archive: Path, tmp_path: Path) -> None:
+    store = tmp_path / "copy.pmtiles"
+    ran(capsys, "copy", archive, store)
+    _, _, err = ran(capsys, "copy", archive, store, "--update")
+    assert "6 of 6 tiles done, 6 settled before" in err
+    assert " 0 B," in err
+    connection = sqlite3.connect(archive)
+    changed = plain_png(TileId(9, 9, 9))
+    connection.execute("UPDATE tiles SET tile_data = ? WHERE zoom_level = 3", (changed,))
+    connection.commit()
+    connection.close()
+    # The counts are the same as before: only bytes can tell.
+    assert ran(capsys, "copy", archive, store)[0] == 0
+    assert ran(capsys, "diff", archive, store)[0] == 1
+    code, _, err = ran(capsys, "copy", archive, store, "--update")
+    assert code == 0
+    assert "6 of 6 tiles done, 5 settled before" in err
+    assert f" {len(changed)} B," in err
+    assert ran(capsys, "diff", archive, store)[0] == 0
+    code, _, err = ran(capsys, "copy", archive, store, "--update", "--format", "webp")
+    assert code == 2
+    assert "compares the bytes" in err

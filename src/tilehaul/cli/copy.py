@@ -18,6 +18,7 @@ from tilehaul.cli.job import (
     seed_options,
 )
 from tilehaul.cli.seed import area_of
+from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
     from tilehaul.cli.watching import Watcher
@@ -53,8 +54,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_area_flags(parser, otherwise="everything there is")
     add_encoding_flags(parser)
     add_sending_flags(parser)
-    add_job_flags(parser, max_failures="1%").add_argument(
-        "--overwrite", action="store_true", help="copy again what is there already"
+    job = add_job_flags(parser, max_failures="1%")
+    job.add_argument("--overwrite", action="store_true", help="copy again what is there already")
+    job.add_argument(
+        "--update", action="store_true", help="compare bytes first, and copy only what differs or is missing"
     )
     shown = add_output_flags(parser)
     add_report_flag(shown)
@@ -62,6 +65,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.update and options.overwrite:
+        raise PlanError("--update and --overwrite exclude each other: give one")
     within = area_within(options)
     if options.dry_run:
         return run_async(lambda: _count(options, within))
@@ -111,6 +116,7 @@ async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Wa
             options.store,
             within=within,
             tiles_of=options.tiles_of,
+            update=options.update,
             options=wanted,
             watch=watcher,
             stop=stop,

@@ -1,7 +1,7 @@
 """Which tiles of two archives differ: walked a page at a time, so that memory does not grow with them."""
 
 from asyncio import gather
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,6 +79,16 @@ async def compare(a: TileArchive, b: TileArchive, wanted: Callable[[TileId], boo
     return difference
 
 
+async def unchanged(a: TileArchive, b: TileArchive, tile_ids: Sequence[TileId]) -> list[bool]:
+    """For each tile, in order, whether both have the same bytes of it. Raises as `compare`."""
+    same: list[bool] = []
+    for at in range(0, len(tile_ids), PAGE_TILES):
+        page = tile_ids[at : at + PAGE_TILES]
+        for here, there in zip(await _bodies(a, page), await _bodies(b, page), strict=True):
+            same.append(here is not None and here == there)
+    return same
+
+
 async def _pages(archive: TileArchive, wanted: Callable[[TileId], bool]) -> AsyncIterator[list[TileId]]:
     page: list[TileId] = []
     async for tile_id in archive.tile_ids():
@@ -91,7 +101,7 @@ async def _pages(archive: TileArchive, wanted: Callable[[TileId], bool]) -> Asyn
         yield page
 
 
-async def _bodies(archive: TileArchive, page: list[TileId]) -> list[bytes | None]:
+async def _bodies(archive: TileArchive, page: Sequence[TileId]) -> list[bytes | None]:
     """The bytes of each tile; None where there is none."""
     answers = await gather(*map(archive.get, page))
     return [answer.body if isinstance(answer, Tile) else None for answer in answers]

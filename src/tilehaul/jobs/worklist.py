@@ -1,6 +1,15 @@
 """The lazy work list of a job: planned tiles that are not settled yet."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from itertools import islice
 
 from tilehaul.errors import PlanError
@@ -11,6 +20,10 @@ from tilehaul.ports.store import JobStore, State
 CHUNK_TILES = 1000
 
 
+# For each tile, in order, whether the store has the source's bytes of it already.
+Unchanged = Callable[[Sequence[TileId]], Awaitable[Sequence[bool]]]
+
+
 class WorkList:
     """Pending tiles in the area's order, a chunk at a time.
 
@@ -19,8 +32,14 @@ class WorkList:
     """
 
     def __init__(
-        self, tiles: Iterable[TileId] | AsyncIterable[TileId], store: JobStore, *, overwrite: bool
+        self,
+        tiles: Iterable[TileId] | AsyncIterable[TileId],
+        store: JobStore,
+        *,
+        overwrite: bool,
+        unchanged: Unchanged | None = None,
     ) -> None:
+        self._unchanged = unchanged
         self._tiles = tiles
         self._store = store
         self._overwrite = overwrite
@@ -29,7 +48,15 @@ class WorkList:
     async def chunks(self) -> AsyncGenerator[Sequence[TileId], None]:
         """Chunks of at most CHUNK_TILES, some of them empty. Raises PlanError: see `each_tile`."""
         async for chunk in _chunks(self._tiles):
-            yield chunk if self._overwrite else await self._pending(chunk)
+            if self._unchanged is not None:
+                yield await self._changed(chunk, self._unchanged)
+            else:
+                yield chunk if self._overwrite else await self._pending(chunk)
+
+    async def _changed(self, chunk: list[TileId], unchanged: Unchanged) -> list[TileId]:
+        same = await unchanged(chunk)
+        self.skipped["done"] += sum(same)
+        return [tile_id for tile_id, is_same in zip(chunk, same, strict=True) if not is_same]
 
     async def _pending(self, chunk: list[TileId]) -> list[TileId]:
         states = await self._store.settled(chunk)

@@ -1,20 +1,21 @@
 """`tilehaul.copy`: the tiles that an archive lists, from a location into a store, exact after any crash."""
 
 import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 
 from tilehaul.config.locations import parse_location
 from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.compare import unchanged
 from tilehaul.jobs.seed import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import JobKey, JobStore, TileArchive
+from tilehaul.ports.store import JobKey, TileArchive
 from tilehaul.stores.archive_metadata import format_of
-from tilehaul.wiring.places import open_archive
+from tilehaul.wiring.places import AnyStore, open_archive
 from tilehaul.wiring.seeding import SeedOptions, check_location, metadata_of, plan_with, run_between, seed
 
 # As many as `grid.area.IDENTITY_CHARS`: both name areas in the same list of jobs.
@@ -48,6 +49,7 @@ async def copy(
     *,
     within: Area | None = None,
     tiles_of: str | None = None,
+    update: bool = False,
     options: SeedOptions | None = None,
     watch: Watch | None = None,
     stop: Stop | None = None,
@@ -60,11 +62,19 @@ async def copy(
         within: Only the tiles that are in this area as well.
         tiles_of: The archive whose tiles are copied; None: those of `source`, which must be an archive then
             unless `within` is given.
+        update: Compare bytes first, and move only what differs or is missing. What the source no longer has
+            stays. The report counts what is the same as `skipped`.
         options, watch, stop: As for `seed`.
 
-    Returns and raises as `seed`. PlanError also when a tile service is to be copied without an area.
+    Returns and raises as `seed`. PlanError also when an update is from a tile service, of `tiles_of` or
+    re-encodes, or when a tile service is to be copied without an area.
     """
     chosen = options or SeedOptions()
+    if update and (tiles_of or chosen.encoding is not None or parse_location(source).kind == "xyz"):
+        raise PlanError(
+            "an update compares the bytes of two archives: leave out --tiles-of, --format and --compression,"
+            " and name an archive as the source"
+        )
     if tiles_of is None and parse_location(source).kind == "xyz":
         if within is None:
             raise PlanError(
@@ -79,7 +89,10 @@ async def copy(
     try:
         listing = await listing_of(archive, listed, within)
 
-        async def plan_of(info: SourceInfo, _keeper: JobStore) -> SeedPlan:
+        async def plan_of(info: SourceInfo, keeper: AnyStore) -> SeedPlan:
+            async def same(tile_ids: Sequence[TileId]) -> list[bool]:
+                return await unchanged(archive, keeper, tile_ids)
+
             key = JobKey(
                 source_identity=info.identity,
                 source_name=info.name,
@@ -93,7 +106,8 @@ async def copy(
                     format_name=format_of(info.media_type),
                 ),
             )
-            return plan_with(chosen, walked(archive, within), key, store, job="copy")
+            plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
+            return replace(plan, unchanged=same) if update else plan
 
         return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
     finally:

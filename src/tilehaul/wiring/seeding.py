@@ -27,7 +27,7 @@ from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.places import lane_class_of, open_origin, open_store
+from tilehaul.wiring.places import AnyStore, lane_class_of, open_origin, open_store
 from tilehaul.wiring.reading import reading
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
@@ -35,7 +35,7 @@ JOB_ID_BYTES = 4
 _JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
 
 # What to do, once it is known what the source says of itself.
-PlanOf = Callable[[SourceInfo, JobStore], Awaitable[SeedPlan]]
+PlanOf = Callable[[SourceInfo, AnyStore], Awaitable[SeedPlan]]
 
 
 @dataclass(frozen=True, slots=True)
