@@ -156,11 +156,13 @@ def test_diff_names_what_differs(capsys, archive: Path, tmp_path: Path) -> None:
 
 def test_verify_holds_an_archive_to_its_word(capsys, tmp_path: Path) -> None:
     liar = tmp_path / "liar.mbtiles"
-    write(liar, {TILES[0]: plain_png(TILES[0])}, format="webp", maxzoom="9")
+    bodies = {tile_id: plain_png(tile_id) for tile_id in TILES[:5]}
+    write(liar, bodies, format="webp", maxzoom="9", bounds="10,10,20,20")
     code, out, _ = ran(capsys, "verify", liar)
     assert code == 1
-    assert "wrong: its format is image/webp, 1 tiles are image/png" in out
-    assert "wrong: its maxzoom is 9, that of its tiles 0" in out
+    assert "wrong: its format is image/webp, 5 tiles are image/png" in out
+    assert "wrong: its maxzoom is 9, that of its tiles 1" in out
+    assert "wrong: its bounds are 10,10,20,20, 3 tiles of zoom 1 lie outside" in out
 
 
 def test_verify_counts_a_pmtiles_header_again(capsys, archive: Path, tmp_path: Path) -> None:

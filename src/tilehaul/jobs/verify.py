@@ -14,6 +14,8 @@ from tilehaul.ports.tile import Tile
 PAGE_TILES = 128
 # Tiles named that are damaged; the rest is a number.
 NAMED_MAX = 20
+# Bounds are written with seven digits or fewer: what is nearer than this touches them.
+NEAR_DEG = 1e-6
 Told = Callable[[int], None]
 
 
@@ -22,11 +24,13 @@ class Verdict:
     """What was looked at and what is wrong with it.
 
     `wrong` are sentences about the archive; `damaged` counts tiles that are not whole, of which `named` has
-    the first NAMED_MAX with their causes. `kinds` counts whole tiles by media type.
+    the first NAMED_MAX with their causes.
+    `outside` counts tiles that do not meet the archive's bounds, by zoom; `kinds` whole tiles by media type.
     """
 
     wrong: list[str] = field(default_factory=list)
     damaged: int = 0
+    outside: dict[int, int] = field(default_factory=dict)
     named: list[tuple[TileId, str]] = field(default_factory=list)
     by_zoom: dict[int, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
@@ -70,6 +74,8 @@ async def verify(archive: TileArchive, source: TileSource, told: Told) -> Verdic
 async def _look(source: TileSource, page: list[TileId], verdict: Verdict) -> None:
     for tile_id, cause in zip(page, await gather(*(_cause(source, i) for i in page)), strict=True):
         verdict.by_zoom[tile_id.z] = verdict.by_zoom.get(tile_id.z, 0) + 1
+        if not meets(tile_id, source.info.bounds_deg):
+            verdict.outside[tile_id.z] = verdict.outside.get(tile_id.z, 0) + 1
         if "/" in cause:
             verdict.kinds[cause] = verdict.kinds.get(cause, 0) + 1
             continue
@@ -87,6 +93,16 @@ async def _cause(source: TileSource, tile_id: TileId) -> str:
     return answer.media_type if isinstance(answer, Tile) else "listed_but_not_there"
 
 
+def meets(tile_id: TileId, bounds_deg: tuple[float, float, float, float]) -> bool:
+    """Whether a tile has ground in common with bounds, which may cross the antimeridian (west > east)."""
+    west, south, east, north = bounds_deg
+    left, bottom, right, top = tile_id.bounds_deg
+    if top < south - NEAR_DEG or bottom > north + NEAR_DEG:
+        return False
+    before, behind = right < west - NEAR_DEG, left > east + NEAR_DEG
+    return not (before or behind) if west <= east else not (before and behind)
+
+
 def complaints(described: StoreInfo, info: SourceInfo, found: Verdict) -> list[str]:
     """Where what an archive says differs from the tiles that were found."""
     wrong: list[str] = []
@@ -100,6 +116,11 @@ def complaints(described: StoreInfo, info: SourceInfo, found: Verdict) -> list[s
         wrong += [
             f"its format is {info.media_type}, {count} tiles are {kind}" for kind, count in others.items()
         ]
+    # Bounds are those of the deepest zoom: overviews of a larger place are usual, and no fault.
+    deepest = max(found.by_zoom, default=0)
+    outside, bounds = found.outside.get(deepest, 0), described.metadata.get("bounds", "")
+    if outside and bounds:
+        wrong.append(f"its bounds are {bounds}, {outside} tiles of zoom {deepest} lie outside")
     for name, pick in (("minzoom", min), ("maxzoom", max)):
         said = described.metadata.get(name, "")
         if found.by_zoom and said and said != str(pick(found.by_zoom)):

@@ -1,4 +1,4 @@
-"""`tilehaul.copy`: the tiles that an archive lists, from a location into a store, exact after any crash."""
+"""`tilehaul copy`: the tiles that an archive lists, from a location into a store, exact after any crash."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
