@@ -41,14 +41,12 @@ if TYPE_CHECKING:
     from tilehaul.ports.events import JobStarted, LaneChanged, LaneHeld, Progress, SeedReport, TileDead
     from tilehaul.ports.store import DeadLetter
     from tilehaul.ports.tile import FailedTile, NoTile, Tile
-    from tilehaul.wiring.comparing import Difference, diff
     from tilehaul.wiring.copying import copy
     from tilehaul.wiring.missing import missing
     from tilehaul.wiring.places import open_source as open  # noqa: A004
     from tilehaul.wiring.retrying import dead_letters, drop_dead_letters, retry
     from tilehaul.wiring.seeding import SeedOptions, seed
     from tilehaul.wiring.streaming import stream
-    from tilehaul.wiring.verifying import VerifyReport, verify
 
 _HOMES = {
     "Area": "tilehaul.grid.area",
@@ -58,7 +56,6 @@ _HOMES = {
     "DataError": "tilehaul.errors",
     "DeadLetter": "tilehaul.ports.store",
     "DeniedError": "tilehaul.errors",
-    "Difference": "tilehaul.wiring.comparing",
     "FailedTile": "tilehaul.ports.tile",
     "FailureLimit": "tilehaul.policy.fuse",
     "FuseError": "tilehaul.errors",
@@ -83,18 +80,15 @@ _HOMES = {
     "TimedOutError": "tilehaul.errors",
     "TransferError": "tilehaul.errors",
     "UnreachableError": "tilehaul.errors",
-    "VerifyReport": "tilehaul.wiring.verifying",
     "blocking": "tilehaul.blocking",
     "copy": "tilehaul.wiring.copying",
     "dead_letters": "tilehaul.wiring.retrying",
-    "diff": "tilehaul.wiring.comparing",
     "drop_dead_letters": "tilehaul.wiring.retrying",
     "missing": "tilehaul.wiring.missing",
     "open": "tilehaul.wiring.places",
     "retry": "tilehaul.wiring.retrying",
     "seed": "tilehaul.wiring.seeding",
     "stream": "tilehaul.wiring.streaming",
-    "verify": "tilehaul.wiring.verifying",
 }
 __all__ = [
     "Area",
@@ -104,7 +98,6 @@ __all__ = [
     "DataError",
     "DeadLetter",
     "DeniedError",
-    "Difference",
     "FailedTile",
     "FailureLimit",
     "FuseError",
@@ -129,18 +122,15 @@ __all__ = [
     "TimedOutError",
     "TransferError",
     "UnreachableError",
-    "VerifyReport",
     "blocking",
     "copy",
     "dead_letters",
-    "diff",
     "drop_dead_letters",
     "missing",
     "open",
     "retry",
     "seed",
     "stream",
-    "verify",
 ]
 
 

@@ -154,7 +154,7 @@ def copy(
     source: str,
     store: str,
     *,
-    area: Area | None = None,
+    within: Area | None = None,
     tiles_of: str | None = None,
     update: bool = False,
     options: SeedOptions | None = None,
@@ -171,7 +171,7 @@ def copy(
         return copy_async(
             source,
             store,
-            area=area,
+            within=within,
             tiles_of=tiles_of,
             update=update,
             options=options,

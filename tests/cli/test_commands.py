@@ -19,7 +19,7 @@ from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.ports.events import Progress
 
-COMMANDS = ["seed", "serve", "info", "retry", "mock", "bench", "demo"]
+COMMANDS = ["seed", "copy", "serve", "info", "diff", "verify", "retry", "mock", "bench", "demo"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

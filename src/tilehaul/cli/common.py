@@ -43,23 +43,19 @@ def add_command(
     return parser
 
 
-def add_area_flags(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
-    """`default`: what is meant without any of them; None: the world at zooms 0 to 5."""
+def add_area_flags(parser: argparse.ArgumentParser, *, otherwise: str = "") -> None:
+    """Add the flags `area_of` reads. `otherwise`: what it is without them; empty: the world, zooms 0-5."""
     area = parser.add_argument_group("area")
     area.add_argument(
         "--bbox",
         metavar="W,S,E,N",
         help="degrees; write --bbox=... when W is negative; west > east crosses 180"
-        f" (default: {default or 'the world'})",
+        f" (default: {otherwise or 'the world'})",
     )
     area.add_argument("--region", metavar="FILE", help="GeoJSON polygon instead of a box")
     area.add_argument("--tiles", metavar="FILE", help='a list instead: one "z/x/y" a line, "-" reads stdin')
-    area.add_argument(
-        "-z",
-        "--zooms",
-        metavar="ZOOMS",
-        help=f"e.g. 0-5 or 0-12,14 (default: {'0-5' if default is None else 'those it has'})",
-    )
+    zooms = "all" if otherwise else "0-5"
+    area.add_argument("-z", "--zooms", metavar="ZOOMS", help=f"e.g. 0-5 or 0-12,14 (default: {zooms})")
     area.add_argument("--min-zoom", type=int, metavar="Z", help="the same, spelled apart: both")
     area.add_argument("--max-zoom", type=int, metavar="Z")
 

@@ -1,12 +1,23 @@
-"""`tilehaul copy`: what an archive holds, into another."""
+"""`tilehaul copy`: an archive into another, whatever their kinds."""
 
 import argparse
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, run_async
-from tilehaul.cli.job import add_job_flags, add_output_flags, run_job, say_end, seed_options
+from tilehaul.cli.job import (
+    add_encoding_flags,
+    add_job_flags,
+    add_output_flags,
+    add_report_flag,
+    encoding_of,
+    run_job,
+    say_end,
+    seed_options,
+)
+from tilehaul.cli.seed import area_of
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -14,110 +25,100 @@ if TYPE_CHECKING:
     from tilehaul.grid.area import Area
 
 _EXAMPLES = """\
-  tilehaul copy world.mbtiles world.pmtiles              all of it, into another format
-  tilehaul copy world.pmtiles alps/ --bbox=5,44,17,48 -z 0-10
-  tilehaul copy s3://bucket/tiles backup.mbtiles         out of a bucket
-  tilehaul copy new.mbtiles s3://bucket/tiles --update   only what differs
+  tilehaul copy world.mbtiles world.pmtiles
+  tilehaul copy world.pmtiles tiles/ --bbox=5,44,17,48 -z 0-10
   tilehaul copy 'https://host/{z}/{x}/{y}.png' new.mbtiles --tiles-of old.mbtiles
-  tilehaul copy SOURCE STORE ...                         again, after an interruption: goes on
+  tilehaul copy SOURCE STORE                     again, after an interruption: goes on where it ended
 
-Asks only for tiles that are there. Every tile is verified on its way; name, attribution, bounds and
-vector layers come along. An archive that has grown is copied again into the same store: what is new is added.
+Without an area it is everything that SOURCE holds. A URL template needs an area, or --tiles-of.
 
-exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped, 5 local disk, 130 interrupted
+exit codes: as `tilehaul seed`
 """
+AREA_FLAGS = ("bbox", "region", "tiles", "zooms", "min_zoom", "max_zoom")
+ZOOMS_ALL = "0-30"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = add_command(
         subparsers,
         "copy",
-        summary="copy what an archive holds into another; run again to go on",
+        summary="copy an archive into another of any kind; run again to go on",
         examples=_EXAMPLES,
         run=run,
     )
-    parser.add_argument("source", metavar="SOURCE", help="an archive; with --tiles-of any source")
-    parser.add_argument("store", metavar="STORE", help="where the tiles go")
-    add_area_flags(parser, default="all the archive holds")
+    parser.add_argument("source", metavar="SOURCE", help="where the tiles are")
+    parser.add_argument("store", metavar="STORE", help="where they go: a file or a directory")
     parser.add_argument(
-        "--tiles-of", metavar="ARCHIVE", help="ask SOURCE for the tiles that this archive holds"
+        "--tiles-of", metavar="ARCHIVE", help="copy the tiles that this archive has, not all of SOURCE"
     )
+    add_area_flags(parser, otherwise="everything there is")
+    add_encoding_flags(parser)
     add_sending_flags(parser)
-    add_job_flags(parser, max_failures="1%").add_argument(
-        "--overwrite", action="store_true", help="copy again what is there already"
+    job = add_job_flags(parser, max_failures="1%")
+    job.add_argument("--overwrite", action="store_true", help="copy again what is there already")
+    job.add_argument(
+        "--deduplicate", action="store_true", help="keep equal tiles once in a new .mbtiles file"
     )
-    parser.add_argument(
-        "--update", action="store_true", help="read both, and move only what differs; nothing is removed"
+    job.add_argument(
+        "--update", action="store_true", help="compare bytes first, and copy only what differs or is missing"
     )
-    add_output_flags(parser).add_argument("--dry-run", action="store_true", help="count; copy nothing")
+    shown = add_output_flags(parser)
+    add_report_flag(shown)
+    shown.add_argument("--dry-run", action="store_true", help="count; copy nothing")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.update and options.overwrite:
+        raise PlanError("--update and --overwrite exclude each other: give one")
+    within = area_within(options)
+    if options.dry_run:
+        return run_async(lambda: _count(options, within))
     from tilehaul.cli.watching import Watcher
 
-    wanted = seed_options(options, overwrite=options.overwrite)
-    if options.update and options.overwrite:
-        raise PlanError("--update moves what differs, --overwrite all of it: give one")
-    if options.dry_run:
-        from tilehaul.wiring.seeding import check_places
-
-        check_places(options.source, options.store, wanted.sending)
-        return run_async(lambda: _count(options))
     watcher = Watcher(quiet=options.quiet, as_json=options.json, max_wait_s=options.max_wait)
-    return run_async(lambda: _copy(options, watcher))
+    return run_async(lambda: _copy(options, within, watcher))
 
 
-async def area_within(options: argparse.Namespace, archive: str) -> "Area | None":
-    """The area that the flags name; zooms that are not given are the archive's. None: all of it."""
-    from tilehaul.cli.seed import area_of
-    from tilehaul.config.sending import SENDING_DEFAULT
-    from tilehaul.wiring.copying import open_listed
-
-    given = ("bbox", "region", "tiles", "zooms", "min_zoom", "max_zoom")
-    if all(getattr(options, name) is None for name in given):
+def area_within(options: argparse.Namespace) -> "Area | None":
+    """The area that the flags restrict to, at all zooms unless they are named; None without a flag."""
+    if all(getattr(options, name) is None for name in AREA_FLAGS):
         return None
-    if options.tiles is None and options.zooms is None and options.max_zoom is None:
-        opened = open_listed(archive, sending=SENDING_DEFAULT)
-        try:
-            info = await opened.source_info()
-        finally:
-            await opened.close()
-        options.max_zoom = info.zoom_max
-        options.min_zoom = info.zoom_min if options.min_zoom is None else options.min_zoom
-        if options.min_zoom > options.max_zoom:
-            raise PlanError(f"--min-zoom {options.min_zoom}: the archive ends at zoom {options.max_zoom}")
-    return area_of(options)
+    return area_of(options, zooms_default=ZOOMS_ALL)
 
 
-async def _count(options: argparse.Namespace) -> int:
-    from tilehaul.wiring.copying import Held, open_listed
+async def _count(options: argparse.Namespace, within: "Area | None") -> int:
+    from tilehaul.wiring.copying import listing_of
+    from tilehaul.wiring.places import open_archive
+    from tilehaul.wiring.seeding import check_places
 
+    sending = seed_options(options).sending
+    check_places(options.source, options.store, sending)
     listed = options.tiles_of or options.source
-    archive = open_listed(listed, sending=seed_options(options).sending)
+    archive = open_archive(listed, sending=sending)
     try:
-        by_zoom = await Held(archive, await area_within(options, listed)).by_zoom()
+        listing = await listing_of(archive, listed, within)
     finally:
         await archive.close()
     if options.json:
-        told = {str(zoom): count for zoom, count in by_zoom.items()}
-        print(json.dumps({"planned": sum(by_zoom.values()), "by_zoom": told}))
+        by_zoom = {str(zoom): listing.by_zoom[zoom] for zoom in listing.zooms}
+        print(json.dumps({"planned": listing.planned, "by_zoom": by_zoom}))
         return exit_codes.COMPLETE
-    for zoom, count in by_zoom.items():
-        print(f"  zoom {zoom:>2}  {count:>16,}")
-    print(f"  in all   {sum(by_zoom.values()):>16,} tiles")
+    for zoom in listing.zooms:
+        print(f"  zoom {zoom:>2}  {listing.by_zoom[zoom]:>16,}")
+    print(f"  in all   {listing.planned:>16,} tiles")
     return exit_codes.COMPLETE
 
 
-async def _copy(options: argparse.Namespace, watcher: "Watcher") -> int:
+async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Watcher") -> int:
     from tilehaul.wiring.copying import copy
 
-    wanted = seed_options(options, overwrite=options.overwrite)
-    area = await area_within(options, options.tiles_of or options.source)
+    wanted = seed_options(options, overwrite=options.overwrite, deduplicate=options.deduplicate)
+    wanted = replace(wanted, encoding=encoding_of(options))
     code = await run_job(
         lambda stop: copy(
             options.source,
             options.store,
-            area=area,
+            within=within,
             tiles_of=options.tiles_of,
             update=options.update,
             options=wanted,
@@ -125,7 +126,8 @@ async def _copy(options: argparse.Namespace, watcher: "Watcher") -> int:
             stop=stop,
         ),
         watcher,
+        report_file=options.report,
     )
     if watcher.report is not None:
-        await say_end(watcher.report, area, quiet=options.quiet)
+        await say_end(watcher.report, within, quiet=options.quiet)
     return code

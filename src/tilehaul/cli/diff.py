@@ -1,67 +1,80 @@
-"""`tilehaul diff`: what one archive holds that another does not."""
+"""`tilehaul diff`: which tiles of two archives differ."""
 
 import argparse
 import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_area_flags, add_command, plural, run_async
-from tilehaul.cli.counting import CountBar
+from tilehaul.cli.copy import area_within
+
+if TYPE_CHECKING:
+    from tilehaul.grid.area import Area
+    from tilehaul.jobs.compare import Difference, Sort
 
 _EXAMPLES = """\
   tilehaul diff old.mbtiles new.pmtiles
-  tilehaul diff a.mbtiles b/ --bbox=5,44,17,48 -z 0-10 --json
+  tilehaul diff tiles/ world.mbtiles -z 0-8 --json
 
-Compares the tiles' bytes, whatever the format of the files.
-
-exit codes: 0 the same tiles, 1 they differ, 2 usage, or no archive
+exit codes: 0 the same, 1 different, 2 usage or a damaged archive, 5 local disk
 """
-_MARKS = {"left": "-", "right": "+", "changed": "~"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = add_command(
-        subparsers,
-        "diff",
-        summary="compare the tiles of two archives",
-        examples=_EXAMPLES,
-        run=run,
+        subparsers, "diff", summary="say which tiles of two archives differ", examples=_EXAMPLES, run=run
     )
-    parser.add_argument("left", metavar="A", help="an archive")
-    parser.add_argument("right", metavar="B", help="another")
-    add_area_flags(parser, default="all they hold")
+    parser.add_argument("a", metavar="A", help="an archive")
+    parser.add_argument("b", metavar="B", help="another")
+    add_area_flags(parser, otherwise="everything there is")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quiet", action="store_true", help="say nothing; the exit code tells")
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_async(lambda: _diff(options))
+    within = area_within(options)
+    return run_async(lambda: _diff(options, within))
 
 
-async def _diff(options: argparse.Namespace) -> int:
-    from tilehaul.cli.copy import area_within
-    from tilehaul.wiring.comparing import diff
+async def _diff(options: argparse.Namespace, within: "Area | None") -> int:
+    from tilehaul.jobs.compare import compare
+    from tilehaul.wiring.places import open_archive
 
-    bar = CountBar(quiet=options.quiet or options.json)
+    a = open_archive(options.a)
     try:
-        found = await diff(
-            options.left, options.right, area=await area_within(options, options.left), told=bar
-        )
+        b = open_archive(options.b)
+        try:
+            found = await compare(a, b, lambda tile_id: within is None or tile_id in within)
+        finally:
+            await b.close()
     finally:
-        bar.close()
+        await a.close()
     if options.json:
-        by_zoom = {str(zoom): counts for zoom, counts in sorted(found.by_zoom.items())}
-        first = [{"tile": str(tile_id), "side": side} for tile_id, side in found.named]
-        print(json.dumps({"same": found.same, "by_zoom": by_zoom, "named": first}))
-    elif not options.quiet:
-        for tile_id, side in found.named:
-            print(f"{_MARKS[side]} {tile_id}")
-        named = len(found.named)
-        differing = found.count("left") + found.count("right") + found.count("changed")
-        if differing > named:
-            print(f"and {plural(differing - named, 'tile')} more")
-        for zoom, counts in sorted(found.by_zoom.items()):
-            print(
-                f"  zoom {zoom:<2} {counts['same']:>12,} the same {counts['changed']:>10,} changed"
-                f" {counts['left']:>10,} only in A {counts['right']:>10,} only in B"
-            )
-    return exit_codes.COMPLETE if found.same else exit_codes.DIFFERENT
+        print(json.dumps(_record(found)))
+    else:
+        _show(found, options.a, options.b)
+    return exit_codes.COMPLETE if found.is_same else exit_codes.DIFFERENT
+
+
+def _record(found: "Difference") -> dict[str, object]:
+    return {
+        "same": found.is_same,
+        "by_zoom": {str(zoom): asdict(counts) for zoom, counts in sorted(found.by_zoom.items())},
+        "tiles": {sort: [str(tile_id) for tile_id in tiles] for sort, tiles in found.named.items()},
+    }
+
+
+def _show(found: "Difference", a: str, b: str) -> None:
+    words: dict[Sort, str] = {"only_a": f"only in {a}", "only_b": f"only in {b}", "different": "different"}
+    for sort, word in words.items():
+        for tile_id in found.named[sort]:
+            print(f"{word}: {tile_id}")
+        more = found.count(sort) - len(found.named[sort])
+        if more:
+            print(f"{word}: and {plural(more, 'tile')} more")
+    for zoom, counts in sorted(found.by_zoom.items()):
+        print(
+            f"  zoom {zoom:>2}  {counts.same:,} same, {counts.different:,} different,"
+            f" {counts.only_a:,} only in A, {counts.only_b:,} only in B"
+        )
+    print("the same tiles" if found.is_same else "not the same tiles")

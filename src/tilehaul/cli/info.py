@@ -2,15 +2,24 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
+from math import log2
+from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_command, run_async, shown, size_text
 
+if TYPE_CHECKING:
+    from tilehaul.ports.store import TileArchive
+
 # Most characters shown of a metadata row; `--json` gives the whole.
 VALUE_CHARS_MAX = 100
+BAR_CHARS_MAX = 40
 
 _EXAMPLES = """\
   tilehaul info world.mbtiles
+  tilehaul info world.mbtiles --png where.png    a picture of what it covers
   tilehaul info tiles/ --json
 """
 
@@ -26,11 +35,48 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "archive", metavar="ARCHIVE", help="an .mbtiles, .pmtiles or .gpkg file, or a directory of tiles"
     )
+    parser.add_argument("--png", metavar="FILE", help="draw which places it covers, and how deep")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def blocks_wanted() -> bool:
+    """Block characters are for terminals that can show them."""
+    return sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def histogram(by_zoom: Mapping[int, int], *, blocks: bool) -> list[str]:
+    """A line a zoom: its count, and a bar as long as the count's logarithm, at most BAR_CHARS_MAX.
+
+    Zooms hold four times as many tiles each: bars in proportion would show the last zoom alone.
+    """
+    longest = max((log2(count + 1) for count in by_zoom.values()), default=1.0) or 1.0
+    mark = "\N{FULL BLOCK}" if blocks else "#"
+    return [
+        f"zoom {zoom:<2} {count:>12,}  {mark * round(BAR_CHARS_MAX * log2(count + 1) / longest)}"
+        for zoom, count in sorted(by_zoom.items())
+    ]
 
 
 def run(options: argparse.Namespace) -> int:
     return run_async(lambda: _info(options))
+
+
+async def _draw(archive: "TileArchive", name: str) -> None:
+    from pathlib import Path
+
+    from tilehaul.pixels.coverage import Coverage
+    from tilehaul.stores.atomic_file import publish, sync_and_close, write_temp
+    from tilehaul.stores.sqlite_file import from_os
+
+    coverage = Coverage()
+    async for tile_id in archive.tile_ids():
+        coverage.add(tile_id.z, tile_id.x, tile_id.y)
+    path = Path(name).resolve()  # noqa: ASYNC240  nothing else runs
+    try:
+        sync_and_close(write_temp(str(path), coverage.png()), sync=False)
+        publish(str(path))
+    except OSError as error:
+        raise from_os(error, path, "writing") from error
 
 
 async def _info(options: argparse.Namespace) -> int:
@@ -42,6 +88,8 @@ async def _info(options: argparse.Namespace) -> int:
     archive = open_archive(options.archive)
     try:
         info = await archive.describe()
+        if options.png is not None:
+            await _draw(archive, options.png)
     finally:
         await archive.close()
     if options.json:
@@ -66,8 +114,8 @@ async def _info(options: argparse.Namespace) -> int:
         print(f"  dead    {info.dead:>12,}   {classes}; see `tilehaul retry`")
     if info.dropped:
         print(f"  dropped {info.dropped:>12,}   dead tiles that somebody chose to do without")
-    for zoom, count in sorted(info.tiles_by_zoom.items()):
-        print(f"  zoom {zoom:<2} {count:>12,}")
+    for line in histogram(info.tiles_by_zoom, blocks=blocks_wanted()):
+        print(f"  {line}")
     for name, value in sorted(info.metadata.items()):
         print(f"  {shown(name[:VALUE_CHARS_MAX])}: {shown(value[:VALUE_CHARS_MAX])}")
     return exit_codes.COMPLETE

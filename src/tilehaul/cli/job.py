@@ -1,22 +1,25 @@
 """What the commands that move tiles share: their flags, their options, and how they are run and stopped."""
 
 import argparse
+import json
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Container
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import failure_limit, headers_of, plural, positive_seconds, providers_of, span
-from tilehaul.errors import FuseError, StorageError
+from tilehaul.errors import FuseError, PlanError, StorageError
 
 if TYPE_CHECKING:
     from tilehaul.cli.watching import Watcher
     from tilehaul.grid.tile_id import TileId
     from tilehaul.jobs.stop import Stop
     from tilehaul.ports.events import SeedReport
+    from tilehaul.sources.reencoded import Encoding
     from tilehaul.wiring.seeding import SeedOptions
 
 # Dead tiles named one by one; the rest is a number.
@@ -83,6 +86,35 @@ def add_output_flags(parser: argparse.ArgumentParser) -> "argparse._ArgumentGrou
     return shown
 
 
+def add_report_flag(group: "argparse._ArgumentGroup") -> None:
+    """Add `--report`, for the `report_file` of `run_job`."""
+    group.add_argument("--report", metavar="FILE", help="write the report of the run there, as JSON")
+
+
+def add_encoding_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags `encoding_of` reads."""
+    becoming = parser.add_argument_group("encoding")
+    becoming.add_argument(
+        "--format", choices=("png", "jpg", "webp"), help="re-encode pictures (default: bytes as they are)"
+    )
+    becoming.add_argument("--quality", type=int, metavar="N", help="1-100, for jpg and webp (default: 80)")
+    becoming.add_argument(
+        "--compression", choices=("gzip", "none"), help="of vector tiles (default: as they are)"
+    )
+
+
+def encoding_of(options: argparse.Namespace) -> "Encoding | None":
+    """What the flags say; None without one. Raises PlanError, ConfigError."""
+    from tilehaul.sources.reencoded import Encoding
+
+    if options.quality is not None and options.format not in {"jpg", "webp"}:
+        raise PlanError("--quality is for --format jpg and --format webp")
+    if options.format is None and options.compression is None:
+        return None
+    quality = 80 if options.quality is None else options.quality
+    return Encoding(options.format or "", quality, options.compression or "")
+
+
 def seed_options(
     options: argparse.Namespace, *, overwrite: bool = False, deduplicate: bool = False
 ) -> "SeedOptions":
@@ -116,15 +148,20 @@ def seed_options(
     )
 
 
-async def run_job(start: "Callable[[Stop], Awaitable[SeedReport]]", watcher: "Watcher") -> int:
+async def run_job(
+    start: "Callable[[Stop], Awaitable[SeedReport]]", watcher: "Watcher", *, report_file: str | None = None
+) -> int:
     """Run a job that ends with a report, stoppable by Ctrl-C. Returns its exit code.
 
-    `watcher` has the report afterwards, when the job got as far as taking its store.
+    `watcher` has the report afterwards, when the job got as far as taking its store; it is in `report_file`
+    then too, however the job ended. Raises PlanError when that is in no folder, StorageError.
     """
     import asyncio
 
     from tilehaul.jobs.stop import Stop
 
+    if report_file is not None:
+        check_report(Path(report_file))
     stop = Stop()
     listen(stop, watcher)
     try:
@@ -137,6 +174,28 @@ async def run_job(start: "Callable[[Stop], Awaitable[SeedReport]]", watcher: "Wa
         return exit_codes.code_of_error(error)
     finally:
         watcher.close()
+        if report_file is not None and watcher.report is not None:
+            write_report(Path(report_file), watcher.report)
+
+
+def check_report(path: Path) -> None:
+    """Raise PlanError when no report can be put there."""
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise PlanError(f"--report {path}: name a file in a folder that is there")
+
+
+def write_report(path: Path, report: "SeedReport") -> None:
+    """Put the report there, whole or not at all. Raises StorageError."""
+    from tilehaul.ports.events import record_of
+    from tilehaul.stores.atomic_file import publish, sync_and_close, write_temp
+    from tilehaul.stores.sqlite_file import from_os
+
+    name = str(path.absolute())
+    try:
+        sync_and_close(write_temp(name, f"{json.dumps(record_of(report))}\n".encode()), sync=True)
+        publish(name)
+    except OSError as error:
+        raise from_os(error, path, "writing") from error
 
 
 def listen(stop: "Stop", watcher: "Watcher") -> None:

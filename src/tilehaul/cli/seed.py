@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,16 @@ from tilehaul.cli.common import (
     run_async,
     size_text,
 )
-from tilehaul.cli.job import add_job_flags, add_output_flags, run_job, say_end, seed_options
+from tilehaul.cli.job import (
+    add_encoding_flags,
+    add_job_flags,
+    add_output_flags,
+    add_report_flag,
+    encoding_of,
+    run_job,
+    say_end,
+    seed_options,
+)
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -54,15 +64,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "store", metavar="STORE", help="where they go: FILE.mbtiles, .pmtiles, .gpkg or a directory"
     )
     add_area_flags(parser)
+    add_encoding_flags(parser)
     add_sending_flags(parser)
     job = add_job_flags(parser, max_failures="1%")
     job.add_argument("--overwrite", action="store_true", help="fetch again what is there already")
     job.add_argument(
         "--deduplicate", action="store_true", help="keep equal tiles once in a new .mbtiles file"
     )
-    add_output_flags(parser).add_argument(
-        "--dry-run", action="store_true", help="count and estimate; send nothing"
-    )
+    shown = add_output_flags(parser)
+    add_report_flag(shown)
+    shown.add_argument("--dry-run", action="store_true", help="count and estimate; send nothing")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     return run_async(lambda: _seed(options, area, watcher))
 
 
-def area_of(options: argparse.Namespace) -> "Area":
+def area_of(options: argparse.Namespace, *, zooms_default: str = ZOOMS_DEFAULT) -> "Area":
     """The area that the flags name. Raises PlanError."""
     from tilehaul.grid.area import Area, parse_bbox, parse_zooms
     from tilehaul.ports.source import WORLD_DEG
@@ -99,7 +110,7 @@ def area_of(options: argparse.Namespace) -> "Area":
         low = 0 if options.min_zoom is None else options.min_zoom
         zooms = parse_zooms(f"{low}-{options.max_zoom}")
     else:
-        zooms = parse_zooms(options.zooms or ZOOMS_DEFAULT)
+        zooms = parse_zooms(options.zooms or zooms_default)
     if options.region is not None:
         return Area.from_geojson(_read(options.region), zooms)
     if options.bbox is not None:
@@ -147,9 +158,11 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
     from tilehaul.wiring.seeding import seed
 
     wanted = seed_options(options, overwrite=options.overwrite, deduplicate=options.deduplicate)
+    wanted = replace(wanted, encoding=encoding_of(options))
     code = await run_job(
         lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
         watcher,
+        report_file=options.report,
     )
     if watcher.report is not None:
         await say_end(watcher.report, area, quiet=options.quiet)

@@ -1,21 +1,21 @@
-"""`tilehaul verify`: is an archive whole, and what it says it is?"""
+"""`tilehaul verify`: whether an archive is whole, and what it says it is."""
 
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, plural, run_async, shown, size_text
-from tilehaul.cli.counting import CountBar
+from tilehaul.cli.common import add_command, plural, run_async, shown
+
+if TYPE_CHECKING:
+    from tilehaul.jobs.verify import Verdict
 
 _EXAMPLES = """\
   tilehaul verify world.mbtiles
-  tilehaul verify world.pmtiles --json
+  tilehaul verify tiles/ --json
 
-Reads every tile: structure of the file, magic, length and end of each picture, format, zooms, bounds and
-counts as declared.
-
-exit codes: 0 sound, 1 something is wrong, 2 usage, or no archive
+exit codes: 0 fine, 1 something is wrong, 2 no archive or too damaged to be read, 5 local disk
 """
 
 
@@ -23,13 +23,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = add_command(
         subparsers,
         "verify",
-        summary="read all of an archive, and say what is wrong where",
+        summary="read every tile of an archive and say what is wrong",
         examples=_EXAMPLES,
         run=run,
     )
     parser.add_argument("archive", metavar="ARCHIVE", help="a file, a directory or a bucket of tiles")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--quiet", action="store_true", help="only what is wrong")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,43 +36,47 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _verify(options: argparse.Namespace) -> int:
-    from tilehaul.wiring.verifying import verify
+    from tilehaul.wiring.verifying import verify_archive
 
-    bar = CountBar(quiet=options.quiet or options.json)
+    bar: Any = None
+    if sys.stderr.isatty() and not options.json:
+        from tqdm import tqdm
+
+        bar = tqdm(unit=" tiles", file=sys.stderr)
     try:
-        report = await verify(options.archive, told=bar)
-    finally:
-        bar.close()
-    if options.json:
-        wrong = [
-            {"tile": str(one.tile_id), "cause": one.cause, "message": one.message} for one in report.wrong
-        ]
-        print(
-            json.dumps(
-                {
-                    "archive": report.location,
-                    "kind": report.kind,
-                    "sound": report.sound,
-                    "tiles": report.tiles,
-                    "bytes": report.bytes,
-                    "media_types": report.media_types,
-                    "faults": report.faults,
-                    "wrong_count": report.wrong_count,
-                    "wrong": wrong,
-                }
-            )
+        verdict = await verify_archive(
+            options.archive, lambda seen: None if bar is None else bar.update(seen - bar.n)
         )
+    finally:
+        if bar is not None:
+            bar.close()
+    if options.json:
+        print(json.dumps(_record(verdict)))
     else:
-        for fault in report.faults:
-            print(f"wrong: {shown(fault)}", file=sys.stderr)
-        for one in report.wrong:
-            print(f"wrong {one.tile_id} {one.cause}: {shown(one.message)}", file=sys.stderr)
-        if report.wrong_count > len(report.wrong):
-            print(f"and {plural(report.wrong_count - len(report.wrong), 'wrong tile')} more", file=sys.stderr)
-        if not options.quiet:
-            said = "sound" if report.sound else "not sound"
-            print(
-                f"{shown(report.location)}: {said}; {plural(report.tiles, 'tile')} read, "
-                f"{size_text(report.bytes)}"
-            )
-    return exit_codes.COMPLETE if report.sound else exit_codes.DIFFERENT
+        _show(verdict)
+    return exit_codes.COMPLETE if verdict.is_fine else exit_codes.DIFFERENT
+
+
+def _record(verdict: "Verdict") -> dict[str, object]:
+    return {
+        "fine": verdict.is_fine,
+        "tiles": verdict.tiles,
+        "by_zoom": {str(zoom): count for zoom, count in sorted(verdict.by_zoom.items())},
+        "kinds": verdict.kinds,
+        "wrong": verdict.wrong,
+        "damaged": verdict.damaged,
+        "named": [{"tile": str(tile_id), "cause": cause} for tile_id, cause in verdict.named],
+    }
+
+
+def _show(verdict: "Verdict") -> None:
+    for sentence in verdict.wrong:
+        print(f"wrong: {shown(sentence)}")
+    for tile_id, cause in verdict.named:
+        print(f"damaged {tile_id} {cause}")
+    more = verdict.damaged - len(verdict.named)
+    if more:
+        print(f"and {plural(more, 'damaged tile')} more")
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(verdict.kinds.items()))
+    word = "fine" if verdict.is_fine else "not fine"
+    print(f"{word}: {plural(verdict.tiles, 'tile')} read: {kinds or 'none'}")

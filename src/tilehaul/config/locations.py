@@ -12,6 +12,9 @@ from tilehaul.errors import PlanError
 
 Kind = Literal["xyz", "mbtiles", "pmtiles", "geopackage", "directory", "bucket", "wms", "wmts"]
 
+# Kinds that answer tiles and cannot say which they have.
+SERVICES: frozenset[Kind] = frozenset({"xyz", "wms", "wmts"})
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SERVICES: dict[str, Kind] = {
     "wms+http": "wms",

@@ -23,7 +23,7 @@ from tilehaul.jobs.score import Score
 from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
 from tilehaul.jobs.telling import death_of, signed
-from tilehaul.jobs.worklist import WorkList
+from tilehaul.jobs.worklist import Unchanged, WorkList
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
 from tilehaul.policy.health import judge_health
 from tilehaul.policy.tally import Tally
@@ -46,13 +46,14 @@ class SeedPlan:
     """What to do, apart from where.
 
     Args:
-        tiles: The planned tiles, walked once.
+        tiles: The planned tiles, walked once; an archive walks them asynchronously.
         planned: How many they are.
         key: What makes this job this job.
         store_name: The store's location, for events.
         workers: Tiles asked for at once, >= 1: a few more than the lane's limit, so that a permit that
             comes back is used at once. What waits for another attempt needs none.
         overwrite: Fetch tiles again that an earlier run has settled.
+        unchanged: Decides instead of the journal which tiles need no fetching: those it says are the same.
         max_failures: When the fuse blows.
         max_wait_s: A job without one success for this long ends.
         deadline_s: The job ends in good order so long after it began, > 0: nothing new is asked for, what is
@@ -70,6 +71,7 @@ class SeedPlan:
     store_name: str = ""
     workers: int = 64
     overwrite: bool = False
+    unchanged: Unchanged | None = None
     max_failures: FailureLimit = FAILURES_DEFAULT
     max_wait_s: float = 1800.0
     deadline_s: float | None = None
@@ -122,7 +124,7 @@ async def seed(
     watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
     run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())
-    if already is not None and not plan.overwrite:
+    if already is not None and not plan.overwrite and plan.unchanged is None:
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped["done"] = already.done
         run.work.skipped["absent"] = already.absent
@@ -157,7 +159,7 @@ class _Run:
         stop: Stop,
     ) -> None:
         now_s = clock.now_s()
-        self.work = WorkList(plan.tiles, store, overwrite=plan.overwrite)
+        self.work = WorkList(plan.tiles, store, overwrite=plan.overwrite, unchanged=plan.unchanged)
         self.score = Score(plan.planned, self.work.skipped, tally, now_s)
         self.blown: str | None = None
         self.late = False

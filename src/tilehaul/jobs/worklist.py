@@ -1,6 +1,15 @@
 """The lazy work list of a job: planned tiles that are not settled yet."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from itertools import islice
 
 from tilehaul.errors import PlanError
@@ -11,6 +20,10 @@ from tilehaul.ports.store import JobStore, State
 CHUNK_TILES = 1000
 
 
+# For each tile, in order, whether the store has the source's bytes of it already.
+Unchanged = Callable[[Sequence[TileId]], Awaitable[Sequence[bool]]]
+
+
 class WorkList:
     """Pending tiles in the area's order, a chunk at a time.
 
@@ -19,17 +32,31 @@ class WorkList:
     """
 
     def __init__(
-        self, tiles: Iterable[TileId] | AsyncIterable[TileId], store: JobStore, *, overwrite: bool
+        self,
+        tiles: Iterable[TileId] | AsyncIterable[TileId],
+        store: JobStore,
+        *,
+        overwrite: bool,
+        unchanged: Unchanged | None = None,
     ) -> None:
-        self._pages = _pages_walked(tiles) if isinstance(tiles, AsyncIterable) else _pages(each_tile(tiles))
+        self._unchanged = unchanged
+        self._tiles = tiles
         self._store = store
         self._overwrite = overwrite
         self.skipped: dict[State, int] = {"done": 0, "absent": 0, "dropped": 0}
 
     async def chunks(self) -> AsyncGenerator[Sequence[TileId], None]:
         """Chunks of at most CHUNK_TILES, some of them empty. Raises PlanError: see `each_tile`."""
-        async for chunk in self._pages:
-            yield chunk if self._overwrite else await self._pending(chunk)
+        async for chunk in _chunks(self._tiles):
+            if self._unchanged is not None:
+                yield await self._changed(chunk, self._unchanged)
+            else:
+                yield chunk if self._overwrite else await self._pending(chunk)
+
+    async def _changed(self, chunk: list[TileId], unchanged: Unchanged) -> list[TileId]:
+        same = await unchanged(chunk)
+        self.skipped["done"] += sum(same)
+        return [tile_id for tile_id, is_same in zip(chunk, same, strict=True) if not is_same]
 
     async def _pending(self, chunk: list[TileId]) -> list[TileId]:
         states = await self._store.settled(chunk)
@@ -42,20 +69,20 @@ class WorkList:
         return pending
 
 
-async def _pages(tiles: Iterator[TileId]) -> AsyncIterator[list[TileId]]:
-    while page := list(islice(tiles, CHUNK_TILES)):
-        yield page
-
-
-async def _pages_walked(tiles: AsyncIterable[TileId]) -> AsyncIterator[list[TileId]]:
-    page: list[TileId] = []
-    async for tile_id in tiles:
-        page.append(tile_id)
-        if len(page) == CHUNK_TILES:
-            yield page
-            page = []
-    if page:
-        yield page
+async def _chunks(tiles: Iterable[TileId] | AsyncIterable[TileId]) -> AsyncIterator[list[TileId]]:
+    """The tiles, CHUNK_TILES at a time. Raises PlanError: see `each_tile`."""
+    if isinstance(tiles, AsyncIterable):
+        chunk: list[TileId] = []
+        async for tile_id in tiles:
+            chunk.append(tile_id)
+            if len(chunk) == CHUNK_TILES:
+                yield chunk
+                chunk = []
+        yield chunk
+        return
+    rest = each_tile(tiles)
+    while chunk := list(islice(rest, CHUNK_TILES)):
+        yield chunk
 
 
 def each_tile(items: Iterable[object]) -> Iterator[TileId]:

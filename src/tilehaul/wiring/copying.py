@@ -1,173 +1,137 @@
-"""`tilehaul.copy`: what one archive holds, into another."""
+"""`tilehaul copy`: the tiles that an archive lists, from a location into a store, exact after any crash."""
 
-from array import array
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+import hashlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from tilehaul.codec.safe_url import redact
-from tilehaul.config.locations import parse_location
-from tilehaul.config.sending import Sending
+from tilehaul.config.locations import SERVICES, parse_location
 from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.compare import unchanged
 from tilehaul.jobs.seed import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import JobStore, TileArchive
-from tilehaul.wiring.pages import pages_of, sides
-from tilehaul.wiring.places import open_archive
-from tilehaul.wiring.seeding import SeedOptions, key_of, plan_with, run_between
+from tilehaul.ports.store import JobKey, TileArchive
+from tilehaul.stores.archive_metadata import format_of
+from tilehaul.wiring.places import AnyStore, open_archive
+from tilehaul.wiring.seeding import SeedOptions, check_location, metadata_of, plan_with, run_between, seed
+
+# As many as `grid.area.IDENTITY_CHARS`: both name areas in the same list of jobs.
+IDENTITY_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The tiles an archive holds, those of `area` only if there is one. Walked lazily, in its own order."""
+class Listing:
+    """What an archive holds, to be planned: how many tiles by zoom, and a name of exactly these.
 
-    archive: TileArchive
-    area: Area | None
+    `identity` follows from the archive's place and its counts, without reading the ids again: an archive
+    that has grown is another job, and a copy of it adds what is new.
+    """
 
-    async def __aiter__(self) -> AsyncIterator[TileId]:
-        async for tile_id in self.archive.tile_ids():
-            if self.area is None or tile_id in self.area:
-                yield tile_id
+    by_zoom: dict[int, int]
+    identity: str
 
-    async def by_zoom(self) -> dict[int, int]:
-        """How many they are, by zoom; without an area what the archive counts itself."""
-        if self.area is None:
-            return dict(sorted((await self.archive.describe()).tiles_by_zoom.items()))
-        counts: dict[int, int] = {}
-        async for tile_id in self:
-            counts[tile_id.z] = counts.get(tile_id.z, 0) + 1
-        return dict(sorted(counts.items()))
+    @property
+    def planned(self) -> int:
+        return sum(self.by_zoom.values())
 
-
-# Tiles that an update may move: 8 bytes of memory each.
-UPDATE_TILES_MAX = 20_000_000
-
-
-class Changed:
-    """The tiles of an archive that another does not hold with the same bytes, by their PMTiles ids."""
-
-    def __init__(self) -> None:
-        self._numbers = array("Q")
-        self._by_zoom: Counter[int] = Counter()
-
-    @classmethod
-    async def of(cls, held: "Held", store: TileArchive) -> "Changed":
-        """Reads both. Raises PlanError when more than UPDATE_TILES_MAX differ; what the archives raise."""
-        changed = cls()
-        async for page in pages_of(aiter(held)):
-            for tile_id, side in zip(page, await sides(page, held.archive, store), strict=True):
-                if side in ("left", "changed"):
-                    changed._numbers.append(tile_id.pmtiles_id)
-                    changed._by_zoom[tile_id.z] += 1
-            if len(changed._numbers) > UPDATE_TILES_MAX:
-                raise PlanError(
-                    f"more than {UPDATE_TILES_MAX:,} tiles differ: copy with --overwrite instead of --update"
-                )
-        return changed
-
-    def __iter__(self) -> Iterator[TileId]:
-        return map(TileId.from_pmtiles_id, self._numbers)
-
-    def by_zoom(self) -> dict[int, int]:
-        return dict(sorted(self._by_zoom.items()))
+    @property
+    def zooms(self) -> list[int]:
+        """Those that have a tile, ascending."""
+        return sorted(zoom for zoom, count in self.by_zoom.items() if count)
 
 
 async def copy(
     source: str,
     store: str,
     *,
-    area: Area | None = None,
+    within: Area | None = None,
     tiles_of: str | None = None,
     update: bool = False,
     options: SeedOptions | None = None,
     watch: Watch | None = None,
     stop: Stop | None = None,
 ) -> SeedReport:
-    """Copy the tiles that an archive holds into a store, exact after any crash.
-
-    Unlike a seed it asks for nothing that is not there, however few tiles of the world that is. Run again it
-    goes on; an archive that has grown since is another job, which adds to the same store.
+    """Copy what an archive holds from a location into a store; run it again to go on.
 
     Args:
-        source: An archive: `.mbtiles`, `.pmtiles`, a directory, a bucket. With `tiles_of` any location.
+        source: A location that answers tiles.
         store: As for `seed`.
-        area: Only its tiles.
-        tiles_of: Another archive: the tiles that it holds are asked of `source`.
-        update: Both are read first, and only tiles that the store lacks or holds with other bytes are moved.
-            Tiles that the source does not hold stay.
+        within: Only the tiles that are in this area as well.
+        tiles_of: The archive whose tiles are copied; None: those of `source`, which must be an archive then
+            unless `within` is given.
+        update: Compare bytes first, and move only what differs or is missing. What the source no longer has
+            stays. The report counts what is the same as `skipped`.
         options, watch, stop: As for `seed`.
 
-    Returns and raises as `seed`; PlanError when there is nothing to copy, or the source is no archive.
+    Returns and raises as `seed`. PlanError also when an update is from a tile service, of `tiles_of` or
+    re-encodes, or when a tile service is to be copied without an area.
     """
     chosen = options or SeedOptions()
-    if update and tiles_of is not None:
+    if update and (tiles_of or chosen.encoding is not None or parse_location(source).kind in SERVICES):
         raise PlanError(
-            "--update compares with the source itself, and --tiles-of asks another: leave one out"
+            "an update compares the bytes of two archives: leave out --tiles-of, --format and --compression,"
+            " and name an archive as the source"
         )
-    listed = tiles_of or source
-    archive = open_listed(listed, sending=chosen.sending)
-    try:
-        held = Held(archive, area)
-
-        async def plan_of(info: SourceInfo, _store: JobStore) -> SeedPlan:
-            if update and _is_there(store):
-                return await _update_plan(held, info, store, chosen)
-            by_zoom = await held.by_zoom()
-            if not by_zoom:
-                within = "" if area is None else " in this area"
-                raise PlanError(f"{listed} holds no tiles{within}: there is nothing to copy")
-            told = await archive.source_info()
-            planned = sum(by_zoom.values())
-            part = "all" if area is None else area.identity
-            key = key_of(
-                info,
-                name=info.name if tiles_of is None else told.name,
-                area_identity=f"held:{told.identity if tiles_of else ''}:{planned}:{part}",
-                planned=planned,
-                zooms=(min(by_zoom), max(by_zoom)),
-                bounds_deg=told.bounds_deg if area is None else area.bounds_deg,
+    if tiles_of is None and parse_location(source).kind in SERVICES:
+        if within is None:
+            raise PlanError(
+                "a tile service does not say which tiles it has: give --bbox, --region, --tiles or -z,"
+                " or --tiles-of ARCHIVE"
             )
-            return plan_with(chosen, held, key, store, job="copy")
+        return await seed(source, store, within, options=chosen, watch=watch, stop=stop)
+    # Before anything is counted, which may take a while.
+    await check_location(source, chosen.sending)
+    listed = tiles_of or source
+    archive = open_archive(listed, sending=chosen.sending)
+    try:
+        listing = await listing_of(archive, listed, within)
+
+        async def plan_of(info: SourceInfo, keeper: AnyStore) -> SeedPlan:
+            async def same(tile_ids: Sequence[TileId]) -> list[bool]:
+                return await unchanged(archive, keeper, tile_ids)
+
+            key = JobKey(
+                source_identity=info.identity,
+                source_name=info.name,
+                area_identity=listing.identity,
+                planned=listing.planned,
+                metadata=metadata_of(
+                    info,
+                    name=info.name.removesuffix(f" {chosen.encoding or ''}"),
+                    zooms=listing.zooms,
+                    bounds_deg=info.bounds_deg if within is None else within.bounds_deg,
+                    format_name=format_of(info.media_type),
+                ),
+            )
+            plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
+            return replace(plan, unchanged=same) if update else plan
 
         return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
     finally:
         await archive.close()
 
 
-async def _update_plan(held: Held, info: SourceInfo, store: str, options: SeedOptions) -> SeedPlan:
-    there = open_archive(store, sending=options.sending)
-    try:
-        changed = await Changed.of(held, there)
-    finally:
-        await there.close()
-    by_zoom = changed.by_zoom()
-    told = await held.archive.source_info()
-    key = key_of(
-        info,
-        name=info.name,
-        area_identity=f"update:{'all' if held.area is None else held.area.identity}",
-        planned=sum(by_zoom.values()),
-        zooms=(min(by_zoom, default=told.zoom_min), max(by_zoom, default=told.zoom_max)),
-        bounds_deg=told.bounds_deg if held.area is None else held.area.bounds_deg,
-    )
-    # What differs is moved, although an earlier run has settled it.
-    return plan_with(replace(options, overwrite=True), changed, key, store, job="update")
+async def listing_of(archive: TileArchive, location: str, within: Area | None) -> Listing:
+    """Count what `walked` will give. Within an area the ids are walked for that, without one they are not."""
+    info = await archive.source_info()
+    if within is None:
+        by_zoom = (await archive.describe()).tiles_by_zoom
+    else:
+        by_zoom = {}
+        async for tile_id in walked(archive, within):
+            by_zoom[tile_id.z] = by_zoom.get(tile_id.z, 0) + 1
+    area = "" if within is None else within.identity
+    if not by_zoom:
+        raise PlanError(f"{location} has no tile" + (" in that area" if area else ""))
+    named = f"tiles of {info.identity} {sorted(by_zoom.items())} {area}"
+    return Listing(by_zoom, hashlib.sha256(named.encode()).hexdigest()[:IDENTITY_CHARS])
 
 
-def _is_there(store: str) -> bool:
-    place = parse_location(store)
-    return place.kind == "bucket" or place.path.exists()
-
-
-def open_listed(location: str, *, sending: Sending) -> TileArchive:
-    """An archive whose tiles can be listed. Raises PlanError for a tile service, which lists none."""
-    if parse_location(location).kind in ("xyz", "wms", "wmts"):
-        raise PlanError(
-            f"{redact(location)} is a tile service and cannot say which tiles it has: seed an area of it, "
-            "or name an archive that has them with --tiles-of"
-        )
-    return open_archive(location, sending=sending)
+async def walked(archive: TileArchive, within: Area | None) -> AsyncIterator[TileId]:
+    """The archive's tiles, those of the area only, in the archive's own order."""
+    async for tile_id in archive.tile_ids():
+        if within is None or tile_id in within:
+            yield tile_id

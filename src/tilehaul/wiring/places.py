@@ -8,7 +8,7 @@ from functools import partial
 from tilehaul.codec.safe_url import redact
 from tilehaul.codec.wms_request import parse_wms_location
 from tilehaul.codec.wmts_request import parse_wmts_location
-from tilehaul.config.locations import Location, parse_location
+from tilehaul.config.locations import SERVICES, Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import PlanError
 from tilehaul.jobs.retries import Origin, Retrying
@@ -173,7 +173,7 @@ def open_archive(
     Raises PlanError when there is none (a bucket tells of that when it is first asked).
     """
     place = parse_location(location) if isinstance(location, str) else location
-    if place.kind in ("xyz", "wms", "wmts"):
+    if place.kind in SERVICES:
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
     # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
     begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()

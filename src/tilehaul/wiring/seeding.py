@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.grid.area import Area
+from tilehaul.grid.area import Area, BoundsDeg
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import SeedPlan, check_deadline
@@ -27,9 +27,10 @@ from tilehaul.ports.correlation import JOB_ID
 from tilehaul.ports.events import Event, LaneChanged, LaneHeld, SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
+from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.places import open_origin, open_store, workers_for
+from tilehaul.wiring.places import AnyStore, open_origin, open_store, workers_for
 from tilehaul.wiring.reading import reading
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
@@ -37,7 +38,7 @@ JOB_ID_BYTES = 4
 _JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
 
 # What to do, once it is known what the source says of itself.
-PlanOf = Callable[[SourceInfo, JobStore], Awaitable[SeedPlan]]
+PlanOf = Callable[[SourceInfo, AnyStore], Awaitable[SeedPlan]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class SeedOptions:
     """How to seed, apart from what and where. See `SeedPlan` and `Sending`.
 
     `job_id` names the run in events, report and log: at most 64 of `A-Z a-z 0-9 . _ -`; empty: a random one.
+
+    `encoding`: what tiles become on their way; None: they stay as they are.
 
     `journal` is where a bucket's journal lies; None: in the state folder. Other stores take none.
 
@@ -62,6 +65,7 @@ class SeedOptions:
     job_id: str = ""
     journal: str | None = None
     deduplicate: bool = False
+    encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
@@ -149,7 +153,10 @@ async def run_between(
                 sending=options.sending,
                 tally=tally,
                 tell=lane_told,
-            ) as origin:
+            ) as opened:
+                origin = opened
+                if options.encoding is not None:
+                    origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = workers_for(parse_location(source), options.sending)
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
                 return await run_seed(
@@ -161,45 +168,41 @@ async def run_between(
 
 
 def _plan(info: SourceInfo, store: str, area: Area, planned: int, options: SeedOptions) -> SeedPlan:
-    key = key_of(
-        info,
-        name=Path(store).stem,
+    key = JobKey(
+        source_identity=info.identity,
+        source_name=info.name,
         area_identity=area.identity,
         planned=planned,
-        zooms=(area.zooms[0], area.zooms[-1]),
-        bounds_deg=area.bounds_deg,
+        metadata=metadata_of(info, name=Path(store).stem, zooms=area.zooms, bounds_deg=area.bounds_deg),
     )
     return plan_with(options, area, key, store)
 
 
-def key_of(
-    info: SourceInfo,
-    *,
-    name: str,
-    area_identity: str,
-    planned: int,
-    zooms: tuple[int, int],
-    bounds_deg: tuple[float, float, float, float],
-) -> JobKey:
-    """The job that brings `planned` tiles of a source, and what its store says of itself."""
+def metadata_of(
+    info: SourceInfo, *, name: str, zooms: Sequence[int], bounds_deg: BoundsDeg, format_name: str = ""
+) -> tuple[tuple[str, str], ...]:
+    """What an archive says of itself after a job: rows that are not empty, see `JobKey.metadata`.
+
+    Args:
+        info: The source's; attribution, description and vector layers are carried over.
+        name: Of the archive.
+        zooms: Of the job, ascending; may be none.
+        bounds_deg: Of the job.
+        format_name: MBTiles' word for the tiles' format; empty: the first tile says.
+    """
     west, south, east, north = bounds_deg
     metadata = {
         "name": name,
-        "minzoom": str(zooms[0]),
-        "maxzoom": str(zooms[1]),
+        "minzoom": str(zooms[0]) if zooms else "",
+        "maxzoom": str(zooms[-1]) if zooms else "",
         # MBTiles bounds do not cross the antimeridian.
         "bounds": f"{west},{south},{east},{north}" if west <= east else f"-180.0,{south},180.0,{north}",
+        "format": format_name,
         "attribution": info.attribution,
         "description": info.description,
         "json": json_row_of(info.vector_layers),
     }
-    return JobKey(
-        source_identity=info.identity,
-        source_name=info.name,
-        area_identity=area_identity,
-        planned=planned,
-        metadata=tuple((name, value) for name, value in metadata.items() if value),
-    )
+    return tuple((row, value) for row, value in metadata.items() if value)
 
 
 def plan_with(

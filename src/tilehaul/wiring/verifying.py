@@ -1,148 +1,86 @@
-"""`tilehaul.verify`: is an archive what it says it is, every tile of it?"""
+"""`tilehaul verify`: an archive's structure by its kind, then its tiles."""
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
 
 from tilehaul.config.locations import parse_location
-from tilehaul.config.sending import SENDING_DEFAULT, Sending
-from tilehaul.errors import DataError, RefusedError
-from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import StoreInfo
-from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.jobs.verify import Told, Verdict, verify
 from tilehaul.sources.stored import StoredSource
-from tilehaul.stores.archive_check import check_structure
-from tilehaul.stores.archive_metadata import Bounds, media_type_of_format, parse_bounds
-from tilehaul.wiring.pages import pages_of
+from tilehaul.stores.pmtiles_file import PmtilesFile
+from tilehaul.stores.sqlite_file import from_sqlite, open_reading
 from tilehaul.wiring.places import open_archive
 
-# Tiles that a report names; the rest are counted.
-NAMED_MAX = 20
-# Declared bounds are written in degrees with seven digits and less.
-BOUNDS_SLACK_DEG = 1e-5
-
-Told = Callable[[int, int], None]
+# SQLite stops looking after so many faults.
+FAULTS_MAX = 20
 
 
-@dataclass(frozen=True, slots=True)
-class WrongTile:
-    """One tile that is not whole, or not what it claims. `cause` as of the error."""
+async def verify_archive(location: str, told: Told) -> Verdict:
+    """Everything that can be known of an archive by reading it whole; see `jobs.verify.verify`.
 
-    tile_id: TileId
-    cause: str
-    message: str
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """`faults` are of the archive as a whole, a line each.
-
-    `wrong` are the first NAMED_MAX of `wrong_count` tiles. `bytes` and `media_types` are of the others.
-    """
-
-    location: str
-    kind: str
-    tiles: int = 0
-    bytes: int = 0
-    wrong_count: int = 0
-    media_types: dict[str, int] = field(default_factory=dict)
-    wrong: list[WrongTile] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def sound(self) -> bool:
-        return not (self.faults or self.wrong_count)
-
-
-async def verify(
-    location: str, *, sending: Sending = SENDING_DEFAULT, told: Told | None = None
-) -> VerifyReport:
-    """Read all of an archive and compare it with what it says of itself.
-
-    Checked: the file's own structure; that every listed tile is there and passes the checks of a fetched one
-    (magic, trailer, PNG checksums); format, zooms, bounds and count as declared; that no job has left it
-    unfinished.
-
-    Args:
-        location: An archive.
-        told: Called now and then with the tiles read and the tiles there are.
-
-    Raises PlanError when there is none, DataError when it cannot be opened, StorageError, and for a bucket
-    what the network raises.
+    Raises:
+        PlanError: There is no such archive.
+        DataError: It is too damaged to be walked.
+        StorageError: The disk refused.
     """
     place = parse_location(location)
-    archive = open_archive(place, sending=sending)
+    archive = open_archive(place)
     try:
+        # Opened as an archive first: a file of another kind is told of in the archive's own words.
         source = await StoredSource.open(archive, location=place.text)
-        info = await archive.describe()
-        report = VerifyReport(info.location, info.kind)
-        report.faults += await asyncio.to_thread(check_structure, info.kind, place.path)
-        outside = 0
-        zooms: set[int] = set()
-        bounds_deg = parse_bounds(info.metadata.get("bounds", ""))
-        async for page in pages_of(archive.tile_ids()):
-            answers = await asyncio.gather(*(_read(source, tile_id) for tile_id in page))
-            for tile_id, answer in zip(page, answers, strict=True):
-                report.tiles += 1
-                zooms.add(tile_id.z)
-                outside += bounds_deg is not None and _is_outside(tile_id, bounds_deg)
-                _note(report, tile_id, answer)
-            if told is not None:
-                told(report.tiles, info.tiles)
-        report.faults += _against_declared(report, info, zooms, outside)
-        return report
+        wrong: list[str] = []
+        if place.kind in ("mbtiles", "geopackage"):
+            wrong = sqlite_faults(place.path)
+        elif place.kind == "pmtiles" and place.path.exists():
+            wrong = pmtiles_faults(place.path)
+        verdict = await verify(archive, source, told)
     finally:
         await archive.close()
+    verdict.wrong[:0] = wrong
+    return verdict
 
 
-async def _read(source: StoredSource, tile_id: TileId) -> Tile | NoTile | DataError | RefusedError:
+def sqlite_faults(path: Path) -> list[str]:
+    """What SQLite's own check finds; see its `PRAGMA quick_check`. DataError, StorageError."""
+    connection = open_reading(path)
     try:
-        return await source.get(tile_id)
-    except (DataError, RefusedError) as error:
-        return error
+        rows = connection.execute(f"PRAGMA quick_check({FAULTS_MAX})").fetchall()
+    except apsw.Error as error:
+        raise from_sqlite(error, path, "checking") from error
+    finally:
+        connection.close(force=True)
+    return [f"SQLite: {' '.join(str(row[0]).split())}" for row in rows if row[0] != "ok"]
 
 
-def _note(report: VerifyReport, tile_id: TileId, answer: Tile | NoTile | DataError | RefusedError) -> None:
-    if isinstance(answer, Tile):
-        report.bytes += len(answer.body)
-        report.media_types[answer.media_type] = report.media_types.get(answer.media_type, 0) + 1
-        return
-    report.wrong_count += 1
-    if len(report.wrong) < NAMED_MAX:
-        cause = answer.cause
-        said = "it is listed, and not there" if isinstance(answer, NoTile) else str(answer)
-        report.wrong.append(WrongTile(tile_id, cause, said))
+def pmtiles_faults(path: Path) -> list[str]:
+    """Where the header differs from the directories. DataError, StorageError.
 
-
-def _is_outside(tile_id: TileId, declared_deg: Bounds) -> bool:
-    """Whether no part of the tile is within the declared bounds."""
-    west, south, east, north = tile_id.bounds_deg
-    slack = BOUNDS_SLACK_DEG
-    return (
-        east <= declared_deg[0] + slack
-        or west >= declared_deg[2] - slack
-        or north <= declared_deg[1] + slack
-        or south >= declared_deg[3] - slack
-    )
-
-
-def _against_declared(report: VerifyReport, info: StoreInfo, zooms: set[int], outside: int) -> list[str]:
-    """What the archive says of itself that is not so."""
-    faults = []
-    if report.tiles != info.tiles:
-        faults.append(f"it counts {info.tiles:,} tiles and lists {report.tiles:,}")
-    declared = media_type_of_format(info.metadata.get("format", ""))
-    others = {name: count for name, count in report.media_types.items() if declared and name != declared}
-    if others:
-        told = ", ".join(f"{count:,} {name}" for name, count in sorted(others.items()))
-        faults.append(f"its format is declared as {declared}, and there are {told}")
-    for name, real in (("minzoom", min(zooms, default=None)), ("maxzoom", max(zooms, default=None))):
-        said = info.metadata.get(name, "")
-        if real is not None and said.strip() and said.strip() != str(real):
-            faults.append(f"its {name} is declared as {said.strip()[:20]}, and is {real}")
-    if outside:
-        faults.append(f"{outside:,} tiles lie outside its declared bounds {info.metadata['bounds'][:80]}")
-    if info.state == "partial":
-        left = f"{info.dead:,} dead tiles" if info.dead else "tiles of its job are pending"
-        faults.append(f"it is not complete: {left}; run its `tilehaul seed` again")
-    return faults
+    Walking them finds loops and entries out of order. Memory does not grow with the archive, so different
+    bodies are counted only where the header says that they lie in the order of their ids (`clustered`).
+    """
+    file = PmtilesFile(path)
+    try:
+        header = file.header
+        tiles = entries = bodies = stop = strays = 0
+        for entry in file.walk():
+            tiles += entry.run
+            entries += 1
+            # Clustered: a body begins where those before it end, or is one of them again.
+            if entry.offset >= stop:
+                bodies += 1
+                strays += entry.offset > stop
+                stop = entry.offset + entry.length
+    finally:
+        file.close()
+    counts = [("tiles", header.addressed, tiles), ("entries", header.entries, entries)]
+    if header.clustered:
+        counts.append(("different tiles", header.contents, bodies))
+    # The specification has 0 for "not known".
+    wrong = [
+        f"its header counts {said} {what}, there are {real}"
+        for what, said, real in counts
+        if said not in (0, real)
+    ]
+    if header.clustered and strays:
+        wrong.append(f"its header says that tiles lie in order, and {strays} have a gap before them")
+    return wrong

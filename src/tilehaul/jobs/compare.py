@@ -1,0 +1,107 @@
+"""Which tiles of two archives differ: walked a page at a time, so that memory does not grow with them."""
+
+from asyncio import gather
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.store import TileArchive
+from tilehaul.ports.tile import Tile
+
+Sort = Literal["only_a", "only_b", "different"]
+# Bodies of so many tiles of each archive are held at once.
+PAGE_TILES = 128
+# Tiles named of each sort; the rest is a number.
+NAMED_MAX = 20
+
+
+@dataclass(slots=True)
+class ZoomDifference:
+    """Tiles of one zoom, by what comparing them came to."""
+
+    same: int = 0
+    different: int = 0
+    only_a: int = 0
+    only_b: int = 0
+
+
+@dataclass(slots=True)
+class Difference:
+    """What two archives do not have in common. `named` has the first NAMED_MAX tiles of each sort."""
+
+    by_zoom: dict[int, ZoomDifference] = field(default_factory=dict)
+    named: dict[Sort, list[TileId]] = field(
+        default_factory=lambda: {"only_a": [], "only_b": [], "different": []}
+    )
+
+    def count(self, sort: Literal["same", "only_a", "only_b", "different"]) -> int:
+        return sum(getattr(zoom, sort) for zoom in self.by_zoom.values())
+
+    @property
+    def is_same(self) -> bool:
+        return not any(self.named.values())
+
+    def note(self, tile_id: TileId, sort: Sort | None) -> None:
+        """Count one tile; None: the same in both."""
+        zoom = self.by_zoom.setdefault(tile_id.z, ZoomDifference())
+        if sort is None:
+            zoom.same += 1
+            return
+        setattr(zoom, sort, getattr(zoom, sort) + 1)
+        if len(self.named[sort]) < NAMED_MAX:
+            self.named[sort].append(tile_id)
+
+
+async def compare(a: TileArchive, b: TileArchive, wanted: Callable[[TileId], bool]) -> Difference:
+    """Look at every tile of `a` in `b`, then for tiles of `b` that `a` lacks.
+
+    Archives walk in orders of their own, so that each is walked once and the other asked. Bytes decide.
+
+    Args:
+        a, b: Nobody writes them meanwhile.
+        wanted: Whether a tile is to be looked at.
+
+    Raises:
+        DataError, StorageError: As `TileArchive.get`; neither archive can be judged then.
+    """
+    difference = Difference()
+    async for page in _pages(a, wanted):
+        left, right = await _bodies(a, page), await _bodies(b, page)
+        for tile_id, here, there in zip(page, left, right, strict=True):
+            if here is not None:
+                sort: Sort | None = "only_a" if there is None else "different"
+                difference.note(tile_id, None if here == there else sort)
+    async for page in _pages(b, wanted):
+        for tile_id, here in zip(page, await _bodies(a, page), strict=True):
+            if here is None:
+                difference.note(tile_id, "only_b")
+    return difference
+
+
+async def unchanged(a: TileArchive, b: TileArchive, tile_ids: Sequence[TileId]) -> list[bool]:
+    """For each tile, in order, whether both have the same bytes of it. Raises as `compare`."""
+    same: list[bool] = []
+    for at in range(0, len(tile_ids), PAGE_TILES):
+        page = tile_ids[at : at + PAGE_TILES]
+        for here, there in zip(await _bodies(a, page), await _bodies(b, page), strict=True):
+            same.append(here is not None and here == there)
+    return same
+
+
+async def _pages(archive: TileArchive, wanted: Callable[[TileId], bool]) -> AsyncIterator[list[TileId]]:
+    page: list[TileId] = []
+    async for tile_id in archive.tile_ids():
+        if wanted(tile_id):
+            page.append(tile_id)
+            if len(page) == PAGE_TILES:
+                yield page
+                page = []
+    if page:
+        yield page
+
+
+async def _bodies(archive: TileArchive, page: Sequence[TileId]) -> list[bytes | None]:
+    """The bytes of each tile; None where there is none."""
+    answers = await gather(*map(archive.get, page))
+    return [answer.body if isinstance(answer, Tile) else None for answer in answers]

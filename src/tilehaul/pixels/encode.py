@@ -1,0 +1,48 @@
+"""A picture in another format."""
+
+from io import BytesIO
+from typing import Final
+
+from tilehaul.errors import ConfigError, DataError
+
+try:
+    from PIL import Image
+except ImportError as error:
+    raise ConfigError("this needs Pillow: pip install 'tilehaul[demo]'") from error
+
+# Half the time of method 4 for 2 % more bytes (measured on photographs).
+WEBP_METHOD: Final = 2
+QUALITY_DEFAULT: Final = 80
+
+
+def encoded(body: bytes, format_name: str, quality: int) -> bytes:
+    """A verified picture as `png`, `jpg` or `webp`; of an animation the first picture.
+
+    JPEG has no transparency: what is transparent becomes white there. `quality` is 1..100, not for PNG.
+
+    Raises:
+        DataError: The picture data are damaged (`corrupt`).
+    """
+    try:
+        with Image.open(BytesIO(body)) as opened:
+            opened.load()
+            return _written(opened, format_name, quality)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"the picture cannot be decoded: {error}", cause="corrupt") from error
+
+
+def _written(picture: Image.Image, format_name: str, quality: int) -> bytes:
+    out = BytesIO()
+    clear = picture.has_transparency_data
+    if format_name == "png":
+        kept = picture if picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else picture.convert("RGB")
+        kept.save(out, "PNG")
+    elif format_name == "webp":
+        picture.convert("RGBA" if clear else "RGB").save(out, "WEBP", quality=quality, method=WEBP_METHOD)
+    else:
+        if clear:
+            over = picture.convert("RGBA")
+            picture = Image.new("RGBA", over.size, "white")
+            picture.alpha_composite(over)
+        picture.convert("RGB").save(out, "JPEG", quality=quality)
+    return out.getvalue()
