@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "pmtiles", "geopackage", "directory", "bucket", "wms", "wmts"]
+Kind = Literal["xyz", "mbtiles", "pmtiles", "remote", "geopackage", "directory", "bucket", "wms", "wmts"]
 
 # Kinds that answer tiles and cannot say which they have.
 SERVICES: frozenset[Kind] = frozenset({"xyz", "wms", "wmts"})
@@ -33,7 +33,7 @@ class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
     `directory`, an address `s3://bucket/prefix` or `r2://...` for `bucket`. A GeoPackage's tile table may
     follow its name, `file.gpkg#table`. For `wms` and `wmts` it is `wms+https://...`, `wmts+https://...` with
-    the service's query.
+    the service's query; for `remote` the address of a .pmtiles file, `https://...` or in a bucket.
     """
 
     kind: Kind
@@ -68,6 +68,8 @@ def parse_location(text: str) -> Location:
     if _SCHEME.match(stripped):
         _check_authority(stripped)
         scheme = stripped.partition("://")[0].lower()
+        if scheme in ("http", "https", "s3", "r2") and _is_pmtiles(stripped):
+            return Location("remote", stripped)
         if scheme in ("http", "https"):
             if "{" not in stripped and "%(" not in stripped:
                 raise PlanError(
@@ -92,6 +94,11 @@ def parse_location(text: str) -> Location:
     if near and not Path(stripped).exists():
         raise PlanError(f'"{suffix}" is no kind of archive: did you mean {near[0]}? A directory may end in /')
     return Location("directory", stripped)
+
+
+def _is_pmtiles(url: str) -> bool:
+    """Whether the address is one file, not a template with a place for the numbers."""
+    return "{" not in url and "%(" not in url and urlsplit(url).path.lower().endswith(".pmtiles")
 
 
 def _check_authority(url: str) -> None:

@@ -12,14 +12,23 @@ class HttpRangeReader:
     """`RangeReader` over a sender that lets 404 through. Not for use after a DataError `corrupt_archive`.
 
     The first answer's ETag (or Last-Modified) and size are the object's; another one later means that it was
-    replaced, and offsets that were learnt before are worth nothing.
+    replaced, and offsets that were learnt before are worth nothing. `headers` go with every request.
     """
 
-    def __init__(self, url: str, sender: Sender, *, shown: str, lane_class: str = "tile") -> None:
+    def __init__(
+        self,
+        url: str,
+        sender: Sender,
+        *,
+        shown: str,
+        lane_class: str = "tile",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._url = url
         self._sender = sender
         self._shown = shown
         self._lane_class = lane_class
+        self._headers = headers
         self._version: tuple[str, str] | None = None
 
     @property
@@ -30,7 +39,7 @@ class HttpRangeReader:
         """See `RangeReader.read`."""
         request = Request(
             self._url,
-            headers=(("Range", f"bytes={offset}-{offset + length - 1}"),),
+            headers=(*self._headers, ("Range", f"bytes={offset}-{offset + length - 1}")),
             lane_class=self._lane_class,
             # A server that ignores the range is cut off soon, not after the whole archive.
             body_bytes_max=length,

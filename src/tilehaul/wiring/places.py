@@ -31,6 +31,7 @@ from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
 from tilehaul.wiring.opened import OpenedSource
+from tilehaul.wiring.remote import is_bucket, open_remote, remote_urls
 from tilehaul.wiring.senders import allowed_hosts, open_laned, open_sender, retry_rule
 from tilehaul.wiring.wms import open_wms
 from tilehaul.wiring.wmts import open_wmts
@@ -86,9 +87,13 @@ async def open_source(
         ) as sender:
             yield OpenedSource(await open_wmts(wmts, sender, sending), gauges)
         return
-    archive = open_archive(place, sending=sending, pool=pool)
+    if place.kind == "remote":
+        check_named(remote_urls(place), sending.rules(), contact=sending.contact)
+        archive: TileArchive = open_remote(place, sending, tally=tally, tell=tell, gauges=gauges, pool=pool)
+    else:
+        archive = open_archive(place, sending=sending, pool=pool)
     try:
-        yield OpenedSource(await StoredSource.open(archive, location=place.text), gauges)
+        yield OpenedSource(await StoredSource.open(archive, location=redact(place.text)), gauges)
     finally:
         await archive.close()
 
@@ -154,6 +159,8 @@ async def open_origin(
 
 def lane_class_of(place: Location) -> str:
     """The class of the lane that tiles come through from there; one for tiles, where there is no lane."""
+    if place.kind == "remote":
+        return "s3-read" if is_bucket(place) else "tile"
     return {"bucket": "s3-read", "wms": "wms"}.get(place.kind, "tile")
 
 
@@ -175,6 +182,8 @@ def open_archive(
     place = parse_location(location) if isinstance(location, str) else location
     if place.kind in SERVICES:
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
+    if place.kind == "remote":
+        return open_remote(place, sending, pool=pool)
     # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
     begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
     if place.kind != "bucket" and not begun and not place.path.exists():
@@ -215,4 +224,6 @@ def open_store(
         return PmtilesStore(place.path, durability=durability)
     if place.kind == "directory":
         return DirectoryStore(place.path, durability=durability)
+    if place.kind == "remote":
+        raise PlanError(f"{redact(place.text)} is a file elsewhere: make it here, then upload it")
     raise PlanError(f"{redact(place.text)} is a tile service: tiles can be read from it, not kept there")

@@ -32,6 +32,7 @@ from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.places import AnyStore, open_origin, open_store, workers_for
 from tilehaul.wiring.reading import reading
+from tilehaul.wiring.remote import remote_urls
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
 JOB_ID_BYTES = 4
@@ -244,6 +245,8 @@ def check_places(source: str, store: str, sending: Sending) -> None:
         check_bulk(parse_template(here.text).samples, sending.rules())
     elif here.kind in ("wms", "wmts"):
         check_bulk(_capabilities_urls(here), sending.rules())
+    elif here.kind == "remote":
+        check_bulk(remote_urls(here), sending.rules())
 
 
 def _capabilities_urls(place: Location) -> tuple[str, ...]:
@@ -252,7 +255,7 @@ def _capabilities_urls(place: Location) -> tuple[str, ...]:
 
 
 def _name_of(place: Location) -> str:
-    return place.text.rstrip("/") if place.kind == "bucket" else str(place.path.resolve())
+    return place.text.rstrip("/") if place.kind in ("bucket", "remote") else str(place.path.resolve())
 
 
 async def check_location(location: str, sending: Sending) -> None:
@@ -262,6 +265,8 @@ async def check_location(location: str, sending: Sending) -> None:
         samples = parse_template(place.text).samples
     elif place.kind in ("wms", "wmts"):
         samples = _capabilities_urls(place)
+    elif place.kind == "remote":
+        samples = remote_urls(place)
     else:
         return
     check_bulk(samples, sending.rules())

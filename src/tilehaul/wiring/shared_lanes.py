@@ -11,6 +11,7 @@ from tilehaul.errors import PlanError
 from tilehaul.net.addresses import host_port_of
 from tilehaul.policy.limit_rule import lane_most
 from tilehaul.wiring.places import lane_class_of
+from tilehaul.wiring.remote import remote_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ def hosts_of(location: str, environ: Mapping[str, str]) -> tuple[str, ...]:
         return (host_port_of(bucket_place(place.text, environ).url),)
     if place.kind == "xyz":
         return tuple({host_port_of(url) for url in parse_template(place.text).samples})
+    if place.kind == "remote":
+        return (host_port_of(remote_url(place, environ)[0]),)
     if place.kind in ("wms", "wmts"):
         return (host_port_of(place.text.partition("+")[2]),)
     return ()
