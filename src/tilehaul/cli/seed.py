@@ -15,6 +15,7 @@ from tilehaul.cli.common import (
     add_sending_flags,
     run_async,
     size_text,
+    span,
 )
 from tilehaul.cli.job import (
     add_encoding_flags,
@@ -68,6 +69,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_sending_flags(parser)
     job = add_job_flags(parser, max_failures="1%")
     job.add_argument("--overwrite", action="store_true", help="fetch again what is there already")
+    job.add_argument(
+        "--refresh-older-than",
+        type=span,
+        metavar="30d",
+        help="ask again for tiles last checked longer ago, only if they have changed",
+    )
+    job.add_argument(
+        "--keep-freshness", action="store_true", help="note when tiles were checked, for a later refresh"
+    )
     job.add_argument(
         "--deduplicate", action="store_true", help="keep equal tiles once in a new .mbtiles file"
     )
@@ -158,7 +168,12 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
     from tilehaul.wiring.seeding import seed
 
     wanted = seed_options(options, overwrite=options.overwrite, deduplicate=options.deduplicate)
-    wanted = replace(wanted, encoding=encoding_of(options))
+    wanted = replace(
+        wanted,
+        encoding=encoding_of(options),
+        refresh_older_s=options.refresh_older_than,
+        keep_freshness=options.keep_freshness,
+    )
     code = await run_job(
         lambda stop: seed(options.source, options.store, area, options=wanted, watch=watcher, stop=stop),
         watcher,

@@ -23,7 +23,7 @@ from tilehaul.jobs.score import Score
 from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
 from tilehaul.jobs.telling import death_of, signed
-from tilehaul.jobs.worklist import Unchanged, WorkList
+from tilehaul.jobs.worklist import Stale, Unchanged, WorkList
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
 from tilehaul.policy.health import judge_health
 from tilehaul.policy.tally import Tally
@@ -54,6 +54,7 @@ class SeedPlan:
             comes back is used at once. What waits for another attempt needs none.
         overwrite: Fetch tiles again that an earlier run has settled.
         unchanged: Decides instead of the journal which tiles need no fetching: those it says are the same.
+        stale: Says which tiles that are done are moved again; None: none is.
         max_failures: When the fuse blows.
         max_wait_s: A job without one success for this long ends.
         deadline_s: The job ends in good order so long after it began, > 0: nothing new is asked for, what is
@@ -72,6 +73,7 @@ class SeedPlan:
     workers: int = 64
     overwrite: bool = False
     unchanged: Unchanged | None = None
+    stale: Stale | None = None
     max_failures: FailureLimit = FAILURES_DEFAULT
     max_wait_s: float = 1800.0
     deadline_s: float | None = None
@@ -124,7 +126,7 @@ async def seed(
     watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
     run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())
-    if already is not None and not plan.overwrite and plan.unchanged is None:
+    if already is not None and not plan.overwrite and plan.unchanged is None and plan.stale is None:
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped["done"] = already.done
         run.work.skipped["absent"] = already.absent
@@ -159,7 +161,9 @@ class _Run:
         stop: Stop,
     ) -> None:
         now_s = clock.now_s()
-        self.work = WorkList(plan.tiles, store, overwrite=plan.overwrite, unchanged=plan.unchanged)
+        self.work = WorkList(
+            plan.tiles, store, overwrite=plan.overwrite, unchanged=plan.unchanged, stale=plan.stale
+        )
         self.score = Score(plan.planned, self.work.skipped, tally, now_s)
         self.blown: str | None = None
         self.late = False

@@ -22,6 +22,8 @@ CHUNK_TILES = 1000
 
 # For each tile, in order, whether the store has the source's bytes of it already.
 Unchanged = Callable[[Sequence[TileId]], Awaitable[Sequence[bool]]]
+# For each tile, in order, whether it is to be moved again although it is done.
+Stale = Callable[[Sequence[TileId]], Awaitable[Sequence[bool]]]
 
 
 class WorkList:
@@ -38,7 +40,9 @@ class WorkList:
         *,
         overwrite: bool,
         unchanged: Unchanged | None = None,
+        stale: Stale | None = None,
     ) -> None:
+        self._stale = stale
         self._unchanged = unchanged
         self._tiles = tiles
         self._store = store
@@ -60,9 +64,10 @@ class WorkList:
 
     async def _pending(self, chunk: list[TileId]) -> list[TileId]:
         states = await self._store.settled(chunk)
+        old = [False] * len(chunk) if self._stale is None else await self._stale(chunk)
         pending: list[TileId] = []
-        for tile_id, state in zip(chunk, states, strict=True):
-            if state is not None and state in self.skipped:
+        for tile_id, state, is_old in zip(chunk, states, old, strict=True):
+            if state is not None and state in self.skipped and not (is_old and state == "done"):
                 self.skipped[state] += 1
             else:
                 pending.append(tile_id)

@@ -8,7 +8,7 @@ from tilehaul.errors import BrokenError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.ports.wire import MIB, Request, Sender
+from tilehaul.ports.wire import MIB, Request, Response, Sender
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -40,19 +40,26 @@ class XyzSource:
                 through and nothing here asked for.
             DataError: From the sender: the body is not the tile it claims to be.
         """
-        z = tile_id.z
-        info = self.info
-        if not info.zoom_min <= z <= info.zoom_max or not (
-            0 <= tile_id.x < 1 << z and 0 <= tile_id.y < 1 << z
-        ):
+        if not self.covers(tile_id):
             return NoTile(tile_id, "out_of_range")
-        response = await self.sender.send(self.request(tile_id))
+        return self.answer(tile_id, await self.sender.send(self.request(tile_id)))
+
+    def covers(self, tile_id: TileId) -> bool:
+        """Whether the tile is within the source's zooms and the grid."""
+        z = tile_id.z
+        return self.info.zoom_min <= z <= self.info.zoom_max and (
+            0 <= tile_id.x < 1 << z and 0 <= tile_id.y < 1 << z
+        )
+
+    def answer(self, tile_id: TileId, response: Response) -> Tile | NoTile:
+        """What a verified response says of the tile. Raises BrokenError: see `get`."""
+        info = self.info
         if response.status in (200, 206):
             return Tile(tile_id, response.body, response.media_type or info.media_type)
         absent = _ABSENT.get(response.status)
         if absent is not None:
             return NoTile(tile_id, absent)
-        # No condition was sent, so anything else answers another question than ours.
+        # A caller that sends a condition settles its 304 itself: anything else answers another question.
         raise BrokenError(
             f"{info.name} answered tile {tile_id} with HTTP {response.status}",
             url=self.template.shown,

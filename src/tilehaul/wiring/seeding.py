@@ -32,6 +32,7 @@ from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.places import AnyStore, open_origin, open_store, workers_for
 from tilehaul.wiring.reading import reading
+from tilehaul.wiring.refreshing import check_refresh, refreshing
 from tilehaul.wiring.remote import remote_urls
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
@@ -54,6 +55,9 @@ class SeedOptions:
 
     `deduplicate`: a new MBTiles file keeps equal tiles once. Other stores take none: see `open_store`.
 
+    `refresh_older_s`: tiles that were last checked longer ago than this are asked for again, if they have
+    changed; None: none is. `keep_freshness`: note when tiles were checked, for that; a refresh does anyway.
+
     Raises ConfigError when the deadline or the job's name is out of range.
     """
 
@@ -67,6 +71,8 @@ class SeedOptions:
     journal: str | None = None
     deduplicate: bool = False
     encoding: Encoding | None = None
+    refresh_older_s: float | None = None
+    keep_freshness: bool = False
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
@@ -126,6 +132,11 @@ async def run_between(
     Returns and raises as `seed`, and what `plan_of` raises.
     """
     check_places(source, store, options.sending)
+    refreshes = options.refresh_older_s is not None or options.keep_freshness
+    if refreshes:
+        check_refresh(source, store, encodes=options.encoding is not None)
+    if options.overwrite and options.refresh_older_s is not None:
+        raise PlanError("--overwrite fetches all again, --refresh-older-than what is old: give one")
     await check_location(source, options.sending)
     tally = Tally()
     job_id = options.job_id or secrets.token_hex(JOB_ID_BYTES)
@@ -160,9 +171,18 @@ async def run_between(
                     origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = workers_for(parse_location(source), options.sending)
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
-                return await run_seed(
-                    origin, keeper, plan, tally=tally, clock=SystemClock(), watch=told, stop=stop
-                )
+                clock = SystemClock()
+                if not refreshes:
+                    return await run_seed(
+                        origin, keeper, plan, tally=tally, clock=clock, watch=told, stop=stop
+                    )
+                with refreshing(store, keeper, options.refresh_older_s, clock) as fresh:
+                    origin = replace(origin, source=fresh.source(origin.source))
+                    if options.refresh_older_s is not None:
+                        plan = replace(plan, stale=fresh.stale)
+                    return await run_seed(
+                        origin, fresh.store, plan, tally=tally, clock=clock, watch=told, stop=stop
+                    )
     finally:
         JOB_ID.reset(job)
         await keeper.close()
