@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOG_LEVELS = ("debug", "info", "warning")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_command(
@@ -192,7 +192,7 @@ def _number(text: str) -> float:
 
 
 def span(text: str) -> float:
-    """`90`, `90s`, `10m`, `1.5h` as seconds, > 0."""
+    """`90`, `90s`, `10m`, `1.5h`, `30d` as seconds, > 0."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_S else (text, "s")
     try:
         seconds = float(number) * _UNITS_S[unit]

@@ -58,7 +58,7 @@ class SeedOptions:
     `refresh_older_s`: tiles that were last checked longer ago than this are asked for again, if they have
     changed; None: none is. `keep_freshness`: note when tiles were checked, for that; a refresh does anyway.
 
-    Raises ConfigError when the deadline or the job's name is out of range.
+    Raises ConfigError when the deadline, the refresh's age or the job's name is out of range.
     """
 
     sending: Sending = SENDING_DEFAULT
@@ -77,6 +77,8 @@ class SeedOptions:
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
         check_deadline(self.deadline_s)
+        if self.refresh_older_s is not None and not self.refresh_older_s >= 0.0:
+            raise ConfigError(f"refresh_older_s: 0 seconds or more, not {self.refresh_older_s:g}")
         if not _JOB_ID.match(self.job_id):
             raise ConfigError("job_id: use at most 64 letters, digits, '.', '_' or '-'")
 

@@ -1,0 +1,150 @@
+"""Tiles that are old are asked for again, only if they have changed: counted at a server."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+import tilehaul
+from tilehaul.cli.main import main
+from tilehaul.lab.absence import Absence
+from tilehaul.lab.faults import Faults
+from tilehaul.lab.mock import MockServer, MockThread
+from tilehaul.lab.mock_settings import MockSettings
+from tilehaul.wiring.places import open_archive
+
+AREA = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
+PLANNED = 85
+SOME = 20
+STORES = ("out.mbtiles", "out", "out.pmtiles", "out.gpkg")
+KEEP = tilehaul.SeedOptions(
+    sending=tilehaul.Sending(concurrency=8, retries=0),
+    durability="fast",
+    max_failures=tilehaul.FailureLimit(),
+    keep_freshness=True,
+)
+ALL_OLD = replace(KEEP, refresh_older_s=0.0)
+MONTH_OLD = replace(KEEP, refresh_older_s=30 * 86400.0)
+NOW = MockSettings(tile_bytes=2000)
+
+
+async def bodies(path: Path) -> dict[tilehaul.TileId, bytes]:
+    archive = open_archive(str(path))
+    try:
+        kept = {}
+        async for tile_id in archive.tile_ids():
+            tile = await archive.get(tile_id)
+            assert isinstance(tile, tilehaul.Tile)
+            kept[tile_id] = tile.body
+        return kept
+    finally:
+        await archive.close()
+
+
+def change(store: Path, sql: str) -> int:
+    """Change the notes beside the store; how many rows."""
+    with closing(sqlite3.connect(f"{store}.freshness")) as notes, notes:
+        return notes.execute(sql).rowcount
+
+
+@pytest.mark.parametrize("name", STORES)
+async def test_what_has_not_changed_costs_no_body_and_is_fresh_afterwards(tmp_path: Path, name: str) -> None:
+    store = tmp_path / name
+    async with MockServer(NOW) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=KEEP)
+        before = await bodies(store)
+        server.reset()
+        fresh = await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
+        assert (fresh.state, fresh.skipped, server.stats().requests) == ("complete", PLANNED, 0)
+        assert change(store, f"UPDATE checked SET checked_at = 9 WHERE z = 3 AND y * 8 + x < {SOME}") == SOME
+        report = await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
+        assert (report.state, report.done, report.skipped) == ("complete", PLANNED, PLANNED - SOME)
+        stats = server.reset()
+        assert (stats.requests, dict(stats.by_status)) == (SOME, {304: SOME})
+        await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
+        assert server.stats().requests == 0
+    assert await bodies(store) == before
+
+
+@pytest.mark.parametrize("name", STORES)
+async def test_what_has_changed_is_replaced_and_what_is_gone_is_absent(tmp_path: Path, name: str) -> None:
+    store = tmp_path / name
+    gone = tilehaul.TileId(3, 1, 1)
+    async with MockServer(NOW) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=KEEP)
+        template, port = server.template, urlsplit(server.base_url).port
+    later = replace(NOW, port=port, tile_bytes=3000, absence=Absence(when=lambda tile_id: tile_id == gone))
+    async with MockServer(later) as server:
+        report = await tilehaul.seed(template, str(store), AREA, options=ALL_OLD)
+        assert (report.state, report.done, report.absent) == ("complete", PLANNED - 1, 1)
+        assert dict(server.stats().by_status) == {200: PLANNED - 1, 404: 1}
+    kept = await bodies(store)
+    assert len(kept) == PLANNED - 1
+    assert {len(body) for body in kept.values()} == {3000}
+    assert gone not in kept
+
+
+@pytest.mark.parametrize("name", STORES)
+async def test_a_failure_leaves_the_old_bytes_and_the_next_run_asks_on_condition(
+    tmp_path: Path, name: str
+) -> None:
+    store = tmp_path / name
+    async with MockServer(NOW) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=KEEP)
+        before = await bodies(store)
+        server.set_faults(Faults(errors={500: 0.3}))
+        broken = await tilehaul.seed(server.template, str(store), AREA, options=ALL_OLD)
+        assert broken.state == "dead_letters"
+        assert broken.dead > 5
+        assert await bodies(store) == before
+        server.set_faults(Faults())
+        server.reset()
+        again = await tilehaul.seed(server.template, str(store), AREA, options=ALL_OLD)
+        assert again.state == "complete"
+        assert dict(server.stats().by_status) == {304: PLANNED}
+    assert await bodies(store) == before
+
+
+async def test_a_note_of_other_bytes_is_not_believed(tmp_path: Path) -> None:
+    """Another run may have replaced the tile since: then "not modified" says nothing of what is kept."""
+    store = tmp_path / "out.mbtiles"
+    async with MockServer(NOW) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=KEEP)
+        assert change(store, "UPDATE checked SET digest = x'00' WHERE z = 2") == 16
+        server.reset()
+        report = await tilehaul.seed(server.template, str(store), AREA, options=ALL_OLD)
+        assert report.state == "complete"
+        assert dict(server.stats().by_status) == {304: PLANNED, 200: 16}
+
+
+async def test_without_notes_the_age_is_that_of_the_store_before_the_first_refresh(tmp_path: Path) -> None:
+    store = tmp_path / "out.mbtiles"
+    async with MockServer(NOW) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=replace(KEEP, keep_freshness=False))
+        assert not Path(f"{store}.freshness").exists()
+        server.reset()
+        await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
+        assert server.stats().requests == 0
+        change(store, "UPDATE base SET checked_at = 9")
+        await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
+        assert dict(server.stats().by_status) == {200: PLANNED}
+
+
+def test_the_command_refreshes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = str(tmp_path / "out.mbtiles")
+    with MockThread(NOW) as server:
+        command = ["seed", server.template, store, "-z", "0-3", "--quiet"]
+        assert main([*command, "--keep-freshness"]) == 0
+        server.reset()
+        assert main([*command, "--refresh-older-than", "30d"]) == 0
+        assert server.stats().requests == 0
+        assert change(Path(store), "UPDATE checked SET checked_at = 9") == PLANNED
+        assert main([*command, "--refresh-older-than", "30d"]) == 0
+        assert dict(server.stats().by_status) == {304: PLANNED}
+        assert main([*command, "--refresh-older-than", "30d", "--overwrite"]) == 2
+        assert main([*command, "--refresh-older-than", "30d", "--format", "jpg"]) == 2
+    assert main(["seed", store, str(tmp_path / "b"), "-z", "0", "--refresh-older-than", "30d"]) == 2
+    assert "need a URL template as the source" in capsys.readouterr().err
