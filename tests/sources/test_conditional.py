@@ -8,6 +8,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.plain_png import plain_png
 from tilehaul.net.clock import SystemClock
 from tilehaul.ports.freshness import Note, Notes
+from tilehaul.ports.store import JobKey
 from tilehaul.ports.tile import NoTile
 from tilehaul.ports.wire import Request, Response
 from tilehaul.sources.conditional import ConditionalSource, digest_of
@@ -50,6 +51,7 @@ async def test_the_condition_is_what_came(validators: dict[str, str], condition:
     source = ConditionalSource(xyz, store, known, noted.__setitem__, SystemClock())
     first = await source.get(TILE)
     assert not isinstance(first, NoTile)
+    await store.begin(JobKey("a", "a", "a", planned=1))
     await store.commit([first])
     note = noted[TILE]
     assert note[1:] == (validators.get("etag", ""), validators.get("last-modified", ""), digest_of(BODY))

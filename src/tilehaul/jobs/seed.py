@@ -46,8 +46,7 @@ class SeedPlan:
     """What to do, apart from where.
 
     Args:
-        tiles: The planned tiles, walked once; an archive walks them asynchronously.
-        planned: How many they are.
+        tiles, planned: The planned tiles, walked once (by an archive asynchronously), and how many.
         key: What makes this job this job.
         store_name: The store's location, for events.
         workers: Tiles asked for at once, >= 1: a few more than the lane's limit, so that a permit that
@@ -60,8 +59,7 @@ class SeedPlan:
         deadline_s: The job ends in good order so long after it began, > 0: nothing new is asked for, what is
             under way has DEADLINE_DRAIN_S to end. None: it takes what it takes.
         force_source: Write into a store that another source made.
-        job: Its name in events.
-        job_id: Which run of it, in events, report and log; short.
+        job, job_id: Its name in events, and which run of it in events, report and log; short.
 
     Raises ConfigError when `workers` or `deadline_s` is out of range.
     """
@@ -128,9 +126,7 @@ async def seed(
     run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())
     if already is not None and not plan.overwrite and plan.unchanged is None and plan.stale is None:
         # The store vouches for the whole job: not one tile needs looking up.
-        run.work.skipped["done"] = already.done
-        run.work.skipped["absent"] = already.absent
-        run.work.skipped["dropped"] = already.dropped
+        run.work.skipped |= {"done": already.done, "absent": already.absent, "dropped": already.dropped}
         return run.report("complete")
     try:
         await run.move()
