@@ -36,7 +36,8 @@ class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
     `directory`, an address `s3://bucket/prefix` or `r2://...` for `bucket`. A GeoPackage's tile table may
     follow its name, `file.gpkg#table`. For `wms` and `wmts` it is `wms+https://...`, `wmts+https://...` with
-    the service's query; for `provider` it is `provider:NAME?key=...`, for `remote` the address of a .pmtiles file, `https://...` or in a bucket.
+    the service's query; for `remote` the address of a .pmtiles file, `https://...` or in a bucket; for
+    `provider` it is `provider:NAME?key=...`.
     """
 
     kind: Kind

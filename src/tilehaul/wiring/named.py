@@ -74,7 +74,7 @@ def _template(name: str, entry: Mapping[str, Any], typed: Mapping[str, str]) -> 
     if entry.get("zoomOffset"):
         raise PlanError(f"{name} counts its zooms from {entry['zoomOffset']}, which is not read")
     url = str(entry["url"])
-    values = {key: str(value) for key, value in entry.items() if key not in _ABOUT} | typed
+    values = {key: str(value) for key, value in entry.items() if key not in _ABOUT} | dict(typed)
     values = {key: value for key, value in values.items() if "{" + key + "}" in url}
     unused = [key for key in typed if key not in values]
     if unused:
