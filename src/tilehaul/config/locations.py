@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
-Kind = Literal["xyz", "mbtiles", "pmtiles", "remote", "geopackage", "directory", "bucket", "wms", "wmts"]
+Kind = Literal[
+    "xyz", "provider", "mbtiles", "pmtiles", "remote", "geopackage", "directory", "bucket", "wms", "wmts"
+]
 
 # Kinds that answer tiles and cannot say which they have.
-SERVICES: frozenset[Kind] = frozenset({"xyz", "wms", "wmts"})
+SERVICES: frozenset[Kind] = frozenset({"xyz", "provider", "wms", "wmts"})
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PROVIDER = re.compile(r"provider:[^/\\]", re.IGNORECASE)
 _SERVICES: dict[str, Kind] = {
     "wms+http": "wms",
     "wms+https": "wms",
@@ -33,7 +36,8 @@ class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
     `directory`, an address `s3://bucket/prefix` or `r2://...` for `bucket`. A GeoPackage's tile table may
     follow its name, `file.gpkg#table`. For `wms` and `wmts` it is `wms+https://...`, `wmts+https://...` with
-    the service's query; for `remote` the address of a .pmtiles file, `https://...` or in a bucket.
+    the service's query; for `remote` the address of a .pmtiles file, `https://...` or in a bucket; for
+    `provider` it is `provider:NAME?key=...`.
     """
 
     kind: Kind
@@ -65,6 +69,8 @@ def parse_location(text: str) -> Location:
         raise PlanError(
             "an empty location: name a URL template, an .mbtiles, .pmtiles or .gpkg file or a directory"
         )
+    if _PROVIDER.match(stripped):
+        return Location("provider", stripped)
     if _SCHEME.match(stripped):
         _check_authority(stripped)
         scheme = stripped.partition("://")[0].lower()

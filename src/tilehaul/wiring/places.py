@@ -21,7 +21,6 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import TellLane
 from tilehaul.ports.store import TileArchive
 from tilehaul.sources.stored import StoredSource
-from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.geopackage import GeopackageStore
@@ -30,6 +29,7 @@ from tilehaul.stores.pmtiles import PmtilesStore
 from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
+from tilehaul.wiring.named import xyz_opener
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.remote import is_bucket, open_remote, remote_urls
 from tilehaul.wiring.senders import allowed_hosts, open_laned, open_sender, retry_rule
@@ -61,8 +61,8 @@ async def open_source(
     """
     place = parse_location(location)
     gauges = Gauges()
-    if place.kind == "xyz":
-        source_of = XyzSource.opener(place.text, headers=sending.headers)
+    if place.kind in ("xyz", "provider"):
+        source_of = xyz_opener(place, headers=sending.headers)
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         async with open_sender(
             sending, source_of.typed_urls, tally=tally or Tally(), tell=tell, gauges=gauges, pool=pool
@@ -106,8 +106,8 @@ async def open_origin(
     upstream that is left alone is waited for. Raises as `open_source`.
     """
     place = parse_location(location)
-    if place.kind == "xyz":
-        source_of = XyzSource.opener(place.text, headers=sending.headers)
+    if place.kind in ("xyz", "provider"):
+        source_of = xyz_opener(place, headers=sending.headers)
         check_named(source_of.typed_urls, sending.rules(), contact=sending.contact)
         allowed = allowed_hosts(sending, source_of.typed_urls)
         gauges = Gauges()

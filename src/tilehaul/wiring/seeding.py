@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tilehaul.codec.url_template import parse_template
 from tilehaul.codec.wms_request import parse_wms_location
 from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import Location, parse_location
@@ -30,6 +29,7 @@ from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
+from tilehaul.wiring.named import xyz_urls
 from tilehaul.wiring.places import AnyStore, open_origin, open_store, workers_for
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
@@ -263,8 +263,8 @@ def check_places(source: str, store: str, sending: Sending) -> None:
     open_store(there)
     if here.kind == there.kind and _name_of(here) == _name_of(there):
         raise PlanError(f"{store} is the source as well as the store: name another store")
-    if here.kind == "xyz":
-        check_bulk(parse_template(here.text).samples, sending.rules())
+    if here.kind in ("xyz", "provider"):
+        check_bulk(xyz_urls(here), sending.rules())
     elif here.kind in ("wms", "wmts"):
         check_bulk(_capabilities_urls(here), sending.rules())
     elif here.kind == "remote":
@@ -283,8 +283,8 @@ def _name_of(place: Location) -> str:
 async def check_location(location: str, sending: Sending) -> None:
     """Refuse a tile service that must not be loaded with a job. Raises PlanError, ConfigError."""
     place = parse_location(location)
-    if place.kind == "xyz":
-        samples = parse_template(place.text).samples
+    if place.kind in ("xyz", "provider"):
+        samples = xyz_urls(place)
     elif place.kind in ("wms", "wmts"):
         samples = _capabilities_urls(place)
     elif place.kind == "remote":

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tilehaul.codec.url_template import parse_template
 from tilehaul.config.buckets import bucket_place
 from tilehaul.config.locations import parse_location
 from tilehaul.config.settings import LayerSettings
 from tilehaul.errors import PlanError
 from tilehaul.net.addresses import host_port_of
 from tilehaul.policy.limit_rule import lane_most
+from tilehaul.wiring.named import xyz_urls
 from tilehaul.wiring.places import lane_class_of
 from tilehaul.wiring.remote import remote_url
 
@@ -71,8 +71,8 @@ def hosts_of(location: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     place = parse_location(location)
     if place.kind == "bucket":
         return (host_port_of(bucket_place(place.text, environ).url),)
-    if place.kind == "xyz":
-        return tuple({host_port_of(url) for url in parse_template(place.text).samples})
+    if place.kind in ("xyz", "provider"):
+        return tuple({host_port_of(url) for url in xyz_urls(place)})
     if place.kind == "remote":
         return (host_port_of(remote_url(place, environ)[0]),)
     if place.kind in ("wms", "wmts"):
