@@ -9,7 +9,7 @@ from tilehaul.lab.plain_png import plain_png
 from tilehaul.net.clock import SystemClock
 from tilehaul.ports.freshness import Note, Notes
 from tilehaul.ports.store import JobKey
-from tilehaul.ports.tile import NoTile
+from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request, Response
 from tilehaul.sources.conditional import ConditionalSource, digest_of
 from tilehaul.sources.xyz import XyzSource
@@ -54,7 +54,11 @@ async def test_the_condition_is_what_came(validators: dict[str, str], condition:
     await store.begin(JobKey("a", "a", "a", planned=1))
     await store.commit([first])
     note = noted[TILE]
-    assert note[1:] == (validators.get("etag", ""), validators.get("last-modified", ""), digest_of(BODY))
+    assert note[1:] == (
+        validators.get("etag", ""),
+        validators.get("last-modified", ""),
+        digest_of(BODY, xyz.info.identity),
+    )
     known[TILE] = note
     second = await source.get(TILE)
     assert not isinstance(second, NoTile)
@@ -68,10 +72,20 @@ async def test_the_condition_is_what_came(validators: dict[str, str], condition:
 async def test_a_tile_that_is_not_kept_after_all_is_asked_for_without_a_condition() -> None:
     server, noted = Server({"etag": '"1"'}), Notes()
     xyz = XyzSource.opener("http://127.0.0.1:9/{z}/{x}/{y}.png")(server)
-    known = {TILE: Note(9.0, '"1"', "", digest_of(BODY))}
+    known = {TILE: Note(9.0, '"1"', "", digest_of(BODY, xyz.info.identity))}
     answer = await ConditionalSource(xyz, MemoryStore(), known, noted.__setitem__, SystemClock()).get(TILE)
     assert not isinstance(answer, NoTile)
     assert server.asked == [{"If-None-Match": '"1"'}, {}]
+
+
+async def test_the_same_etag_of_another_source_is_not_believed() -> None:
+    server, store, noted = Server({"etag": "1"}), MemoryStore(), Notes()
+    xyz = XyzSource.opener("http://127.0.0.1:9/{z}/{x}/{y}.png")(server)
+    await store.begin(JobKey("a", "a", "a", planned=1))
+    await store.commit([Tile(TILE, BODY, "image/png")])
+    known = {TILE: Note(9.0, "1", "", digest_of(BODY, "another"))}
+    await ConditionalSource(xyz, store, known, noted.__setitem__, SystemClock()).get(TILE)
+    assert server.asked == [{"If-None-Match": "1"}, {}]
 
 
 async def test_outside_the_grid_nothing_is_asked() -> None:

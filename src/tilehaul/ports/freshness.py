@@ -9,7 +9,8 @@ class Note(NamedTuple):
     """One check of a tile with its origin.
 
     `checked_s` is when, in seconds since 1970. `etag` and `last_modified` are exactly as they came, empty
-    when there was none. `digest` is of the bytes they belong to: they say nothing of others.
+    when there was none. `digest` is of the bytes and the source they belong to: they say nothing of
+    others.
     """
 
     checked_s: float

@@ -56,7 +56,7 @@ class ConditionalSource(TileSource):
         response = await self._ask(tile_id, condition)
         if condition and response.status == 304:
             kept = await self._kept.get(tile_id)
-            if isinstance(kept, Tile) and digest_of(kept.body) == note.digest:
+            if isinstance(kept, Tile) and self._digest(kept) == note.digest:
                 return self._noted(kept, response, note)
             response = await self._ask(tile_id, ())
         answer = self._xyz.answer(tile_id, response)
@@ -77,16 +77,20 @@ class ConditionalSource(TileSource):
                 self._clock.wall_s(),
                 headers.get("etag", before.etag),
                 headers.get("last-modified", before.last_modified),
-                digest_of(tile.body),
+                self._digest(tile),
             ),
         )
         self._known.pop(tile.tile_id, None)
         return tile
 
+    def _digest(self, tile: Tile) -> bytes:
+        return digest_of(tile.body, self.info.identity)
 
-def digest_of(body: bytes) -> bytes:
-    """Tells bytes apart; not a secret."""
-    return hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
+
+def digest_of(body: bytes, source_identity: str) -> bytes:
+    """Tells bytes apart, and whose they are: another source may use the same ETag. Not a secret."""
+    key = source_identity.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
+    return hashlib.blake2b(body, digest_size=DIGEST_BYTES, key=key).digest()
 
 
 def _condition(note: Note) -> Headers:
