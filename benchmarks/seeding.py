@@ -23,7 +23,7 @@ import tempfile
 import time
 import urllib.request
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xxhash
@@ -49,6 +49,7 @@ ZOOM_MAX, ZOOM_MAX_FAULTY = 6, 4
 RUN_S_MAX = 120.0
 LOOK_S, MEMORY_LOOK_S = 0.02, 0.3
 SAID_MAX = 110
+STARTS_MAX = 5
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 ORIGIN = Path(__file__).with_name("seeding_origin.py")
 
@@ -90,6 +91,20 @@ def run_one(name: str, *, zoom_max: int, faulty: bool, mapproxy: str) -> Outcome
         kept = _kept(folder / "out.mbtiles")
         wrong = sum(digests.get(address) != digest for address, digest in kept.items())
         return Outcome(len(kept), len(digests) - len(kept), wrong, requests, *timed, _words(lines))
+
+
+def run_whole(name: str, *, zoom_max: int, faulty: bool, mapproxy: str) -> Outcome:
+    """One run; MapCache begins again when it could not open its archive, and the starts are told.
+
+    Its threads stumble over one another when they make the file: about one run in seven ends at once with
+    "unable to open database file".
+    """
+    starts = 1
+    outcome = run_one(name, zoom_max=zoom_max, faulty=faulty, mapproxy=mapproxy)
+    while not faulty and name == MAPCACHE_NAME and outcome.ended != "exit 0" and starts < STARTS_MAX:
+        starts += 1
+        outcome = run_one(name, zoom_max=zoom_max, faulty=faulty, mapproxy=mapproxy)
+    return replace(outcome, said=f"{outcome.said} (start {starts})") if starts > 1 else outcome
 
 
 def _timed(command: list[str], folder: Path, base: str, said) -> tuple[float, float, float, float, str]:
@@ -194,8 +209,12 @@ def measure(*, rounds: int, faulty: bool, mapproxy: str, zoom_max: int) -> str:
     runs: dict[str, list[Outcome]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            runs[name].append(run_one(name, zoom_max=zoom_max, faulty=faulty, mapproxy=mapproxy))
+            runs[name].append(run_whole(name, zoom_max=zoom_max, faulty=faulty, mapproxy=mapproxy))
             print(f"  {name}: {runs[name][-1]}", file=sys.stderr, flush=True)
+    return "\n\n".join((_tables(runs, found, faulty=faulty), *skipped))
+
+
+def _tables(runs: dict[str, list[Outcome]], found: dict[str, str], *, faulty: bool) -> str:
     text = tables.table(
         (
             "client",
@@ -211,9 +230,9 @@ def measure(*, rounds: int, faulty: bool, mapproxy: str, zoom_max: int) -> str:
             "ended",
             "what it said",
         ),
-        (_row(name, found[name], runs[name]) for name in names),
+        (_row(name, found[name], several) for name, several in runs.items()),
     )
-    return "\n\n".join((*([] if faulty else [_aims(runs)]), text, *skipped))
+    return text if faulty else f"{_aims(runs)}\n\n{text}"
 
 
 def _limit(name: str) -> float:
