@@ -40,8 +40,9 @@ _EXAMPLES = """\
   tilehaul seed SOURCE STORE ... --dry-run       how many tiles, before anything is sent
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
-A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), an .mbtiles, .pmtiles or .gpkg
-file or a directory; a store is one of these files or a directory.
+A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), wms+https://... or wmts+https://...
+(docs/wms.md), provider:NAME, an .mbtiles, .pmtiles or .gpkg file, a directory, or s3://bucket/prefix;
+a store is one of these files, a directory or a bucket.
 
 exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many failures, origin away),
             5 local disk, 130 interrupted
