@@ -5,6 +5,7 @@ import os
 import random
 import re
 import struct
+import time
 import zlib
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,8 +22,10 @@ from tilehaul.policy.freshness import FreshnessRule
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.server.app import Server, make_app
+from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
 from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.timed import TimedSource
 from tilehaul.stores.memory_cache import MemoryCache
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -83,16 +86,16 @@ class PaintedSource:
 
 @asynccontextmanager
 async def serving(**sources):
-    clock, cache, layers = SystemClock(), MemoryCache(), []
+    clock, cache, layers = SystemClock(), MemoryCache(now_s=time.monotonic), []
     for name, source in sources.items():
         stats = TileStats()
         wrapped = CachedSource(
-            CoalescedSource(source, clock=clock, watch=stats),
+            CoalescedSource(TimedSource(source, clock=clock, watch=stats), joined=stats.joined),
             cache=cache,
             layer=name,
             rule=FreshnessRule(),
-            clock=clock,
             luck=random.Random(1).random,
+            background=Background(),
         )
         layers.append(Layer(name, wrapped, title=name.title(), stats=stats))
     async with Server(make_app(layers, cache, clock=clock), port=0, drain_s=1) as server:

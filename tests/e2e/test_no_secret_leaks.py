@@ -138,7 +138,7 @@ async def test_service_tells_no_secret_and_above_debug_no_place(log_kept) -> Non
         layer = {"source": template, "headers": HEADERS, "retries": 0, "timeout": 5.0}
         settings = parse_settings({"layers": {"photos": layer}}, {}, name="test")
         async with open_layers(settings) as opened:
-            app = make_app(opened.layers, opened.cache, clock=SystemClock(), process=opened.process)
+            app = make_app(opened.layers, opened.caches.memory, clock=SystemClock(), process=opened.process)
             async with Server(app, port=0) as server:
                 port = int(server.url.rpartition(":")[2])
                 paths = [f"/api/tiles/photos/14/8531/{5760 + n}.png" for n in range(40)]

@@ -13,8 +13,10 @@ from tilehaul.policy.freshness import FreshnessRule
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.server.app import Server, make_app
+from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
 from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.timed import TimedSource
 from tilehaul.stores.memory_cache import MemoryCache
 
 
@@ -90,18 +92,22 @@ class Service:
     app: object = None
     options: dict = field(default_factory=dict)
 
+    def now_s(self):
+        """Of the clock that the service has by the time it is asked."""
+        return self.clock.now_s()
+
     def layer(self, name="osm", *, info=None, rule=None, **options):
         source, stats = ScriptedSource(**(info or {})), TileStats()
         self.sources[name] = source
-        wrapped = CoalescedSource(source, clock=self.clock, watch=stats)
+        wrapped = CoalescedSource(TimedSource(source, clock=self.clock, watch=stats), joined=stats.joined)
         if self.cache is not None:
             wrapped = CachedSource(
                 wrapped,
                 cache=self.cache,
                 layer=name,
-                rule=rule or FreshnessRule(),
-                clock=self.clock,
+                rule=rule or FreshnessRule(revalidate_s=0.0),
                 luck=lambda: 0.5,
+                background=Background(),
             )
         self.layers[name] = Layer(name, wrapped, stats=stats, **options)
         return source
@@ -151,7 +157,9 @@ class Service:
 
 @pytest.fixture
 def service():
-    return Service(HandClock(), MemoryCache(), {}, {})
+    service = Service(HandClock(), None, {}, {})
+    service.cache = MemoryCache(now_s=service.now_s)
+    return service
 
 
 @pytest.fixture

@@ -95,7 +95,9 @@ async def running(template, folder, **jobs):
     part = {"folder": str(folder), **jobs}
     settings = parse_settings({"layers": {"world": layer}, "jobs": part}, {})
     async with open_layers(settings) as opened, RunningJobs(settings) as started:
-        app = make_app(opened.layers, opened.cache, clock=SystemClock(), process=opened.process, jobs=started)
+        app = make_app(
+            opened.layers, opened.caches.memory, clock=SystemClock(), process=opened.process, jobs=started
+        )
         async with Server(app, port=0, drain_s=1) as server:
             yield Running(int(server.url.rpartition(":")[2]), started)
             await started.aclose()

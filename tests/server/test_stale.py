@@ -12,6 +12,7 @@ from tilehaul.net.verified import VerifiedSender
 from tilehaul.policy.breaker import BREAKER_SERVING
 from tilehaul.policy.freshness import FreshnessRule
 from tilehaul.policy.tally import Tally
+from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
 from tilehaul.sources.coalesced import CoalescedSource
 from tilehaul.sources.xyz import XyzSource
@@ -33,9 +34,14 @@ async def laned(service):
         tally=tally,
     )
     service.clock = clock
-    origin = CoalescedSource(XyzSource.opener("http://origin.test/{z}/{x}/{y}.png")(sender), clock=clock)
-    rule = FreshnessRule()
-    source = CachedSource(origin, cache=service.cache, layer="osm", rule=rule, clock=clock, luck=lambda: 0.5)
+    source = CachedSource(
+        CoalescedSource(XyzSource.opener("http://origin.test/{z}/{x}/{y}.png")(sender)),
+        cache=service.cache,
+        layer="osm",
+        rule=FreshnessRule(),
+        luck=lambda: 0.5,
+        background=Background(),
+    )
     service.layers["osm"] = Layer("osm", source)
     yield wire
     await sender.aclose()

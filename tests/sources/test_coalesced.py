@@ -10,6 +10,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.timed import TimedSource
 
 HERE = TileId(3, 1, 2)
 THERE = TileId(3, 1, 3)
@@ -92,7 +93,7 @@ def clock():
 
 @pytest.fixture
 def source(origin, watch, clock):
-    return CoalescedSource(origin, clock=clock, watch=watch)
+    return CoalescedSource(TimedSource(origin, clock=clock, watch=watch), joined=watch.joined)
 
 
 async def turns(count: int = 4) -> None:
@@ -240,9 +241,9 @@ async def test_error_nobody_waits_for_is_not_reported_as_lost(source, origin, ca
     assert not caplog.records
 
 
-async def test_works_without_a_watch(origin, clock):
+async def test_works_without_a_watch(origin):
     """The watch is optional."""
-    source = CoalescedSource(origin, clock=clock)
+    source = CoalescedSource(origin)
     asker = ask(source)[0]
     await turns()
     origin.doors[0].set_result(TILE)

@@ -9,13 +9,38 @@ from hypothesis import strategies as st
 
 from tilehaul.errors import ConfigError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.policy.freshness import STALE_S_MAX
+from tilehaul.policy.freshness import Freshness
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.stores.memory_cache import ENTRY_OVERHEAD_BYTES, MemoryCache
+from tilehaul.stores.memory_cache import BYTES_MAX_DEFAULT, ENTRY_OVERHEAD_BYTES, MemoryCache
+
+
+class HandCache(MemoryCache):
+    """A cache whose clock the test sets."""
+
+    def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT) -> None:
+        self.time_s = 0.0
+        super().__init__(bytes_max, now_s=lambda: self.time_s)
+
+    def at(self, time_s: float) -> "HandCache":
+        self.time_s = time_s
+        return self
+
+    def fresh(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        found = self.find_now(layer, tile_id)
+        return None if found is None or left_s(found) <= 0 else found
+
+
+def left_s(answer: Tile | NoTile) -> float:
+    assert answer.freshness is not None
+    return answer.freshness.left_s
 
 
 def tile(x: int, size: int = 10, fill: int = 1) -> Tile:
     return Tile(TileId(20, x, 0), bytes([fill]) * size, "image/png")
+
+
+def lasting(answer: Tile | NoTile, fresh_s: float, stale_s: float = 0.0) -> Tile | NoTile:
+    return replace(answer, freshness=Freshness(fresh_s, stale_s=stale_s))
 
 
 @dataclass
@@ -52,13 +77,6 @@ class Model:
     def of(self, key: tuple[str, int]) -> ModelEntry | None:
         return next((entry for entry in self.queue if entry.key == key), None)
 
-    def find(self, key: tuple[str, int], now: float) -> Tile | NoTile | None:
-        entry = self.kept(key, now)
-        if entry is None or entry.expires <= now:
-            return None
-        entry.visited = True
-        return replace(entry.answer, place="memory")
-
     def kept(self, key: tuple[str, int], now: float) -> ModelEntry | None:
         entry = self.of(key)
         stale = self.stale if entry is not None and isinstance(entry.answer, Tile) else 0
@@ -67,19 +85,21 @@ class Model:
             return None
         return entry
 
-    def find_stale(self, key: tuple[str, int], now: float) -> Tile | None:
+    def find(self, key: tuple[str, int], now: float) -> tuple[Tile | NoTile, float] | None:
+        """The answer, and how long it is fresh."""
         entry = self.kept(key, now)
-        if entry is None or not isinstance(entry.answer, Tile):
+        if entry is None:
             return None
         entry.visited = True
-        return replace(entry.answer, place="memory" if now < entry.expires else "stale")
+        return replace(entry.answer, place="memory"), entry.expires - now
 
     def keep(self, key: tuple[str, int], answer: Tile | NoTile, fresh: float, now: float) -> None:
         old = self.of(key)
         if old is not None:
             self.remove(old)
         size = (len(answer.body) if isinstance(answer, Tile) else 0) + ENTRY_OVERHEAD_BYTES
-        if fresh <= 0 or size > self.bytes_max:
+        stale = self.stale if isinstance(answer, Tile) else 0
+        if fresh + stale <= 0 or size > self.bytes_max:
             return
         while sum(entry.size for entry in self.queue) + size > self.bytes_max:
             if self.queue[self.hand].visited:
@@ -94,7 +114,7 @@ class Model:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["find", "find_stale"]), st.sampled_from("ab"), st.integers(0, 9)),
+        st.tuples(st.just("find"), st.sampled_from("ab"), st.integers(0, 9)),
         st.tuples(
             st.just("keep"),
             st.sampled_from("ab"),
@@ -115,7 +135,7 @@ STEPS = st.lists(
 def test_any_sequence_behaves_like_the_model(steps, entries, stale):
     """Whatever is kept, found, waited for and dropped: same answers, same order, never too many bytes."""
     bytes_max = entries * (ENTRY_OVERHEAD_BYTES + 1000)
-    cache, model = MemoryCache(bytes_max, stale_s_max=stale), Model(bytes_max, stale)
+    cache, model = HandCache(bytes_max), Model(bytes_max, stale)
     now = 0.0
     serial = 0
     for step in steps:
@@ -125,11 +145,11 @@ def test_any_sequence_behaves_like_the_model(steps, entries, stale):
             doomed = [entry for entry in model.queue if entry.key[0] == step[1]]
             for entry in doomed:
                 model.remove(entry)
-            assert cache.drop(step[1]) == len(doomed)
-        elif step[0] in ("find", "find_stale"):
-            asked, layer, x = step
-            got = getattr(cache, asked)(layer, TileId(20, x, 0), now)
-            assert got == getattr(model, asked)((layer, x), now)
+            assert cache.forget(step[1], lambda _: True) == len(doomed)
+        elif step[0] == "find":
+            _, layer, x = step
+            got = cache.at(now).find_now(layer, TileId(20, x, 0))
+            assert (got and (got, left_s(got))) == model.find((layer, x), now)
         else:
             layer, x, fresh = step[1], step[2], step[-1]
             serial += 1
@@ -141,7 +161,7 @@ def test_any_sequence_behaves_like_the_model(steps, entries, stale):
                 # A new object, so that the cache does not take it for the same bytes kept twice.
                 answer = replace(answer, media_type=f"image/{serial}")
             model.keep((layer, x), answer, fresh, now)
-            cache.keep(layer, answer, fresh_s=fresh, now_s=now)
+            cache.at(now).keep(layer, lasting(answer, fresh, stale if isinstance(answer, Tile) else 0))
         stats = cache.stats()
         assert stats.bytes == sum(entry.size for entry in model.queue) <= bytes_max
         assert stats.tiles == len(model.queue)
@@ -153,25 +173,25 @@ def test_any_sequence_behaves_like_the_model(steps, entries, stale):
 
 def test_popular_tile_outlives_a_scan():
     """A tile asked for once stays while twice the cache's size of one-time tiles passes."""
-    cache = MemoryCache(10 * (ENTRY_OVERHEAD_BYTES + 10))
-    cache.keep("a", tile(0), fresh_s=99, now_s=0)
+    cache = HandCache(10 * (ENTRY_OVERHEAD_BYTES + 10))
+    cache.at(0).keep("a", lasting(tile(0), 99))
     for x in range(1, 21):
-        assert cache.find("a", TileId(20, 0, 0), 0) is not None
-        cache.keep("a", tile(x), fresh_s=99, now_s=0)
+        assert cache.at(0).fresh("a", TileId(20, 0, 0)) is not None
+        cache.at(0).keep("a", lasting(tile(x), 99))
     assert cache.stats().evictions == 11
-    assert cache.find("a", TileId(20, 0, 0), 0) is not None
+    assert cache.at(0).fresh("a", TileId(20, 0, 0)) is not None
 
 
 def test_hand_begins_again_at_the_oldest():
     """After the newest was evicted, the next victim is the oldest again, not the newcomer."""
-    cache = MemoryCache(3 * (ENTRY_OVERHEAD_BYTES + 10))
+    cache = HandCache(3 * (ENTRY_OVERHEAD_BYTES + 10))
     for x in range(3):
-        cache.keep("a", tile(x), fresh_s=9, now_s=0)
+        cache.at(0).keep("a", lasting(tile(x), 9))
     for x in range(2):
-        cache.find("a", TileId(20, x, 0), 0)
-    cache.keep("a", tile(3), fresh_s=9, now_s=0)
-    cache.keep("a", tile(4), fresh_s=9, now_s=0)
-    assert [cache.find("a", TileId(20, x, 0), 0) is not None for x in range(5)] == [
+        cache.at(0).fresh("a", TileId(20, x, 0))
+    cache.at(0).keep("a", lasting(tile(3), 9))
+    cache.at(0).keep("a", lasting(tile(4), 9))
+    assert [cache.at(0).fresh("a", TileId(20, x, 0)) is not None for x in range(5)] == [
         False,
         True,
         False,
@@ -182,74 +202,99 @@ def test_hand_begins_again_at_the_oldest():
 
 def test_lifetime_ends_at_its_second():
     """An entry is found until its lifetime has passed, not at that moment."""
-    cache = MemoryCache(stale_s_max=0)
-    cache.keep("a", tile(1), fresh_s=10, now_s=100)
-    assert cache.left_s("a", TileId(20, 1, 0), 104) == 6
-    assert cache.find("a", TileId(20, 1, 0), 109.9) is not None
-    assert cache.left_s("a", TileId(20, 1, 0), 110) is None
-    assert cache.find("a", TileId(20, 1, 0), 110) is None
+    cache = HandCache()
+    cache.at(100).keep("a", lasting(tile(1), 10))
+    found = cache.at(104).find_now("a", TileId(20, 1, 0))
+    assert found is not None
+    assert found.freshness == Freshness(10, age_s=4)
+    assert cache.at(109.9).fresh("a", TileId(20, 1, 0)) is not None
+    assert cache.at(110).fresh("a", TileId(20, 1, 0)) is None
     assert cache.stats().tiles == 0
 
 
-def test_stale_tile_is_there_for_who_asks_for_it():
-    """Past its freshness a tile is found by `find_stale` alone, for a day, with a negative rest."""
-    cache = MemoryCache()
+@pytest.mark.parametrize(
+    "past",
+    [Freshness(10, stale_s=50), Freshness(10, revalidate_s=50)],
+)
+def test_stale_tile_is_there_for_who_asks_for_it(past):
+    """Past its freshness a tile is found, with a negative rest, as long as it may be of use; never early."""
+    cache = HandCache()
     here = TileId(20, 1, 0)
-    cache.keep("a", tile(1), fresh_s=10, now_s=100)
-    fresh = cache.find_stale("a", here, 109.9)
-    assert fresh is not None
-    assert fresh.place == "memory"
-    assert cache.find("a", here, 110) is None
+    cache.at(100).keep("a", replace(tile(1), freshness=past))
+    assert cache.entry(("a", 20, 1, 0), 109.9) is not None
     assert cache.entry(("a", 20, 1, 0), 110) is None
-    assert cache.find_stale("a", here, 110) == replace(tile(1), place="stale")
-    assert cache.left_s("a", here, 115) == -5
-    assert cache.find_stale("a", here, 110 + STALE_S_MAX - 0.1) is not None
+    stale = cache.at(115).find_now("a", here)
+    assert stale is not None
+    assert (stale.place, left_s(stale)) == ("memory", -5)
+    assert cache.at(159.9).find_now("a", here) is not None
     assert cache.stats().tiles == 1
-    assert cache.find_stale("a", here, 110 + STALE_S_MAX) is None
+    assert cache.at(160).find_now("a", here) is None
     assert cache.stats().tiles == 0
 
 
-@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
-def test_nonsense_time_past_freshness_is_refused(wrong):
-    with pytest.raises(ConfigError):
-        MemoryCache(stale_s_max=wrong)
+def test_tile_that_was_older_already_is_fresh_for_the_rest():
+    """An age that came with the answer counts."""
+    cache = HandCache()
+    cache.at(100).keep("a", replace(tile(1), freshness=Freshness(10, age_s=7)))
+    assert cache.at(102).fresh("a", TileId(20, 1, 0)) is not None
+    assert cache.at(103).find_now("a", TileId(20, 1, 0)) is None
+
+
+def test_what_says_nothing_of_its_lifetime_is_not_kept():
+    cache = HandCache()
+    cache.keep("a", tile(1))
+    assert cache.stats().tiles == 0
+
+
+def test_wanted_tiles_are_forgotten():
+    """Those of the layer that are wanted, and no others."""
+    cache = HandCache()
+    for layer, x in (("a", 1), ("a", 2), ("b", 1)):
+        cache.keep(layer, lasting(tile(x), 9))
+    assert cache.forget("a", lambda tile_id: tile_id.x == 1) == 1
+    assert [
+        cache.find_now(layer, TileId(20, x, 0)) is None for layer, x in (("a", 1), ("a", 2), ("b", 1))
+    ] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_absence_is_never_stale():
     """It is gone with its lifetime, and in place of an older tile nothing of that is left."""
-    cache = MemoryCache()
+    cache = HandCache()
     here = TileId(20, 1, 0)
-    cache.keep("a", tile(1), fresh_s=10, now_s=0)
-    cache.keep("a", NoTile(here), fresh_s=10, now_s=20)
-    assert cache.find_stale("a", here, 25) is None
-    assert cache.find("a", here, 25) is not None
-    assert cache.find_stale("a", here, 30) is None
+    cache.at(0).keep("a", lasting(tile(1), 10))
+    cache.at(20).keep("a", lasting(NoTile(here), 10))
+    assert isinstance(cache.at(25).find_now("a", here), NoTile)
+    assert cache.at(30).find_now("a", here) is None
     assert cache.stats().tiles == 0
 
 
 def test_stale_tile_in_use_outlives_one_that_is_not():
     """Bytes are bounded as ever; the hand spares what stands in for an origin that is away."""
-    cache = MemoryCache(2 * (ENTRY_OVERHEAD_BYTES + 10))
+    cache = HandCache(2 * (ENTRY_OVERHEAD_BYTES + 10))
     for x in range(2):
-        cache.keep("a", tile(x), fresh_s=1, now_s=0)
-    assert cache.find_stale("a", TileId(20, 0, 0), 5) is not None
-    cache.keep("a", tile(2), fresh_s=1, now_s=5)
-    found = [cache.find_stale("a", TileId(20, x, 0), 5) is not None for x in range(3)]
+        cache.at(0).keep("a", lasting(tile(x), 1, 50))
+    assert cache.at(5).find_now("a", TileId(20, 0, 0)) is not None
+    cache.at(5).keep("a", lasting(tile(2), 1, 50))
+    found = [cache.at(5).find_now("a", TileId(20, x, 0)) is not None for x in range(3)]
     assert found == [True, False, True]
 
 
 def test_same_bytes_kept_again_renew_the_entry():
     """Several askers of one fetch keep one answer: nothing made of it is thrown away."""
-    cache = MemoryCache()
+    cache = HandCache()
     answer = tile(1)
-    cache.keep("a", answer, fresh_s=10, now_s=0)
+    cache.at(0).keep("a", lasting(answer, 10))
     entry = cache.entry(("a", 20, 1, 0), 0)
     assert entry is not None
     entry.ready = "made of it"
-    cache.keep("a", answer, fresh_s=10, now_s=5)
+    cache.at(5).keep("a", lasting(answer, 10))
     assert cache.entry(("a", 20, 1, 0), 14) is entry
     assert entry.ready == "made of it"
-    cache.keep("a", tile(1, fill=2), fresh_s=10, now_s=5)
+    cache.at(5).keep("a", lasting(tile(1, fill=2), 10))
     renewed = cache.entry(("a", 20, 1, 0), 14)
     assert renewed is not None
     assert renewed.ready is None
@@ -257,20 +302,20 @@ def test_same_bytes_kept_again_renew_the_entry():
 
 def test_tile_larger_than_the_cache_replaces_nothing_but_its_elder():
     """What does not fit is not kept, and the outdated answer of that tile is gone too."""
-    cache = MemoryCache(ENTRY_OVERHEAD_BYTES + 100)
-    cache.keep("a", tile(1, 100), fresh_s=9, now_s=0)
-    cache.keep("a", tile(2, 101), fresh_s=9, now_s=0)
-    assert cache.find("a", TileId(20, 1, 0), 0) is not None
-    cache.keep("a", tile(1, 101), fresh_s=9, now_s=0)
-    assert cache.find("a", TileId(20, 1, 0), 0) is None
+    cache = HandCache(ENTRY_OVERHEAD_BYTES + 100)
+    cache.at(0).keep("a", lasting(tile(1, 100), 9))
+    cache.at(0).keep("a", lasting(tile(2, 101), 9))
+    assert cache.at(0).fresh("a", TileId(20, 1, 0)) is not None
+    cache.at(0).keep("a", lasting(tile(1, 101), 9))
+    assert cache.at(0).fresh("a", TileId(20, 1, 0)) is None
 
 
 def test_counts_are_of_what_was_asked():
     """find counts a hit or a miss; looking at an entry counts only when told that it was of use."""
-    cache = MemoryCache()
-    cache.find("a", TileId(20, 1, 0), 0)
-    cache.keep("a", tile(1), fresh_s=9, now_s=0)
-    cache.find("a", TileId(20, 1, 0), 0)
+    cache = HandCache()
+    cache.at(0).fresh("a", TileId(20, 1, 0))
+    cache.at(0).keep("a", lasting(tile(1), 9))
+    cache.at(0).fresh("a", TileId(20, 1, 0))
     entry = cache.entry(("a", 20, 1, 0), 0)
     assert entry is not None
     assert (cache.stats().hits, cache.stats().misses) == (1, 1)
@@ -281,17 +326,17 @@ def test_counts_are_of_what_was_asked():
 def test_no_bytes_is_a_wrong_setting():
     """A cache of nothing is refused with the key's name."""
     with pytest.raises(ConfigError, match=r"cache\.memory"):
-        MemoryCache(0)
+        HandCache(0)
 
 
 def test_real_memory_stays_within_what_is_counted():
     """The fixed overhead covers what Python really takes, a header block of the server included."""
-    cache = MemoryCache()
+    cache = HandCache()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         for x in range(2_000):
-            cache.keep(f"layer-{x % 3}", tile(10_000 + x, 1_000, x % 256), fresh_s=1e6, now_s=float(x))
+            cache.at(float(x)).keep(f"layer-{x % 3}", lasting(tile(10_000 + x, 1_000, x % 256), 1e6))
             entry = cache.entry((f"layer-{x % 3}", 20, 10_000 + x, 0), float(x))
             assert entry is not None
             # Two blocks of headers and their tags, as server/early_hits.py hangs them here.

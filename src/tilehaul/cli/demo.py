@@ -140,7 +140,7 @@ async def _show(options: argparse.Namespace, origin: "MockServer", opened: "Laye
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
 
-    app = make_app(opened.layers, opened.cache, clock=SystemClock())
+    app = make_app(opened.layers, opened.caches.memory, clock=SystemClock())
     async with Server(app, port=port) as server:
         url = f"{server.url}/api/tiles/archive/{CHECKED_TILE}.jpg"
         served = await asyncio.to_thread(_get, url)

@@ -125,7 +125,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     async with open_layers(settings) as opened:
         app = make_app(
             opened.layers,
-            opened.cache,
+            opened.caches.memory,
             clock=SystemClock(),
             public_url=settings.server.public_url,
             process=opened.process,

@@ -46,6 +46,10 @@ def _settings(document: object, environment: Mapping[str, str], place: Place) ->
         _check_layer(layer_name, layer, place.name)
     with_providers(settings.providers, place, ("providers",))
     parse_size(settings.cache.memory, f"{place.name}: cache.memory")
+    if settings.cache.disk is not None:
+        parse_size(settings.cache.disk, f"{place.name}: cache.disk")
+    if (settings.cache.disk is None) != (not settings.cache.path):
+        raise ConfigError(f"{place.name}: cache.disk (how much) and cache.path (where) go together")
     return settings
 
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tilehaul.config.providers import ProviderSettings
+from tilehaul.policy.freshness import REVALIDATE_S, STALE_S
 
 Missing = Literal["404", "204", "transparent"]
 Zoom = Annotated[int, Meta(ge=0, le=30)]
@@ -28,7 +29,37 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     bounds: Annotated[
         tuple[float, float, float, float] | None, Meta(description="west, south, east, north in degrees")
     ] = None
-    max_age: Annotated[int, Meta(ge=0, description="Seconds a client may keep a tile.")] = 3600
+    max_age: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=31_536_000,
+                description="Seconds a tile stays fresh, here and at clients, whatever the origin says; "
+                "without it what the origin says (Cache-Control, Expires), else an hour.",
+            ),
+        ]
+        | None
+    ) = None
+    stale_while_revalidate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Seconds past that in which a tile is given at once and renewed meanwhile.",
+        ),
+    ] = REVALIDATE_S
+    stale_if_error: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Seconds past that in which a tile stands in for an origin that fails.",
+        ),
+    ] = STALE_S
+    cache: Annotated[
+        Literal["all", "memory", "none"], Meta(description="Which of the service's caches keep its tiles.")
+    ] = "all"
     headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
     concurrency: (
         Annotated[
@@ -50,9 +81,17 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The service's cache."""
+    """The service's caches, one of each for all layers."""
 
     memory: Annotated[int | str, Meta(description='Bytes, or a size such as "512MB".')] = "256MB"
+    disk: (
+        Annotated[
+            int | str,
+            Meta(description='Bytes, or a size such as "20GB"; without it nothing is kept on disk.'),
+        ]
+        | None
+    ) = None
+    path: Annotated[str, Meta(description="The folder of the disk cache; needed with `disk`.")] = ""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

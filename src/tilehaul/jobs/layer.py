@@ -13,7 +13,6 @@ from tilehaul.ports.source import TileSource
 # enlarges the parent), 204 vector ones, a transparent picture clients that retry or draw a cross.
 Missing = Literal[404, 204, "transparent"]
 
-TILE_MAX_AGE_S = 3600
 MISSING_MAX_AGE_S = 300
 
 # A layer's name is part of every address and of file names, so nothing that needs escaping.
@@ -30,7 +29,7 @@ class Layer:
         title: For people; the name when empty.
         attribution: As shown on maps; the source's own when empty. May hold links (HTML).
         missing: See `Missing`.
-        max_age_s: `Cache-Control: max-age` of tiles, >= 0.
+        max_age_s: `Cache-Control: max-age` of tiles, >= 0; None: as long as each stays fresh.
         missing_max_age_s: The same of the answer to a missing tile, >= 0.
         lane_max: Most fetches at once the layer's lane allows; 0 when not known. Reported only.
         lanes: Asked for the lanes to the layer's origins.
@@ -45,7 +44,7 @@ class Layer:
     title: str = ""
     attribution: str = ""
     missing: Missing = 404
-    max_age_s: int = TILE_MAX_AGE_S
+    max_age_s: int | None = None
     missing_max_age_s: int = MISSING_MAX_AGE_S
     lane_max: int = 0
     lanes: Lanes = field(default=tuple, compare=False)
@@ -60,7 +59,7 @@ class Layer:
         if self.missing not in (404, 204, "transparent"):
             raise ConfigError(f"layers.{self.name}.missing: {self.missing!r} is not 404, 204 or transparent")
         for key, value in (("max_age", self.max_age_s), ("missing_max_age", self.missing_max_age_s)):
-            if value < 0:
+            if value is not None and value < 0:
                 raise ConfigError(f"layers.{self.name}.{key}: {value} is below 0")
 
     @property

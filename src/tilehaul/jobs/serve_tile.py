@@ -2,7 +2,6 @@
 
 import json
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 
@@ -23,12 +22,10 @@ from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.blank import TRANSPARENT_PNG
 from tilehaul.jobs.layer import Layer
+from tilehaul.policy.freshness import TILE_FRESH_S
 from tilehaul.ports.tile import NoTile, Tile
 
 Headers = tuple[tuple[str, str], ...]
-
-# Seconds an answer stays fresh in our cache, negative past that, or None when it is not kept there.
-FreshLeft = Callable[[str, TileId], float | None]
 
 # Extensions an address may end in, and the kind of tile each asks for.
 EXTENSION_KINDS = {
@@ -53,11 +50,9 @@ SENT_KINDS = {
 }
 
 # Places that are a cache of ours; everything else was forwarded (RFC 9211, section 2.2).
-CACHE_PLACES = frozenset({"memory", "disk", "stale"})
-# A tile past its freshness, because its origin fails (see `ports.tile.Tile`).
-STALE_PLACES = frozenset({"stale", "stale_asked"})
-# `max-age` of such a tile, unless the layer's own is shorter: clients soon ask again. No Age goes with it:
-# a browser takes that off max-age, so the answer would be too old to keep before it came.
+CACHE_PLACES = frozenset({"memory", "disk"})
+# `max-age` of a tile past its freshness, unless its own is shorter: clients soon ask again. No Age goes
+# with it: a browser takes that off max-age, so the answer would be too old to keep before it came.
 STALE_MAX_AGE_S = 10
 
 # A vector tile above this is not one: tippecanoe's own limit is 0.5 MB, planetiler warns at 1 MB.
@@ -112,15 +107,10 @@ class Rendition:
     shared: Headers
 
 
-async def serve_tile(
-    request: TileRequest, layer: Layer, *, left_s: FreshLeft = lambda _name, _id: None
-) -> Reply:
+async def serve_tile(request: TileRequest, layer: Layer) -> Reply:
     """The layer's answer: 200, 304, or what the layer says of missing tiles.
 
     Counts hits and misses in `layer.stats` (an error is a miss).
-
-    Args:
-        left_s: Tells what is left of an answer's life in the cache, for `Cache-Status`.
 
     Raises:
         PlanError: The extension is unknown, or asks for a picture where the layer has vector tiles
@@ -136,13 +126,13 @@ async def serve_tile(
     except BaseException:
         layer.stats.misses += 1
         raise
-    if answer.place in CACHE_PLACES:
+    if is_hit(answer):
         layer.stats.hits += 1
     else:
         layer.stats.misses += 1
-    if answer.place in STALE_PLACES:
+    if isinstance(answer, Tile) and answer.stale:
         layer.stats.stale += 1
-    status = cache_status(answer.place, left_s(layer.name, request.tile_id))
+    status = cache_status(answer)
     if isinstance(answer, NoTile):
         return missing_reply(
             answer, layer, status, if_none_match=request.if_none_match, request_id=request.request_id
@@ -151,7 +141,7 @@ async def serve_tile(
     if rendition.kind != kind:
         ending = extension_of(answer.media_type)
         raise PlanError(f"layer {layer.name!r} has {rendition.kind} tiles: ask for .{ending}")
-    shared = (*rendition.shared, ("cache-status", status))
+    shared = (*rendition.shared, *_age(answer), ("cache-status", status))
     if request.if_none_match and etag_matches(request.if_none_match, rendition.etag):
         return Reply(304, shared)
     return Reply(200, (*rendition.entity, *shared), rendition.body)
@@ -177,8 +167,6 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
     coding: Headers = (("vary", "Accept-Encoding"),) if zipped else ()
     gzipped = zipped and accepts_gzip
     etag = etag_of(body)
-    stale = tile.place in STALE_PLACES
-    max_age_s = min(layer.max_age_s, STALE_MAX_AGE_S) if stale else layer.max_age_s
     return Rendition(
         body=body,
         etag=etag,
@@ -190,8 +178,8 @@ def render(tile: Tile, layer: Layer, *, accepts_gzip: bool = True) -> Rendition:
         ),
         shared=(
             ("etag", etag),
-            ("cache-control", f"public, max-age={max_age_s}"),
-            ("x-tile-source", "memory" if stale else tile.place),
+            ("cache-control", _cache_control(tile, layer)),
+            ("x-tile-source", tile.place),
             ("x-tile-format", extension_of(media_type)),
             *coding,
             *TILE_HEADERS,
@@ -247,20 +235,48 @@ def etag_matches(if_none_match: str, etag: str) -> bool:
     return False
 
 
-def cache_status(place: str, left_s: float | None) -> str:
-    """The `Cache-Status` of an answer found at `place` (RFC 9211), with `ttl` in whole seconds.
+def is_hit(answer: Tile | NoTile) -> bool:
+    """Whether the answer came from a cache of ours, without waiting for the origin."""
+    return answer.place in CACHE_PLACES and not (isinstance(answer, Tile) and answer.stale == "asked")
+
+
+def cache_status(answer: Tile | NoTile) -> str:
+    """The `Cache-Status` of an answer (RFC 9211), with `ttl` in whole seconds.
 
     A stale answer has a negative one. It is a hit if the origin was not asked (section 2.1), else forwarded.
     """
-    if place in CACHE_PLACES:
+    freshness = answer.freshness
+    if is_hit(answer):
         told = "tilehaul; hit"
-    elif place in STALE_PLACES:
+    elif answer.place in CACHE_PLACES:
         told = "tilehaul; fwd=stale"
-    elif left_s is None:
+    elif freshness is None or freshness.kept_s <= 0:
         return "tilehaul; fwd=miss"
     else:
         told = "tilehaul; fwd=miss; stored"
-    return told if left_s is None else f"{told}; ttl={floor(left_s)}"
+    return told if freshness is None else f"{told}; ttl={floor(freshness.left_s)}"
+
+
+def _cache_control(tile: Tile, layer: Layer) -> str:
+    """How long clients may keep a tile: as long as the layer says, else its freshness."""
+    freshness = tile.freshness
+    if layer.max_age_s is not None:
+        max_age_s = layer.max_age_s
+    elif freshness is None:
+        max_age_s = floor(TILE_FRESH_S)
+    elif freshness.kept_s <= 0:
+        return "no-store"
+    else:
+        max_age_s = floor(freshness.fresh_s)
+    return f"public, max-age={min(max_age_s, STALE_MAX_AGE_S) if tile.stale else max_age_s}"
+
+
+def _age(tile: Tile) -> Headers:
+    """`Age` (RFC 9111, 5.1) of a tile that was kept, here or by another cache on its way."""
+    freshness = tile.freshness
+    if tile.stale or freshness is None or not (is_hit(tile) or freshness.age_s >= 1):
+        return ()
+    return (("age", str(floor(freshness.age_s))),)
 
 
 def error_body(message: str, cause: str, request_id: str) -> bytes:

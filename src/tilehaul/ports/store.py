@@ -189,16 +189,20 @@ class CacheStats:
 class TileCache(Protocol):
     """A bounded cache. `find` may give None; what is kept may be gone at any later time.
 
-    `now_s` is a monotonic time; `find` does not find an entry after its `fresh_s` passed. `find_stale` then
-    still does, for a time that the cache bounds: a tile, never an absence.
+    No method raises: a cache that fails is one that knows nothing.
     """
 
-    def find(self, layer: str, tile_id: TileId, now_s: float) -> Tile | NoTile | None: ...
+    async def find(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        """What is kept, fresh or past it: its freshness says which, its age as of now.
 
-    def find_stale(self, layer: str, tile_id: TileId, now_s: float) -> Tile | None: ...
+        Counts a hit when it is fresh, else a miss.
+        """
+        ...
 
-    def keep(self, layer: str, answer: Tile | NoTile, *, fresh_s: float, now_s: float) -> None: ...
+    async def look(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        """As `find`, for who has asked already or only wants to know: counts nothing."""
+        ...
 
-    def drop(self, layer: str) -> int: ...
-
-    def stats(self) -> CacheStats: ...
+    def keep(self, layer: str, answer: Tile | NoTile) -> None:
+        """Keep an answer as long as its freshness lets, in place of an older one. Returns at once."""
+        ...

@@ -1,9 +1,11 @@
 """What a source answers: a tile, or the statement that there is none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.freshness import Freshness
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,23 +15,30 @@ class Tile:
     `body` is the picture's or vector tile's bytes, content coding removed
     (a gzipped vector tile from an archive is kept gzipped: see `codec/sniff.py`).
     `media_type` is what the bytes are by their magic number, not what a header said.
-    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`; or, in memory and past
-    its freshness, `stale` (the origin could not be asked) or `stale_asked` (it was, and failed).
+    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`.
+    `freshness` is how long a cache may keep it; None: its source does not know. `stale`: it is given past
+    that, because its origin has not been asked (`unasked`), or was asked and failed (`asked`).
     """
 
     tile_id: TileId
     body: bytes
     media_type: str
     place: str = "origin"
+    freshness: Freshness | None = field(default=None, compare=False, repr=False)
+    stale: Literal["", "unasked", "asked"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NoTile:
-    """The source said: there is none. `cause` is `http_404`, `http_204`, `not_stored`, ..."""
+    """The source said: there is none. `cause` is `http_404`, `http_204`, `not_stored`, ...
+
+    `freshness` as of a tile. An absence is never given stale.
+    """
 
     tile_id: TileId
     cause: str = "absent"
     place: str = "origin"
+    freshness: Freshness | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ clients that do not read.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from tilehaul.errors import TilehaulError
@@ -20,7 +21,8 @@ from tilehaul.jobs.serve_tile import (
     missing_reply,
     render,
 )
-from tilehaul.ports.store import TileCache
+from tilehaul.policy.freshness import Freshness
+from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.server.reply import BODILESS, accepts_gzip, head_bytes, own_request_id
 
@@ -32,7 +34,8 @@ DIGITS_MAX = 10
 _KINDS = {ext.encode(): kind for ext, kind in EXTENSION_KINDS.items()}
 # A request that carries one of these is not the plain question this door answers.
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
-_HIT = b"cache-status: tilehaul; hit; ttl="
+_AGE = b"age: "
+_HIT = b"\r\ncache-status: tilehaul; hit; ttl="
 
 
 class HotEntry(Protocol):
@@ -40,19 +43,25 @@ class HotEntry(Protocol):
 
     answer: Tile | NoTile
     expires_s: float
+    fresh_s: float
     ready: object | None
 
 
 class HotCache(TileCache, Protocol):
-    """A cache whose entries can be looked at, and can carry what was made of them."""
+    """A cache whose entries can be looked at, and can carry what was made of them.
+
+    `forget` drops the tiles of a layer that are wanted, `layer_size` is (tiles, bytes) of one.
+    """
 
     def entry(self, key: tuple[str, int, int, int], now_s: float) -> Any: ...
 
     def hit(self, entry: Any) -> None: ...
 
-    def left_s(self, layer: str, tile_id: TileId, now_s: float) -> float | None: ...
-
     def layer_size(self, layer: str) -> tuple[int, int]: ...
+
+    def forget(self, layer: str, wanted: Callable[[TileId], bool]) -> int: ...
+
+    def stats(self) -> CacheStats: ...
 
 
 class _Ready:
@@ -63,8 +72,8 @@ class _Ready:
     def __init__(self, tile: Tile, layer: Layer) -> None:
         rendition = render(tile, layer)
         length = ("content-length", str(len(rendition.body)))
-        self.head_200 = head_bytes(200, (*rendition.entity, length, *rendition.shared)) + _HIT
-        self.head_304 = head_bytes(304, rendition.shared) + _HIT
+        self.head_200 = head_bytes(200, (*rendition.entity, length, *rendition.shared)) + _AGE
+        self.head_304 = head_bytes(304, rendition.shared) + _AGE
         self.body = rendition.body
         self.etag_text = rendition.etag
         self.etag = rendition.etag.encode()
@@ -146,11 +155,11 @@ class EarlyHits:
         if isinstance(entry.answer, NoTile):
             self._cache.hit(entry)
             layer.stats.hits += 1
+            left_s = entry.expires_s - now_s
             return self._missing(
-                entry.answer,
+                replace(entry.answer, freshness=Freshness(entry.fresh_s, entry.fresh_s - left_s)),
                 layer,
                 headers,
-                entry.expires_s - now_s,
                 if_none_match=if_none_match.decode("latin-1"),
                 with_body=with_body,
             )
@@ -167,21 +176,21 @@ class EarlyHits:
             return None
         self._cache.hit(entry)
         layer.stats.hits += 1
-        left_s = b"%d" % (entry.expires_s - now_s)
+        left_s = entry.expires_s - now_s
+        told = b"%d%b%d" % (entry.fresh_s - left_s, _HIT, left_s)
         if if_none_match and (
             if_none_match == ready.etag or etag_matches(if_none_match.decode("latin-1"), ready.etag_text)
         ):
-            return b"".join((ready.head_304, left_s, self._tail))
+            return b"".join((ready.head_304, told, self._tail))
         if not with_body:
-            return b"".join((ready.head_200, left_s, self._tail))
-        return b"".join((ready.head_200, left_s, self._tail, ready.body))
+            return b"".join((ready.head_200, told, self._tail))
+        return b"".join((ready.head_200, told, self._tail, ready.body))
 
     def _missing(
         self,
         answer: NoTile,
         layer: Layer,
         headers: list[tuple[bytes, bytes]],
-        left_s: float,
         *,
         if_none_match: str,
         with_body: bool,
@@ -190,7 +199,7 @@ class EarlyHits:
         reply = missing_reply(
             answer,
             layer,
-            cache_status(answer.place, left_s),
+            cache_status(answer),
             if_none_match=if_none_match,
             request_id=own_request_id(told_id) or self._new_request_id(),
         )

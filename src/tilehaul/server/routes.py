@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tilehaul.errors import BusyError, PlanError, TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.serve_tile import FreshLeft, Reply, TileRequest, etag_matches, serve_tile
+from tilehaul.jobs.serve_tile import Reply, TileRequest, etag_matches, serve_tile
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
@@ -116,7 +116,7 @@ class Routes:
             raise BusyError(f"{self.tiles_waiting} tile requests are waiting already")
         self.tiles_waiting += 1
         try:
-            return await while_connected(request, serve_tile(asked, layer, left_s=self._left_s()))
+            return await while_connected(request, serve_tile(asked, layer))
         except TilehaulError as error:
             cause = cause_of(error)
             layer.stats.errors[cause] += 1
@@ -219,12 +219,6 @@ class Routes:
         if layer is None:
             raise HTTPException(404, "there is no such layer; /api/layers lists those there are")
         return layer
-
-    def _left_s(self) -> FreshLeft:
-        cache, clock = self.cache, self.clock
-        if cache is None:
-            return lambda _layer, _tile_id: None
-        return lambda layer, tile_id: cache.left_s(layer, tile_id, clock.now_s())
 
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()

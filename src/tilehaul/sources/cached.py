@@ -6,10 +6,11 @@ from dataclasses import replace
 from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.freshness import FreshnessRule, allows_stale, was_asked
-from tilehaul.ports.clock import Clock, Luck
+from tilehaul.ports.clock import Luck
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.store import TileCache
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.sources.background import Background
 
 log = logging.getLogger(__name__)
 
@@ -17,16 +18,17 @@ log = logging.getLogger(__name__)
 class CachedSource:
     """A source that looks into `cache` before it asks `origin`, and keeps what the origin said.
 
-    While the origin fails (`policy.freshness.allows_stale`), a tile that the cache has past its freshness is
-    the answer.
+    A tile soon past its freshness is given as it is, and renewed in the background. While the origin fails
+    (`policy.freshness.allows_stale`), a tile the cache has past its freshness is the answer. How long either
+    may be says the tile's own freshness.
 
     Args:
         origin: Asked when nothing fresh is known.
         cache: May be shared by several layers.
         layer: The name under which this source's answers are kept.
-        rule: How long they stay fresh.
-        clock: Its `now_s` is the cache's time.
+        rule: How long answers stay fresh whose source does not say.
         luck: Spreads the lifetimes of absences.
+        background: Where tiles are renewed; may be shared. Whoever made it closes it.
     """
 
     def __init__(
@@ -36,15 +38,15 @@ class CachedSource:
         cache: TileCache,
         layer: str,
         rule: FreshnessRule,
-        clock: Clock,
         luck: Luck,
+        background: Background,
     ) -> None:
         self._origin = origin
         self._cache = cache
         self._layer = layer
         self._rule = rule
-        self._clock = clock
         self._luck = luck
+        self._background = background
 
     @property
     def info(self) -> SourceInfo:
@@ -52,25 +54,47 @@ class CachedSource:
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         """What is known, else the origin's answer, else what was known; raises what the origin raises."""
-        known = self._cache.find(self._layer, tile_id, self._clock.now_s())
-        if known is not None:
-            return known
+        known = await self._cache.find(self._layer, tile_id)
+        if known is not None and known.freshness is not None:
+            left_s = known.freshness.left_s
+            if left_s > 0:
+                return known
+            if isinstance(known, Tile) and -left_s < known.freshness.revalidate_s and self._renew(tile_id):
+                return replace(known, stale="unasked")
         try:
-            answer = await self._origin.get(tile_id)
+            return await self._ask(tile_id)
         except (BusyError, TransferError, DataError) as error:
-            if (stale := self._stale(tile_id, error)) is None:
+            if (standing_in := await self._stand_in(tile_id, error)) is None:
                 raise
-            return stale
-        # An error has left by exception above, so an outage is never kept as an absence.
-        fresh_s = self._rule.fresh_s(absent=isinstance(answer, NoTile), luck=self._luck())
-        self._cache.keep(self._layer, answer, fresh_s=fresh_s, now_s=self._clock.now_s())
-        return answer
+            return standing_in
 
-    def _stale(self, tile_id: TileId, error: BusyError | TransferError | DataError) -> Tile | None:
+    def _renew(self, tile_id: TileId) -> bool:
+        """Whether the tile is being asked for, with nobody waiting."""
+        return self._background.start((id(self), tile_id), lambda: self._ask(tile_id))
+
+    async def _stand_in(
+        self, tile_id: TileId, error: BusyError | TransferError | DataError
+    ) -> Tile | NoTile | None:
         if not allows_stale(error):
             return None
-        tile = self._cache.find_stale(self._layer, tile_id, self._clock.now_s())
-        if tile is None:
+        # Looked for again: another may have got it while this one waited for a failure.
+        known = await self._cache.look(self._layer, tile_id)
+        if known is None or known.freshness is None:
+            return None
+        past_s = -known.freshness.left_s
+        if past_s < 0:
+            return known
+        if not (isinstance(known, Tile) and past_s < known.freshness.stale_s):
             return None
         log.debug("layer %s: a stale tile stands in for an origin that fails: %s", self._layer, error)
-        return replace(tile, place="stale_asked") if tile.place == "stale" and was_asked(error) else tile
+        return replace(known, stale="asked" if was_asked(error) else "unasked")
+
+    async def _ask(self, tile_id: TileId) -> Tile | NoTile:
+        answer = await self._origin.get(tile_id)
+        # An error has left by exception, so an outage is never kept as an absence.
+        if answer.freshness is None:
+            absent = isinstance(answer, NoTile)
+            freshness = self._rule.absence(self._luck()) if absent else self._rule.tile()
+            answer = replace(answer, freshness=freshness)
+        self._cache.keep(self._layer, answer)
+        return answer

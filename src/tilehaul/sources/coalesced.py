@@ -1,32 +1,16 @@
 """Many askers of one tile become one question."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
 
-from tilehaul.errors import BusyError, TilehaulError
+from tilehaul.errors import BusyError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.clock import Clock
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
 
 
-class FetchWatch(Protocol):
-    """Is told what becomes of each fetch. Calls return at once and never raise.
-
-    `started` is followed by exactly one of `answered`, `failed` (the origin's error) and
-    `abandoned` (nobody waited any more, or the service stopped). `joined`: one more asker
-    shares a fetch that is on its way.
-    """
-
-    def joined(self) -> None: ...
-
-    def started(self) -> None: ...
-
-    def answered(self, elapsed_s: float) -> None: ...
-
-    def failed(self, elapsed_s: float) -> None: ...
-
-    def abandoned(self) -> None: ...
+def _untold() -> None:
+    pass
 
 
 class _Flight:
@@ -48,12 +32,14 @@ class CoalescedSource:
     gives up that way), those who wait get BusyError, for they were not cancelled.
 
     Bounded by its askers: there is never a fetch without one.
+
+    Args:
+        joined: Told of each asker that shares a fetch which is on its way; never raises.
     """
 
-    def __init__(self, origin: TileSource, *, clock: Clock, watch: FetchWatch | None = None) -> None:
+    def __init__(self, origin: TileSource, *, joined: Callable[[], None] = _untold) -> None:
         self._origin = origin
-        self._clock = clock
-        self._watch = watch
+        self._joined = joined
         self._flights: dict[TileId, _Flight] = {}
         # Cancelled fetches that have yet to end are held here too: the loop keeps only weak references.
         self._tasks: set[asyncio.Task[Tile | NoTile]] = set()
@@ -75,8 +61,8 @@ class CoalescedSource:
         flight = self._flights.get(tile_id)
         if flight is None or flight.task.done():
             flight = self._take_off(tile_id)
-        elif self._watch is not None:
-            self._watch.joined()
+        else:
+            self._joined()
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task)
@@ -100,7 +86,7 @@ class CoalescedSource:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _take_off(self, tile_id: TileId) -> _Flight:
-        flight = _Flight(asyncio.create_task(self._fetch(tile_id)))
+        flight = _Flight(asyncio.create_task(self._origin.get(tile_id)))
         self._flights[tile_id] = flight
         self._tasks.add(flight.task)
 
@@ -118,21 +104,3 @@ class CoalescedSource:
         # A newer flight of the same tile may have taken the place of one that was abandoned.
         if self._flights.get(tile_id) is flight:
             del self._flights[tile_id]
-
-    async def _fetch(self, tile_id: TileId) -> Tile | NoTile:
-        watch = self._watch
-        if watch is None:
-            return await self._origin.get(tile_id)
-        began_s = self._clock.now_s()
-        watch.started()
-        try:
-            answer = await self._origin.get(tile_id)
-        except TilehaulError:
-            watch.failed(self._clock.now_s() - began_s)
-            raise
-        except BaseException:
-            # Cancelled, or a defect: no sample of the origin, but no longer on its way either.
-            watch.abandoned()
-            raise
-        watch.answered(self._clock.now_s() - began_s)
-        return answer

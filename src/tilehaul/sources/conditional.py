@@ -10,7 +10,7 @@ from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Response
-from tilehaul.sources.xyz import Headers, XyzSource
+from tilehaul.sources.xyz import Headers, XyzSource, condition_of
 
 DIGEST_BYTES = 16
 
@@ -52,7 +52,7 @@ class ConditionalSource(TileSource):
         if not self._xyz.covers(tile_id):
             return NoTile(tile_id, "out_of_range")
         note = self._known.get(tile_id, Note(0.0))
-        condition = _condition(note)
+        condition = condition_of(note.etag, note.last_modified)
         response = await self._ask(tile_id, condition)
         if condition and response.status == 304:
             kept = await self._kept.get(tile_id)
@@ -91,12 +91,3 @@ def digest_of(body: bytes, source_identity: str) -> bytes:
     """Tells bytes apart, and whose they are: another source may use the same ETag. Not a secret."""
     key = source_identity.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
     return hashlib.blake2b(body, digest_size=DIGEST_BYTES, key=key).digest()
-
-
-def _condition(note: Note) -> Headers:
-    """RFC 9110, 13.1.3: a date is looked at only where there is no ETag."""
-    if note.etag:
-        return (("If-None-Match", note.etag),)
-    if note.last_modified:
-        return (("If-Modified-Since", note.last_modified),)
-    return ()

@@ -5,10 +5,14 @@ from dataclasses import dataclass, replace
 
 from tilehaul.errors import DataError, StorageError, TilehaulError, TransferError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.policy.freshness import STALE_S, Freshness
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
 
 log = logging.getLogger(__name__)
+
+# A tile of another source, given because one before it failed, is soon asked for again where it belongs.
+FALLBACK_FRESH_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,18 @@ class FallbackSource:
                 log.debug("source %s failed, asking the next: %s", source.info.name, error)
                 continue
             if isinstance(answer, Tile):
-                return answer if number == 0 else replace(answer, place="fallback")
+                return answer if number == 0 else _instead(answer, failed=failure is not None)
             absent = absent or answer
         if failure is not None:
             raise failure
         assert absent is not None  # noqa: S101 - at least one source, and none failed
         return absent
+
+
+def _instead(tile: Tile, *, failed: bool) -> Tile:
+    """A tile of any but the first source; `failed`: one before it could not answer."""
+    if not failed:
+        return replace(tile, place="fallback")
+    known = tile.freshness or Freshness(FALLBACK_FRESH_S, stale_s=STALE_S)
+    soon = known._replace(fresh_s=min(known.fresh_s, known.age_s + FALLBACK_FRESH_S))
+    return replace(tile, place="fallback", freshness=soon)

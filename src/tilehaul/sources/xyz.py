@@ -139,3 +139,15 @@ def describe_template(
         bounds_deg=bounds_deg,
         attribution=attribution,
     )
+
+
+def condition_of(etag: str, last_modified: str) -> Headers:
+    """The headers that ask for a tile only if it has changed; none when there is nothing to tell it by.
+
+    RFC 9110, 13.1.3: a date is looked at only where there is no ETag.
+    """
+    if etag:
+        return (("If-None-Match", etag),)
+    if last_modified:
+        return (("If-Modified-Since", last_modified),)
+    return ()

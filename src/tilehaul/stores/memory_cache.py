@@ -1,10 +1,11 @@
 """The service's cache in memory: bounded by bytes, evicted by SIEVE."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tilehaul.errors import ConfigError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.policy.freshness import STALE_S_MAX
+from tilehaul.policy.freshness import UNKEPT, Freshness
 from tilehaul.ports.store import CacheStats
 from tilehaul.ports.tile import NoTile, Tile
 
@@ -16,24 +17,37 @@ BYTES_MAX_DEFAULT = 256_000_000
 ENTRY_OVERHEAD_BYTES = 2_000
 
 PLACE = "memory"
-STALE_PLACE = "stale"
 
 _Key = tuple[str, int, int, int]
 
 
 class Entry:
-    """One kept answer. Readers may look at `answer` and `expires_s` and own `ready`.
+    """One kept answer. Readers may look at `answer`, `fresh_s` and `expires_s` and own `ready`.
 
     `ready` belongs to whoever serves the answer: something derived from it that is worth keeping
     as long as the answer itself (a finished header block). It is emptied when the answer changes.
-    `expires_s` is on the clock of the `now_s` given to `keep`.
+    `expires_s`, when the answer is no longer fresh, and `until_s`, when it is of no use any more, are on the
+    cache's clock. `fresh_s` is its whole lifetime, so it is `fresh_s - (expires_s - now)` seconds old.
     """
 
-    __slots__ = ("answer", "expires_s", "key", "newer", "older", "ready", "size_bytes", "visited")
+    __slots__ = (
+        "answer",
+        "expires_s",
+        "fresh_s",
+        "key",
+        "newer",
+        "older",
+        "ready",
+        "size_bytes",
+        "until_s",
+        "visited",
+    )
 
     key: _Key
     answer: Tile | NoTile
+    fresh_s: float
     expires_s: float
+    until_s: float
     size_bytes: int
     visited: bool
     ready: object | None
@@ -48,26 +62,21 @@ class MemoryCache:
     from the oldest to the newest, forgives an entry asked for since it last passed, and evicts the
     first that was not. A hit only sets a flag, so it costs no reordering.
 
-    A tile past its freshness stays for `stale_s_max` seconds more, within the same bytes, for `find_stale`
-    alone; an absence does not.
-
     For one event loop: no method waits, none is safe to call from two threads at once.
 
     Args:
         bytes_max: Limit in bytes, > 0. An answer that does not fit alone is not kept.
-        stale_s_max: Seconds, >= 0; 0 keeps nothing past its freshness.
+        now_s: A monotonic time.
 
     Raises:
-        ConfigError: `bytes_max` is not positive, or `stale_s_max` negative.
+        ConfigError: `bytes_max` is not positive.
     """
 
-    def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT, *, stale_s_max: float = STALE_S_MAX) -> None:
+    def __init__(self, bytes_max: int = BYTES_MAX_DEFAULT, *, now_s: Callable[[], float]) -> None:
         if bytes_max <= 0:
             raise ConfigError("cache.memory must be more than 0 bytes; leave it out to use the default")
-        if not stale_s_max >= 0.0:
-            raise ConfigError("a tile may be kept for 0 seconds or more past its freshness, not less")
         self.bytes_max = bytes_max
-        self.stale_s_max = stale_s_max
+        self._now_s = now_s
         self._entries: dict[_Key, Entry] = {}
         # A ring closed by a guard that is never visited nor evicted: guard.older is the newest entry,
         # guard.newer the oldest, so walking `newer` from the guard goes from old to new.
@@ -80,25 +89,37 @@ class MemoryCache:
         self._misses = 0
         self._evictions = 0
 
-    def find(self, layer: str, tile_id: TileId, now_s: float) -> Tile | NoTile | None:
-        """The kept answer while it is fresh, with place `memory`."""
-        entry = self.entry((layer, tile_id.z, tile_id.x, tile_id.y), now_s)
-        if entry is None:
+    async def find(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        """See `find_now`; never waits."""
+        return self.find_now(layer, tile_id)
+
+    async def look(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        """See `look_now`; never waits."""
+        return self.look_now(layer, tile_id)
+
+    def find_now(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        """As `look_now`; a fresh answer is counted as a hit, anything else as a miss."""
+        found = self.look_now(layer, tile_id)
+        if found is not None and found.freshness is not None and found.freshness.left_s > 0:
+            self._hits += 1
+        else:
             self._misses += 1
-            return None
-        self.hit(entry)
-        return entry.answer
+        return found
 
-    def find_stale(self, layer: str, tile_id: TileId, now_s: float) -> Tile | None:
-        """The kept tile, also past its freshness: its place is `stale` then. Counts nothing.
+    def look_now(self, layer: str, tile_id: TileId) -> Tile | NoTile | None:
+        """The kept answer, fresh or past it, with place `memory` and its age as of now.
 
-        Spared when the hand comes by: while the origin is away, it is this tile that is of use.
+        It is spared when the hand comes by: while the origin is away, it is the stale tile that is of use.
         """
+        now_s = self._now_s()
         entry = self._kept((layer, tile_id.z, tile_id.x, tile_id.y), now_s)
-        if entry is None or not isinstance(entry.answer, Tile):
+        if entry is None:
             return None
         entry.visited = True
-        return entry.answer if now_s < entry.expires_s else replace(entry.answer, place=STALE_PLACE)
+        freshness = entry.answer.freshness
+        assert freshness is not None  # noqa: S101 - `keep` takes no other
+        aged = freshness._replace(age_s=entry.fresh_s - (entry.expires_s - now_s))
+        return replace(entry.answer, freshness=aged)
 
     def entry(self, key: _Key, now_s: float) -> Entry | None:
         """The entry of (layer, z, x, y) while it is fresh. Counts nothing: see `hit`.
@@ -113,35 +134,37 @@ class MemoryCache:
         entry.visited = True
         self._hits += 1
 
-    def left_s(self, layer: str, tile_id: TileId, now_s: float) -> float | None:
-        """Seconds an answer stays fresh, negative when stale, or None when it is not kept. Counts nothing."""
-        entry = self._kept((layer, tile_id.z, tile_id.x, tile_id.y), now_s)
-        return None if entry is None else entry.expires_s - now_s
+    def keep(self, layer: str, answer: Tile | NoTile) -> None:
+        """Keep an answer as long as its freshness says, in place of an older one of the same tile.
 
-    def keep(self, layer: str, answer: Tile | NoTile, *, fresh_s: float, now_s: float) -> None:
-        """Keep an answer for `fresh_s` seconds, in place of an older one of the same tile.
-
-        Keeping the very same bytes again (several askers of one fetch) only renews the lifetime.
+        Keeping the very same bytes again (several askers of one fetch, or "not modified") only renews the
+        lifetime. An answer without a freshness is not kept.
         """
         tile_id = answer.tile_id
         key = (layer, tile_id.z, tile_id.x, tile_id.y)
         body_bytes = len(answer.body) if isinstance(answer, Tile) else 0
         size_bytes = body_bytes + ENTRY_OVERHEAD_BYTES
+        freshness = answer.freshness or UNKEPT
+        kept = freshness.kept_s > 0
         known = self._entries.get(key)
         if known is not None:
-            if fresh_s > 0 and _same(known.answer, answer):
-                known.expires_s = now_s + fresh_s
+            if kept and _same(known.answer, answer):
+                self._date(known, replace(answer, place=PLACE), freshness)
                 return
             self._remove(known)
-        if fresh_s <= 0 or size_bytes > self.bytes_max:
+        if not kept or size_bytes > self.bytes_max:
             return
         while self._bytes + size_bytes > self.bytes_max:
             self._evict()
-        self._insert(key, replace(answer, place=PLACE), size_bytes, now_s + fresh_s)
+        self._insert(key, replace(answer, place=PLACE), size_bytes, freshness)
 
-    def drop(self, layer: str) -> int:
-        """Forget a layer. Returns the number of entries dropped; costs one walk over all entries."""
-        doomed = [entry for entry in self._entries.values() if entry.key[0] == layer]
+    def forget(self, layer: str, wanted: Callable[[TileId], bool]) -> int:
+        """Drop the tiles of a layer that are `wanted`. Returns their number; walks over all entries."""
+        doomed = [
+            entry
+            for entry in self._entries.values()
+            if entry.key[0] == layer and wanted(TileId(*entry.key[1:]))
+        ]
         for entry in doomed:
             self._remove(entry)
         return len(doomed)
@@ -164,21 +187,29 @@ class MemoryCache:
     def _kept(self, key: _Key, now_s: float) -> Entry | None:
         """The entry, fresh or stale; one that is neither any more is removed."""
         entry = self._entries.get(key)
-        if entry is None or now_s < entry.expires_s:
-            return entry
-        if isinstance(entry.answer, Tile) and now_s < entry.expires_s + self.stale_s_max:
+        if entry is None or now_s < entry.until_s:
             return entry
         self._remove(entry)
         return None
 
-    def _insert(self, key: _Key, answer: Tile | NoTile, size_bytes: int, expires_s: float) -> None:
+    def _date(self, entry: Entry, answer: Tile | NoTile, freshness: Freshness) -> None:
+        now_s = self._now_s()
+        if freshness.fresh_s != entry.fresh_s:
+            # What was made of it says how long it is good.
+            entry.ready = None
+        entry.answer = answer
+        entry.fresh_s = freshness.fresh_s
+        entry.expires_s = now_s + freshness.left_s
+        entry.until_s = now_s + freshness.kept_s
+
+    def _insert(self, key: _Key, answer: Tile | NoTile, size_bytes: int, freshness: Freshness) -> None:
         entry = Entry()
         entry.key = key
-        entry.answer = answer
-        entry.expires_s = expires_s
+        entry.fresh_s = freshness.fresh_s
         entry.size_bytes = size_bytes
         entry.visited = False
         entry.ready = None
+        self._date(entry, answer, freshness)
         guard = self._guard
         newest = guard.older
         entry.older = newest

@@ -1,14 +1,13 @@
 """Settings become the layers of a service."""
 
 import os
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tilehaul.config.load import parse_size
+from tilehaul.config.locations import parse_location
 from tilehaul.config.providers import with_providers
 from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
@@ -17,51 +16,50 @@ from tilehaul.errors import PlanError
 from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
-from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_pool import LanePool
-from tilehaul.policy.freshness import FreshnessRule
 from tilehaul.policy.providers import Providers
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.ports.source import TileSource
 from tilehaul.sources.bounded import BoundedSource
-from tilehaul.sources.cached import CachedSource
-from tilehaul.sources.coalesced import CoalescedSource
 from tilehaul.sources.fallback import FallbackSource
-from tilehaul.stores.memory_cache import MemoryCache
+from tilehaul.wiring.caches import Caches, LayerCaching, open_caches
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
 from tilehaul.wiring.shared_lanes import LaneWish, hosts_of, shared_wishes, wish_at, wish_of
 
+# Kinds of locations that lie on this machine's disks.
+NEAR_KINDS = frozenset({"mbtiles", "pmtiles", "geopackage", "directory"})
+
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What a service serves, opened. `cache` and `process` are of all layers together."""
+    """What a service serves, opened. `caches` and `process` are of all layers together."""
 
     layers: tuple[Layer, ...]
-    cache: MemoryCache
+    caches: Caches
     process: Callable[[], ProcessFigures]
 
 
 @asynccontextmanager
 async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
     """Open every layer of the settings. Raises as `open_source`, naming the layer."""
-    cache = MemoryCache(bytes_max=parse_size(settings.cache.memory, "cache.memory"))
     providers = with_providers(settings.providers, Place("providers"))
     opened: list[OpenedSource] = []
     async with AsyncExitStack() as stack:
         lanes = _SharedLanes(LanePool(), shared_wishes(settings.layers, os.environ))
         # Closed last: until then a layer may still send.
         stack.push_async_callback(lanes.pool.aclose)
+        caches = await stack.enter_async_context(open_caches(settings.cache))
         layers = []
         for name, layer_settings in settings.layers.items():
             try:
                 one = await _open_layer(
-                    stack, name, layer_settings, settings, cache, providers, opened, lanes
+                    stack, name, layer_settings, settings, caches, providers, opened, lanes
                 )
                 layers.append(one)
             except PlanError as error:
                 raise PlanError(f"layers.{name}: {error}") from error
-        yield Layers(tuple(layers), cache, lambda: _process(opened))
+        yield Layers(tuple(layers), caches, lambda: _process(opened))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ async def _open_layer(
     name: str,
     layer: LayerSettings,
     settings: Settings,
-    cache: MemoryCache,
+    caches: Caches,
     providers: Providers,
     opened: list[OpenedSource],
     lanes: "_SharedLanes",
@@ -115,6 +113,8 @@ async def _open_layer(
         rate_limit=layer.rate_limit,
     )
     locations = [layer.source] if isinstance(layer.source, str) else layer.source
+    far = any(parse_location(location).kind not in NEAR_KINDS for location in locations)
+    caching = LayerCaching(name, layer, caches, far=far)
     sources = [
         await stack.enter_async_context(
             open_source(
@@ -122,6 +122,7 @@ async def _open_layer(
                 sending=lanes.modest(sending, layer, location),
                 tell=log_service_event,
                 pool=lanes.pool,
+                heed=caching.heeding,
             )
         )
         for location in locations
@@ -130,19 +131,9 @@ async def _open_layer(
     origin = sources[0] if len(sources) == 1 else FallbackSource(tuple(sources))
     bounded = _bounded(origin, layer)
     stats = TileStats()
-    coalesced = CoalescedSource(bounded, clock=SystemClock(), watch=stats)
-    stack.push_async_callback(coalesced.aclose)
-    cached = CachedSource(
-        coalesced,
-        cache=cache,
-        layer=name,
-        rule=FreshnessRule(tile_s=float(layer.max_age)),
-        clock=SystemClock(),
-        luck=random.random,
-    )
     return Layer(
         name=name,
-        source=cached,
+        source=caching.in_front(bounded, stats, stack),
         title=layer.title,
         attribution=layer.attribution,
         missing=_missing(layer.missing),
