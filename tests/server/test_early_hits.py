@@ -6,7 +6,7 @@ import gzip
 import pytest
 
 from tilehaul.errors import BrokenError
-from tilehaul.server import protocol, routes
+from tilehaul.server import protocol, tile_routes
 from tilehaul.server.app import Server
 
 AT = "/api/tiles/osm/3/1/2.png"
@@ -17,13 +17,13 @@ BODY = b"\x89PNG" + bytes(range(256)) * 8
 def routed(monkeypatch):
     """Counts the tile requests that went through the framework."""
     seen = []
-    serve = routes.serve_tile
+    serve = tile_routes.serve_tile
 
     def counted(*args, **kwargs):
         seen.append(args[0].tile_id)
         return serve(*args, **kwargs)
 
-    monkeypatch.setattr(routes, "serve_tile", counted)
+    monkeypatch.setattr(tile_routes, "serve_tile", counted)
     return seen
 
 

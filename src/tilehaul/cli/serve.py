@@ -42,6 +42,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--public-url", metavar="URL", help="address for absolute links, behind a proxy")
     parser.add_argument("--jobs", metavar="FOLDER", help="let clients start seeds into this folder")
     parser.add_argument("--cache-memory", metavar="SIZE", help="memory for tiles (default: 256MB)")
+    parser.add_argument("--cache-disk", metavar="SIZE", help="disk for tiles (default: none)")
+    parser.add_argument("--cache-path", metavar="FOLDER", help="where, with --cache-disk")
     parser.add_argument("--contact", metavar="WHO", help="mail or page for the User-Agent")
     add_providers_flag(parser)
     parser.add_argument("--json", action="store_true", help="the address as a JSON object on stdout")
@@ -81,9 +83,14 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     if not 0 <= server.port <= 65535:
         raise ConfigError(f"--port {server.port} is not within 0..65535")
     cache = settings.cache
-    if options.cache_memory is not None:
-        parse_size(options.cache_memory, "--cache-memory")
-        cache = msgspec.structs.replace(cache, memory=options.cache_memory)
+    for part in ("memory", "disk"):
+        if (size := getattr(options, f"cache_{part}")) is not None:
+            parse_size(size, f"--cache-{part}")
+            cache = msgspec.structs.replace(cache, **{part: size})
+    if options.cache_path is not None:
+        cache = msgspec.structs.replace(cache, path=options.cache_path)
+    if (cache.disk is None) != (not cache.path):
+        raise ConfigError("--cache-disk (how much) and --cache-path (where) go together")
     jobs = settings.jobs
     if options.jobs is not None:
         changed = {"folder": options.jobs}
@@ -119,7 +126,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
     from tilehaul.wiring.layers import open_layers
-    from tilehaul.wiring.running_jobs import RunningJobs
+    from tilehaul.wiring.running_jobs import RunningJobs, may_change
 
     jobs = RunningJobs(settings) if settings.jobs is not None else None
     async with open_layers(settings) as opened:
@@ -130,6 +137,8 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             public_url=settings.server.public_url,
             process=opened.process,
             jobs=jobs,
+            admin_key=settings.server.admin_key,
+            forget=opened.caches.forget if may_change(settings) else None,
         )
         async with Server(app, host=settings.server.host, port=settings.server.port) as server:
             names = [layer.name for layer in opened.layers]

@@ -102,6 +102,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     public_url: Annotated[
         str, Meta(description="Address for absolute links, e.g. https://tiles.example.com")
     ] = ""
+    admin_key: Annotated[
+        str,
+        Meta(
+            description="Who sends it as `Authorization: Bearer KEY` may empty caches. Not needed where the "
+            "service listens on this machine only; elsewhere nobody may without it."
+        ),
+    ] = ""
 
 
 class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

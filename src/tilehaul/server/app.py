@@ -21,6 +21,7 @@ from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
+from tilehaul.server.admin import Admin, Forget
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.listener import listen
@@ -28,7 +29,8 @@ from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
 from tilehaul.server.reply import to_response
-from tilehaul.server.routes import TILES_WAITING_MAX, Routes
+from tilehaul.server.routes import Routes
+from tilehaul.server.tile_routes import TILES_WAITING_MAX, TileRoutes
 from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class Service:
     @property
     def tiles_waiting(self) -> int:
         """Tile requests that wait for an answer now, those answered from memory left out."""
-        return self._routes.tiles_waiting
+        return self._routes.tiles.tiles_waiting
 
     def drain(self) -> None:
         """From now on `/health/ready` says no, so that a balancer sends nobody here."""
@@ -90,6 +92,8 @@ def make_app(
     checks: Mapping[str, Callable[[], bool]] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
     jobs: RunningJobs | None = None,
+    admin_key: str = "",
+    forget: Forget | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
     """The service over `layers`.
@@ -104,6 +108,7 @@ def make_app(
         checks: Named conditions of `/health/ready`.
         process: Asked for what `/api/stats` tells of the process.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
+        admin_key, forget: See `Admin`.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -116,15 +121,16 @@ def make_app(
         by_name[layer.name] = layer
     if tiles_waiting_max < 1:
         raise ConfigError("tiles_waiting_max must be at least 1")
+    own = OwnHosts(public_url, frozenset(host.lower() for host in own_hosts))
     routes = Routes(
-        layers=by_name,
-        cache=cache,
+        tiles=TileRoutes(
+            by_name, cache, own, Admin(own, admin_key, forget), tiles_waiting_max=tiles_waiting_max
+        ),
         clock=clock,
-        own_hosts=OwnHosts(public_url, frozenset(host.lower() for host in own_hosts)),
+        own_hosts=own,
         pages=read_page_files(),
         new_request_id=new_request_id,
         checks=dict(checks or {}),
-        tiles_waiting_max=tiles_waiting_max,
         started_s=clock.now_s(),
         process=process,
         jobs=jobs,

@@ -5,7 +5,6 @@ another site may not: bodies must be JSON, no answer has a header that lets such
 must be ours (a stranger's name that was pointed at this machine is not).
 """
 
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -17,6 +16,7 @@ from tilehaul.config.job_request import parse_job_request
 from tilehaul.errors import BusyError
 from tilehaul.jobs.followed import RunningJob
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply
+from tilehaul.server.admin import check_caller
 from tilehaul.server.job_records import job_json, sse_text
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import NO_STORE, json_reply
@@ -32,7 +32,7 @@ HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000
 
 JOB_CAUSES: Final = {
-    401: ("unauthorized", "the key of this service's jobs is wanted"),
+    401: ("unauthorized", "the key of this service is wanted"),
     403: ("forbidden", "not allowed"),
     409: ("conflict", "a job writes into this store now"),
     413: ("too_large", "the body is too large"),
@@ -128,17 +128,7 @@ class JobRoutes:
             raise HTTPException(
                 404, "this service starts no jobs: set jobs.folder, or serve with --jobs FOLDER"
             )
-        if jobs.key:
-            told = request.headers.get("authorization", "").encode("latin-1")
-            if not hmac.compare_digest(told, f"Bearer {jobs.key}".encode()):
-                raise HTTPException(401, headers={"www-authenticate": "Bearer"})
-            return jobs
-        server = request.scope.get("server")
-        local = (server[0], server[1]) if server else None
-        if not self._own_hosts.knows(request.headers.get("host", ""), local):
-            raise HTTPException(403, "this service does not know the host name it was asked under")
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise HTTPException(403, "a page of another site may not have to do with jobs")
+        check_caller(request, jobs.key, self._own_hosts, "have to do with jobs")
         return jobs
 
     def _job(self, request: Request) -> RunningJob:

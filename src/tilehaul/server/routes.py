@@ -1,7 +1,6 @@
 """The service's addresses: what each of them answers."""
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf
@@ -11,15 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tilehaul.errors import BusyError, PlanError, TilehaulError
-from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.serve_tile import Reply, TileRequest, etag_matches, serve_tile
+from tilehaul.errors import TilehaulError
+from tilehaul.jobs.serve_tile import Reply, etag_matches
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
-from tilehaul.server.describe import cache_stats, layer_json, layer_tilejson, service_stats
-from tilehaul.server.early_hits import HotCache
+from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json
 from tilehaul.server.metrics import Seen, metrics_reply
@@ -35,14 +31,11 @@ from tilehaul.server.reply import (
     refusal,
     to_response,
 )
-from tilehaul.server.statuses import cause_of
-from tilehaul.server.while_connected import while_connected
+from tilehaul.server.tile_routes import TileRoutes
 from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
 
-# Tile requests that may wait for origins at once. Each holds a task and a connection (about 30 kB).
-TILES_WAITING_MAX = 1_000
 # Who asks for figures more often than this is told the same ones again.
 LANES_FRESH_S = 1.0
 
@@ -52,9 +45,6 @@ PAGE_POLICY = (
     "form-action 'none'; frame-ancestors 'self'"
 )
 
-_FILE = re.compile(r"([0-9]{1,10})\.([A-Za-z0-9]{1,8})\Z", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
-
 # A stream answers by itself; every other answer is a plain reply.
 Answer = Callable[[Request], Awaitable[Reply | Response]]
 
@@ -63,16 +53,13 @@ Answer = Callable[[Request], Awaitable[Reply | Response]]
 class Routes:
     """All answers of one service. Mutable only in what it counts and in `draining`."""
 
-    layers: Mapping[str, Layer]
-    cache: HotCache | None
+    tiles: TileRoutes
     clock: Clock
     own_hosts: OwnHosts
     pages: Mapping[str, PageFile]
     new_request_id: Callable[[], str]
     checks: Mapping[str, Callable[[], bool]]
-    tiles_waiting_max: int
     draining: bool = False
-    tiles_waiting: int = 0
     started_s: float = 0.0
     process: Callable[[], ProcessFigures] | None = None
     lanes_seen: LanesByLayer = field(default_factory=dict)
@@ -82,9 +69,6 @@ class Routes:
     def table(self) -> list[Route]:
         """The framework's routes. HEAD comes with GET."""
         answers: tuple[tuple[str, Answer], ...] = (
-            ("/api/tiles/{layer}/{z}/{x}/{file}", self.tile),
-            ("/api/tiles/{layer}/cache-stats", self.cache_stats),
-            ("/api/tiles/{layer}", self.tilejson),
             ("/api/layers", self.layer_list),
             ("/api/stats", self.all_stats),
             ("/api/health", self.health),
@@ -95,69 +79,27 @@ class Routes:
             ("/favicon.ico", self.favicon),
             ("/", self.page),
         )
-        jobs = [
+        gets = tuple(("GET", path, answer) for path, answer in answers)
+        jobs = JobRoutes(self.jobs, self.own_hosts).answers()
+        return [
             Route(path, self._door(answer), methods=[method])
-            for method, path, answer in JobRoutes(self.jobs, self.own_hosts).answers()
+            for method, path, answer in (*self.tiles.answers(), *gets, *jobs)
         ]
-        return [Route(path, self._door(answer), methods=["GET"]) for path, answer in answers] + jobs
-
-    async def tile(self, request: Request) -> Reply:
-        layer = self._layer(request)
-        tile_id, ext = _parse_address(request)
-        asked = TileRequest(
-            tile_id,
-            ext,
-            if_none_match=_told(request, "if-none-match"),
-            accepts_gzip=accepts_gzip(_told(request, "accept-encoding")),
-            request_id=str(REQUEST_ID.get()),
-        )
-        if self.tiles_waiting >= self.tiles_waiting_max:
-            layer.stats.errors["busy"] += 1
-            raise BusyError(f"{self.tiles_waiting} tile requests are waiting already")
-        self.tiles_waiting += 1
-        try:
-            return await while_connected(request, serve_tile(asked, layer))
-        except TilehaulError as error:
-            cause = cause_of(error)
-            layer.stats.errors[cause] += 1
-            if not isinstance(error, PlanError):
-                # The error's own text may hold the tile's address, so it is for the debug log only.
-                facts = {"layer": layer.name, "cause": cause}
-                log.warning("layer %s: a tile failed: %s", layer.name, cause, extra={"facts": facts})
-                log.debug("layer %s, tile %s: %s", layer.name, tile_id, error)
-            raise
-        finally:
-            self.tiles_waiting -= 1
-
-    async def tilejson(self, request: Request) -> Reply:
-        layer = self._layer(request)
-        server = request.scope.get("server")
-        base = self.own_hosts.base_url(
-            request.headers.get("host", ""),
-            scheme=request.url.scheme,
-            local=(server[0], server[1]) if server else None,
-        )
-        value = layer_tilejson(layer, base)
-        # The answer depends on the name it was asked under.
-        return json_reply(value, headers=(("cache-control", "no-cache"), ("vary", "Host")))
-
-    async def cache_stats(self, request: Request) -> Reply:
-        layer = self._layer(request)
-        stats = cache_stats(layer, self.cache)
-        return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def layer_list(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form
-        return json_reply({"layers": [layer_json(layer) for layer in self.layers.values()]})
+        return json_reply({"layers": [layer_json(layer) for layer in self.tiles.layers.values()]})
 
     async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
-        figures = service_stats(self.layers, self.cache, uptime_s=self.clock.now_s() - self.started_s)
+        figures = service_stats(
+            self.tiles.layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s
+        )
         process = None if self.process is None else asdict(self.process())
         return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
 
     async def metrics(self, request: Request) -> Reply:
         process = None if self.process is None else self.process()
         uptime_s = self.clock.now_s() - self.started_s
-        seen = Seen(self.layers, self.cache, self._lanes(), process, uptime_s, self.jobs)
+        seen = Seen(self.tiles.layers, self.tiles.cache, self._lanes(), process, uptime_s, self.jobs)
         return metrics_reply(seen, accept=_told(request, "accept"))
 
     async def health(self, request: Request) -> Reply:  # noqa: ARG002
@@ -210,15 +152,9 @@ class Routes:
         """The lanes of each layer, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
         now_s = self.clock.now_s()
         if now_s >= self.lanes_until_s:
-            self.lanes_seen = {name: layer.lanes() for name, layer in self.layers.items()}
+            self.lanes_seen = {name: layer.lanes() for name, layer in self.tiles.layers.items()}
             self.lanes_until_s = now_s + LANES_FRESH_S
         return self.lanes_seen
-
-    def _layer(self, request: Request) -> Layer:
-        layer = self.layers.get(request.path_params["layer"])
-        if layer is None:
-            raise HTTPException(404, "there is no such layer; /api/layers lists those there are")
-        return layer
 
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()
@@ -263,12 +199,3 @@ class Routes:
 
 def _told(request: Request, name: str) -> str:
     return joined(request.headers.getlist(name))
-
-
-def _parse_address(request: Request) -> tuple[TileId, str]:
-    """Tile and extension of the path; PlanError when they name no tile."""
-    told = request.path_params
-    match = _FILE.match(told["file"])
-    if match is None or not _NUMBER.match(told["z"]) or not _NUMBER.match(told["x"]):
-        raise PlanError("a tile's address is /api/tiles/LAYER/Z/X/Y.EXT, with whole numbers")
-    return TileId.checked(int(told["z"]), int(told["x"]), int(match[1])), match[2].lower()

@@ -222,6 +222,11 @@ def checked_jobs(settings: Settings) -> JobsSettings:
     return jobs
 
 
+def may_change(settings: Settings) -> bool:
+    """Whether anybody may change the service while it runs: with a key, or from this machine alone."""
+    return bool(settings.server.admin_key) or is_loopback(settings.server.host)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address to listen on."""
     if host.lower() == "localhost":
