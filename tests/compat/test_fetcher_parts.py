@@ -157,6 +157,9 @@ async def test_breaker_lets_one_probe_through_and_opens_again_when_it_fails(cloc
     clock._now_s += 10.0
     outcomes = await asyncio.gather(*(breaker.call(flaky) for _ in range(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [OSError] + [tilehaul.BusyError] * 4
+    assert {str(error) for error in outcomes[1:]} == {
+        "Circuit breaker is HALF_OPEN: a trial call is under way"
+    }
     assert flaky.calls == 2
     assert breaker.state == "OPEN"
     assert await _waits_s(breaker, flaky) == pytest.approx(10.0)

@@ -111,6 +111,32 @@ def test_missing_tiles_are_fetched_once_and_put_in_batches() -> None:
     assert sum(cache.puts) == 255
 
 
+def test_more_threads_than_the_older_program_had_are_none_more(gate: threading.Event) -> None:
+    """As it was: a service is never asked for more than five tiles at once."""
+    lock, now, most = threading.Lock(), 0, 0
+
+    def request(col: int, row: int, zoom: int) -> bytes:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        # The last to come lets all go; a sixth would come before them.
+        if now == 5:
+            gate.set()
+        gate.wait(5)
+        with lock:
+            now -= 1
+        return b"tile"
+
+    assert seed_tiles(request, Cache(), GRID, nb_thread=50).stored == 256
+    assert most == 5
+
+
+def test_tiles_without_a_length_are_named() -> None:
+    with pytest.raises(TypeError, match="tiles: a generator has no length"):
+        seed_tiles(lambda *_: b"", Cache(), (tile for tile in GRID))
+
+
 def test_every_tile_is_present_stored_absent_or_failed_and_a_second_run_mends() -> None:
     settings = MockSettings(faults=Faults(errors={403: 0.2}), absence=Absence(share=0.2), seed=5)
     cache = Cache()

@@ -116,6 +116,23 @@ async def test_delete_drains_and_the_same_job_goes_on(origin, tmp_path):
     assert origin.stats().requests == last["report"]["requests"] + end["report"]["requests"] == 341
 
 
+async def test_lanes_of_a_running_job_are_told_and_go_with_it(origin, tmp_path):
+    """In figures, metrics and health, behind the name of its store, beside the layer's own lanes."""
+    async with running(origin.template, tmp_path) as service:
+        job = (await service.ask("POST", "/api/jobs", SLOW)).json()["id"]
+        await service.follow(job, until=moving)
+        lanes = (await service.ask("GET", "/api/stats")).json()["lanes"]["world"]
+        metrics = (await service.ask("GET", "/metrics")).body.decode()
+        running_jobs = service.jobs.jobs
+        await service.ask("DELETE", f"/api/jobs/{job}")
+        await service.follow(job)
+        gone = running_jobs[job].lanes()
+    assert [lane["name"] for lane in lanes] == ["world world.mbtiles 1"]
+    assert lanes[0]["requests"] > 0
+    assert 'tilehaul_lane_requests_total{lane="world.mbtiles 1",layer="world"}' in metrics
+    assert gone == ()
+
+
 async def test_a_service_that_stops_drains_its_jobs(origin, tmp_path):
     """The next service goes on where this one ended."""
     async with running(origin.template, tmp_path) as service:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from typing import ClassVar
 
 import pytest
 
@@ -333,3 +334,62 @@ async def test_slow_reader_gets_the_whole_answer(service, monkeypatch):
         assert got == body
         assert json.dumps(service.layers["osm"].stats.errors) == "{}"
         writer.close()
+
+
+POST = b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+class Reading:
+    """Jobs that nobody may reach without reading the whole body first."""
+
+    key = ""
+    jobs: ClassVar = {}
+
+
+@pytest.mark.parametrize(
+    "told", [b"Content-Length: 3000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n2dc6c0\r\n"]
+)
+async def test_body_above_its_limit_is_told_and_closed(service, listen, caplog, told):
+    """The application waits for the rest of a body that is not read any more: 413, and no line in the log."""
+    service.layer()
+    service.build(jobs=Reading())
+    line = await (await listen(service))()
+    await pour(line, POST + told + b"a" * (protocol.REQUEST_BYTES_MAX + 65_536))
+    await refused(line, 413, "too_large")
+    await asyncio.sleep(0)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_body_above_its_limit_behind_a_waiting_request(service, listen):
+    """The answer before it comes whole, then the connection ends."""
+    source = service.layer()
+    source.put("3/1/2", BODY)
+    source.hold = asyncio.Event()
+    service.build(jobs=Reading())
+    line = await (await listen(service))()
+    line.send(AT)
+    await source.reached.wait()
+    sending = asyncio.create_task(
+        pour(line, POST + b"Content-Length: 3000000\r\n\r\n" + b"a" * (protocol.REQUEST_BYTES_MAX + 65_536))
+    )
+    await asyncio.sleep(0.01)
+    source.hold.set()
+    assert (await line.read()).body == BODY
+    await asyncio.wait_for(line.reader.read(), 2)
+    await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_client_that_leaves_in_its_body_is_no_defect(service, listen, caplog):
+    """No traceback for somebody who has gone."""
+    service.layer()
+    service.build(jobs=Reading())
+    connect = await listen(service)
+    line = await connect()
+    line.writer.write(POST + b"Content-Length: 100\r\n\r\nhalf")
+    await line.writer.drain()
+    await asyncio.sleep(0.01)
+    line.writer.close()
+    state = connect.server._uvicorn.server_state
+    while state.connections or state.tasks:
+        await asyncio.sleep(0.001)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -8,6 +8,7 @@ from typing import Literal
 
 from tilehaul.jobs.stop import DRAIN, Stop
 from tilehaul.ports.events import Event, JobStarted, LaneChanged, LaneHeld, Progress, SeedReport
+from tilehaul.ports.lane import Lanes
 
 # Events of one job that a reader who comes later, or again, can still have.
 RING_MAX = 256
@@ -44,6 +45,8 @@ class RunningJob:
         self.progress: Progress | None = None
         self.report: SeedReport | None = None
         self.ended: Ended | None = None
+        # Those to the source while it is open.
+        self.lanes: Lanes = tuple
         # A lane's name holds its origin's host: clients are told a number, in the order lanes are heard of.
         self.lane_numbers: dict[str, int] = {}
         self.last_number = 0

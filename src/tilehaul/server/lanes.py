@@ -1,17 +1,29 @@
 """The lanes of a service as JSON values.
 
 A lane's own name has its origin's host in it, which is the operator's business, as in every answer of the
-service: here lanes are numbered within their layer. The log has the names.
+service: here lanes are numbered within their layer, a job's behind its store's name. The log has the names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from tilehaul.jobs.followed import RunningJob
+from tilehaul.jobs.layer import Layer
 from tilehaul.policy.health import judge_health
 from tilehaul.ports.lane import LaneSnapshot
 
+# The lanes' names are "1", "2", ... for the layer's own, "STORE 1", ... for those of a job that seeds it.
 LanesByLayer = Mapping[str, tuple[LaneSnapshot, ...]]
+
+
+def lanes_of(layers: Iterable[Layer], jobs: Iterable[RunningJob]) -> LanesByLayer:
+    """The lanes of each layer and of the jobs that run on it now."""
+    lanes = {layer.name: list(_numbered(layer.lanes())) for layer in layers}
+    for job in jobs:
+        if job.layer in lanes:
+            lanes[job.layer] += _numbered(job.lanes(), prefix=f"{job.store} ")
+    return {name: tuple(ones) for name, ones in lanes.items()}
 
 
 def lanes_json(by_layer: LanesByLayer) -> dict[str, list[dict[str, Any]]]:
@@ -31,5 +43,10 @@ def health_json(by_layer: LanesByLayer) -> dict[str, Any]:
 
 
 def _named(layer: str, lanes: tuple[LaneSnapshot, ...]) -> Iterator[LaneSnapshot]:
+    for lane in lanes:
+        yield replace(lane, name=f"{layer} {lane.name}")
+
+
+def _numbered(lanes: Iterable[LaneSnapshot], prefix: str = "") -> Iterator[LaneSnapshot]:
     for number, lane in enumerate(lanes, start=1):
-        yield replace(lane, name=f"{layer} {number}")
+        yield replace(lane, name=f"{prefix}{number}")

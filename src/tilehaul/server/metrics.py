@@ -137,12 +137,7 @@ def _of_cache(seen: Seen) -> Iterator[Metric]:
 
 def _of_lanes(lanes: LanesByLayer) -> Iterator[Metric]:
     labels = ("layer", "lane")
-    # The lane's own name holds its origin's host: it is numbered within its layer, as in /api/stats.
-    numbered = [
-        ((layer, str(number)), lane)
-        for layer, ones in lanes.items()
-        for number, lane in enumerate(ones, start=1)
-    ]
+    numbered = [((layer, lane.name), lane) for layer, ones in lanes.items() for lane in ones]
     for name, text, value in _LANE_GAUGES:
         gauge = GaugeMetricFamily(f"tilehaul_lane_{name}", text, labels=labels)
         for label, lane in numbered:

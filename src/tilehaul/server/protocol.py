@@ -92,8 +92,8 @@ class TileProtocol(HttpToolsProtocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request waits for its answer."""
-        return bool(self.cycle) and not self.cycle.response_complete
+        """Whether a request waits for its answer from the application."""
+        return bool(self.cycle) and not (self.cycle.response_complete or self.cycle.disconnected)
 
     def abort(self) -> None:
         """Close now; what has not been sent is lost."""
@@ -215,8 +215,16 @@ class TileProtocol(HttpToolsProtocol):
         self._deaf = True
         if self.transport.is_closing():
             return
+        if self.busy and self._stage is _BODY and not self.cycle.response_started:
+            # The application waits for the rest of this body: it is told that nothing more comes.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.pipeline:
+                # Answers leave in the order of the questions: those before have as long as a silent client.
+                self._expect_by(self.loop.time() + SILENCE_S)
+                return
         if self.busy:
-            # Answers leave in the order of the questions. The last one on its way closes the connection.
+            # As above. The last one on its way closes the connection.
             self.cycle.keep_alive = False
             return
         if self._stage is not _ANSWERED and not self._answered_by_app():

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,7 +17,7 @@ from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
-from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json
+from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
 from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
@@ -32,6 +32,7 @@ from tilehaul.server.reply import (
     to_response,
 )
 from tilehaul.server.tile_routes import TileRoutes
+from tilehaul.server.while_connected import STATUS_CLIENT_GONE
 from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,8 @@ class Routes:
         """The lanes of each layer, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
         now_s = self.clock.now_s()
         if now_s >= self.lanes_until_s:
-            self.lanes_seen = {name: layer.lanes() for name, layer in self.tiles.layers.items()}
+            jobs = self.jobs.jobs.values() if self.jobs is not None else ()
+            self.lanes_seen = lanes_of(self.tiles.layers.values(), jobs)
             self.lanes_until_s = now_s + LANES_FRESH_S
         return self.lanes_seen
 
@@ -173,6 +175,9 @@ class Routes:
                 reply = error_reply(error, request_id)
             except HTTPException as error:
                 reply = self.refused(error, request)
+            except ClientDisconnect:
+                # In the middle of its body: nobody receives this.
+                reply = Reply(STATUS_CLIENT_GONE, ())
             except Exception:
                 # The last door before the server's own: a defect of ours, told as such, and logged whole.
                 log.exception("a request failed")
@@ -187,7 +192,7 @@ class Routes:
         """The framework's own refusals (no such address, wrong method) in our form."""
         causes = {
             404: ("not_found", "there is nothing at this address"),
-            405: ("method_not_allowed", "only GET and HEAD"),
+            405: ("method_not_allowed", "this address has no such method"),
             **JOB_CAUSES,
         }
         cause, message = causes.get(error.status_code, ("http", "refused"))

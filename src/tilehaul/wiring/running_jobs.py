@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from tilehaul.grid.area import Area
 from tilehaul.jobs.followed import RunningJob, State, moved_by
 from tilehaul.jobs.stop import CANCEL, DRAIN
 from tilehaul.ports.events import Event
+from tilehaul.ports.lane import Lanes
 from tilehaul.wiring.seeding import JOB_ID_BYTES, SeedOptions, check_location, check_places, seed
 
 log = logging.getLogger(__name__)
@@ -161,6 +163,10 @@ class RunningJobs:
             # In the thread that reads the job's mailbox; it is never slow, so nothing is lost before here.
             loop.call_soon_threadsafe(job.put, event)
 
+        def show(lanes: Lanes) -> None:
+            job.lanes = lanes
+
+        options = replace(options, on_lanes=show)
         try:
             report = await seed(source, str(store), area, options=options, watch=watch, stop=job.stop)
             if job.report is None:
@@ -181,6 +187,7 @@ class RunningJobs:
             raise
         finally:
             del self._tasks[job.job_id]
+            job.lanes = tuple
             self._count(job)
 
     def _count(self, job: RunningJob) -> None:

@@ -24,6 +24,7 @@ from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.correlation import JOB_ID
 from tilehaul.ports.events import Event, LaneChanged, LaneHeld, SeedReport, Watch
+from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
@@ -58,6 +59,8 @@ class SeedOptions:
     `refresh_older_s`: tiles that were last checked longer ago than this are asked for again, if they have
     changed; None: none is. `keep_freshness`: note when tiles were checked, for that; a refresh does anyway.
 
+    `on_lanes` is given, once the source is open, what tells of its lanes: a call that answers at any time.
+
     Raises ConfigError when the deadline, the refresh's age or the job's name is out of range.
     """
 
@@ -73,6 +76,7 @@ class SeedOptions:
     encoding: Encoding | None = None
     refresh_older_s: float | None = None
     keep_freshness: bool = False
+    on_lanes: Callable[[Lanes], object] | None = None
 
     def __post_init__(self) -> None:
         # A mistake is told when the options are made, before anything is opened.
@@ -169,6 +173,8 @@ async def run_between(
                 tell=lane_told,
             ) as opened:
                 origin = opened
+                if options.on_lanes is not None:
+                    options.on_lanes(opened.lanes)
                 if options.encoding is not None:
                     origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = workers_for(parse_location(source), options.sending)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from math import ceil
 from typing import Literal, ParamSpec, TypeVar
 
 from tilehaul.errors import BusyError, ConfigError, DeniedError, RefusedError, ThrottledError
@@ -70,9 +71,9 @@ class CircuitBreaker:
         ticket = self._breaker.admit(self._clock.now_s())
         if ticket is None:
             wait_s = self._breaker.retry_after_s(self._clock.now_s())
-            raise BusyError(
-                f"Circuit breaker is {self.state}: come back in {wait_s:.0f} s", retry_after_s=wait_s
-            )
+            state = self.state
+            told = "a trial call is under way" if state == "HALF_OPEN" else f"come back in {ceil(wait_s)} s"
+            raise BusyError(f"Circuit breaker is {state}: {told}", retry_after_s=wait_s)
         try:
             result = await func(*args, **kwargs)
         except BaseException as error:

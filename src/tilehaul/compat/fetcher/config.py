@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from tilehaul.codec.safe_url import redact
 from tilehaul.codec.url_template import parse_template
 from tilehaul.config.fetch_env import (
     RETRIES_DEFAULT,
@@ -71,6 +72,8 @@ def checked_template(base_url: str | None) -> str:
     """The URL template of a base. Raises ValueError when it is none, or empty."""
     if not base_url:
         raise ValueError("no tile server: set TILE_BASE_URL, or give base_url='https://tiles.example.com'")
+    if not base_url.lower().startswith(("http://", "https://")):
+        raise ValueError(f"base_url: {redact(base_url)!r} is no address of a server: begin with https://")
     template = template_of(base_url)
     try:
         parse_template(template)

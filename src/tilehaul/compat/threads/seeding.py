@@ -26,6 +26,8 @@ CANCEL_LOOK_S = 0.1
 TASKS_PER_THREAD = 2
 ERRORS_KEPT_MAX = 1000
 TILE_S = 30.0
+# The older program asked no service with more.
+THREADS_MAX = 5
 
 
 class TileService(Protocol):
@@ -83,7 +85,7 @@ def seed_tiles(
             template is better served by `tilehaul.blocking.seed`.
         cache: Has `list_missing_tiles` and `put_tiles`, or `listMissingTiles` and `putTiles`.
         tiles: (col, row, zoom) each; anything with a length that can be walked once.
-        nb_thread: Threads, >= 1.
+        nb_thread: Threads, >= 1. More than THREADS_MAX are THREADS_MAX, as in the older program.
         progress: Called in this thread as `progress(settled, total)`; a tile is settled when it is in the
             cache, absent or failed. If it raises, what has come is put and the exception passes on.
         cancel: Set it from any thread; what has come is put, the rest is pending. A request under way cannot
@@ -99,7 +101,11 @@ def seed_tiles(
         raise ValueError(f"nb_thread must be 1 or more, not {nb_thread}")
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be above 0 seconds, not {timeout}")
-    job = _Seeding(_requester(source), cache, len(tiles), nb_thread, timeout, progress, cancel)
+    try:
+        total = len(tiles)
+    except TypeError as error:
+        raise TypeError(f"tiles: a {type(tiles).__name__} has no length: give a list") from error
+    job = _Seeding(_requester(source), cache, total, min(nb_thread, THREADS_MAX), timeout, progress, cancel)
     return job.run(iter(tiles))
 
 
