@@ -18,8 +18,8 @@ from origin import tile_ids
 from tilehaul.config.sending import Sending
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.seed import SeedPlan
 from tilehaul.jobs.seed import seed as run_seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.net.addresses import AddressGuard
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.wire import Wire

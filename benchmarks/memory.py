@@ -29,8 +29,8 @@ from tilehaul.cli.common import run_async
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.retries import Origin
-from tilehaul.jobs.seed import SeedPlan
 from tilehaul.jobs.seed import seed as run_seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.lab.plain_png import plain_png
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally

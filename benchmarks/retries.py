@@ -28,7 +28,8 @@ from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.feed import Answer, Feed
 from tilehaul.jobs.retries import Origin, Retrying
-from tilehaul.jobs.seed import SeedPlan, seed
+from tilehaul.jobs.seed import seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.budget import BudgetRule, RetryBudget

@@ -227,3 +227,58 @@ def test_an_update_moves_only_what_differs(capsys, archive: Path, tmp_path: Path
     code, _, err = ran(capsys, "copy", archive, store, "--update", "--format", "webp")
     assert code == 2
     assert "compares the bytes" in err
+
+
+@pytest.mark.parametrize("name", ["world.mbtiles", "other.MBTILES", "a.pmtiles", "a.gpkg", "a.journal"])
+@pytest.mark.parametrize(
+    "words", [("copy", "{archive}", "{folder}/b", "--report"), ("info", "{archive}", "--png")]
+)
+def test_no_report_and_no_picture_takes_the_place_of_an_archive(
+    capsys, archive: Path, tmp_path: Path, name: str, words: tuple[str, ...]
+) -> None:
+    before = archive.read_bytes()
+    said = [word.format(archive=archive, folder=tmp_path) for word in words]
+    code, _, err = ran(capsys, *said, tmp_path / name)
+    assert (code, archive.read_bytes()) == (2, before)
+    assert "would take the place of an archive" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["world.mbtiles"]
+
+
+def test_missing_tiles_are_listed_and_can_be_seeded(capsys, archive: Path, tmp_path: Path) -> None:
+    """One a line, as `--tiles` reads them."""
+    code, out, _ = ran(capsys, "info", archive, "--missing", "-z", "0-2")
+    missing = out.split()
+    assert code == 0
+    assert len(missing) == 16
+    assert "1/0/0" not in missing
+    (tmp_path / "list").write_text(out)
+    code, out, _ = ran(capsys, "seed", archive, tmp_path / "b", "--tiles", tmp_path / "list", "--dry-run")
+    assert (code, "16 tiles" in out) == (0, True)
+    assert ran(capsys, "info", archive, "--missing", "--json")[0] == 2
+
+
+def test_vector_tiles_are_not_begun_to_become_pictures(capsys, tmp_path: Path) -> None:
+    """Told at once, with nothing written."""
+    vector = bytes([0x1A, 0x05, 0x0A, 0x01, 0x61, 0x78, 0x02])
+    write(tmp_path / "v.mbtiles", {TileId(0, 0, 0): vector}, format="pbf")
+    code, _, err = ran(capsys, "copy", tmp_path / "v.mbtiles", tmp_path / "b.mbtiles", "--format", "jpg")
+    assert code == 2
+    assert "has vector tiles: they cannot become jpg" in err
+    assert not (tmp_path / "b.mbtiles").exists()
+
+
+def test_folder_with_an_archives_name_is_no_file(capsys, tmp_path: Path) -> None:
+    for name in ("a.mbtiles", "a.pmtiles", "a.gpkg"):
+        (tmp_path / name).mkdir()
+        code, _, err = ran(capsys, "info", tmp_path / name)
+        assert (code, "is no file" in err) == (2, True), err
+
+
+def test_overwrite_that_was_ended_says_how_to_go_on(capsys, archive: Path, tmp_path: Path) -> None:
+    """Not by leaving the flag out: then what was not reached would count as settled."""
+    ran(capsys, "copy", archive, tmp_path / "b.mbtiles")
+    code, _, err = ran(
+        capsys, "copy", archive, tmp_path / "b.mbtiles", "--overwrite", "--deadline", "0.000001"
+    )
+    assert code == 130
+    assert "with --overwrite (it begins from the start)" in err or "begins anew" in err

@@ -21,7 +21,8 @@ from tilehaul.errors import TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs import outbox
 from tilehaul.jobs.retries import Origin
-from tilehaul.jobs.seed import SeedPlan, seed
+from tilehaul.jobs.seed import seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.store import JobKey, Outcome

@@ -6,7 +6,8 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.outbox import COMMIT_TILES
 from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.retry import DeadTiles, drop, replay_key
-from tilehaul.jobs.seed import SeedPlan, seed
+from tilehaul.jobs.seed import seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import SeedReport

@@ -23,7 +23,8 @@ from tilehaul.errors import (
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs import seed as seed_module
 from tilehaul.jobs.retries import Origin, Retrying
-from tilehaul.jobs.seed import SeedPlan, seed
+from tilehaul.jobs.seed import seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.budget import BudgetRule, RetryBudget
@@ -588,3 +589,23 @@ def test_any_chain_of_interrupted_runs_ends_as_one_run_would(kinds, drains, work
         )
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(("came", "said"), [(1500, "1,500 came"), (2100, "2,100 came")])
+async def test_source_that_has_other_tiles_than_it_said_does_not_complete_the_job(
+    came: int, said: str
+) -> None:
+    """Fewer, or more: what came is kept, and the job says what happened instead of "interrupted"."""
+    store, reports = FakeStore(), []
+    job = replace(plan(tiles(2000)), tiles=tiles(came))
+    with pytest.raises(StorageError, match=said):
+        await run(FakeSource(), store, job, watch=reports.append)
+    assert (reports[-1].state, reports[-1].done) == ("stopped", came)
+    assert store.finished == [False]
+    assert len(store.outcomes) == came
+
+
+async def test_stopped_job_is_interrupted_and_not_changed() -> None:
+    stop = Stop()
+    stop.drain()
+    assert (await run(FakeSource(), FakeStore(), plan(tiles(9)), stop=stop)).state == "interrupted"

@@ -9,7 +9,7 @@ def outcomes(fuse: Fuse, pattern: str) -> list[str]:
     for mark in pattern:
         if mark == ".":
             fuse.passed()
-        elif (reason := fuse.failed(denied=mark == "d")) is not None:
+        elif (reason := fuse.failed(denied=mark == "d", cause="http_500")) is not None:
             reasons.append(reason)
     return reasons
 
@@ -41,7 +41,7 @@ def test_count_blows_one_above() -> None:
 def test_fifty_dead_in_a_row_blow_and_a_success_starts_anew() -> None:
     free = FailureLimit(count=10_000, share=None)
     assert outcomes(Fuse(free), "x" * 49 + "." + "x" * 49) == []
-    assert "origin" in outcomes(Fuse(free), "x" * 50)[0]
+    assert "http_500" in outcomes(Fuse(free), "x" * 50)[0]
 
 
 def test_twenty_denials_in_a_row_name_the_key() -> None:

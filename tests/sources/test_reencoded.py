@@ -79,3 +79,17 @@ async def test_absence_passes_and_the_identity_follows_the_encoding() -> None:
 def test_what_is_not_known_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         Encoding(**wrong)
+
+
+@pytest.mark.parametrize("name", ["webp", "jpg"])
+async def test_sixteen_bits_of_grey_become_eight(name: str) -> None:
+    """Scaled: nothing is cut off at white."""
+    out = BytesIO()
+    picture = Image.new("I;16", (256, 256))
+    picture.putdata([column * 257 for _ in range(256) for column in range(256)])
+    picture.save(out, "PNG")
+    tile = await source_of(out.getvalue(), "image/png", Encoding(name, 100)).get(HERE)
+    assert isinstance(tile, Tile)
+    with Image.open(BytesIO(tile.body)) as became:
+        row = [became.convert("L").getpixel((column, 100)) for column in range(256)]
+    assert max(abs(grey - column) for column, grey in enumerate(row)) <= 4

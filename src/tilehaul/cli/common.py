@@ -230,6 +230,12 @@ def headers_of(lines: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def check_output(path: Path, flag: str) -> None:
+    """Raise PlanError for a file that has an archive's name: what is written there would take its place."""
+    if path.suffix.lower() in (".mbtiles", ".pmtiles", ".gpkg", ".journal"):
+        raise PlanError(f"{flag} {path} would take the place of an archive: give it another name")
+
+
 def plural(count: int, one: str) -> str:
     return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, run_async
 from tilehaul.cli.job import (
+    AGAIN,
+    AGAIN_OVERWRITING,
     add_encoding_flags,
     add_job_flags,
     add_output_flags,
@@ -129,5 +131,6 @@ async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Wa
         report_file=options.report,
     )
     if watcher.report is not None:
-        await say_end(watcher.report, within, quiet=options.quiet)
+        again = AGAIN_OVERWRITING if options.overwrite else AGAIN
+        await say_end(watcher.report, within, quiet=options.quiet, again=again)
     return code

@@ -8,7 +8,8 @@ from math import log2
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, run_async, shown, size_text
+from tilehaul.cli.common import add_area_flags, add_command, check_output, run_async, shown, size_text
+from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
     from tilehaul.ports.store import TileArchive
@@ -21,6 +22,7 @@ _EXAMPLES = """\
   tilehaul info world.mbtiles
   tilehaul info world.mbtiles --png where.png    a picture of what it covers
   tilehaul info tiles/ --json
+  tilehaul info world.mbtiles --missing --bbox=5,44,17,48 -z 0-10    what a seed of it would ask for
 """
 
 
@@ -36,6 +38,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "archive", metavar="ARCHIVE", help="an .mbtiles, .pmtiles or .gpkg file, or a directory of tiles"
     )
     parser.add_argument("--png", metavar="FILE", help="draw which places it covers, and how deep")
+    parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="list instead the tiles of an area that are not there, one a line (seed --tiles - reads them)",
+    )
+    add_area_flags(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -58,6 +66,12 @@ def histogram(by_zoom: Mapping[int, int], *, blocks: bool) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.png is not None:
+        from pathlib import Path
+
+        check_output(Path(options.png), "--png")
+    if options.missing:
+        return run_async(lambda: _missing(options))
     return run_async(lambda: _info(options))
 
 
@@ -79,6 +93,17 @@ async def _draw(archive: "TileArchive", name: str) -> None:
         raise from_os(error, path, "writing") from error
 
 
+async def _missing(options: argparse.Namespace) -> int:
+    from tilehaul.cli.seed import area_of
+    from tilehaul.wiring.missing import missing
+
+    if options.png is not None or options.json:
+        raise PlanError("--missing lists tiles and nothing else: leave out --png and --json")
+    async for tile_id in missing(options.archive, area_of(options)):
+        print(tile_id)
+    return exit_codes.COMPLETE
+
+
 async def _info(options: argparse.Namespace) -> int:
     import dataclasses
 
@@ -97,7 +122,7 @@ async def _info(options: argparse.Namespace) -> int:
         return exit_codes.COMPLETE
     state = {
         "complete": "complete, without the tiles that were dropped" if info.dropped else "complete",
-        "partial": "partial: run its `tilehaul seed` again to go on",
+        "partial": "partial: run the command that made it again to go on",
         "foreign": "made by another program",
     }[info.state]
     print(f"{shown(info.location)}: {info.kind}, {state}")

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import failure_limit, headers_of, plural, positive_seconds, providers_of, span
+from tilehaul.cli.common import (
+    check_output,
+    failure_limit,
+    headers_of,
+    plural,
+    positive_seconds,
+    providers_of,
+    span,
+)
 from tilehaul.errors import FuseError, PlanError, StorageError
 
 if TYPE_CHECKING:
@@ -26,7 +34,9 @@ if TYPE_CHECKING:
 DEAD_SHOWN = 20
 # Causes of tiles that died before a server was spoken to; busy: it was left alone after others had.
 NEVER_REACHED = {"dns", "connect", "timeout_connect", "busy"}
-AGAIN = "run the same command again (without --overwrite)"
+AGAIN = "run the same command again"
+# Which tiles of an overwrite are new already is noted nowhere: without the flag all of them count as settled.
+AGAIN_OVERWRITING = "run the same command again, with --overwrite (it begins from the start),"
 
 
 def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str | None) -> "argparse._ArgumentGroup":
@@ -180,6 +190,7 @@ async def run_job(
 
 def check_report(path: Path) -> None:
     """Raise PlanError when no report can be put there."""
+    check_output(path, "--report")
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise PlanError(f"--report {path}: name a file in a folder that is there")
 
@@ -199,7 +210,7 @@ def write_report(path: Path, report: "SeedReport") -> None:
 
 
 def listen(stop: "Stop", watcher: "Watcher") -> None:
-    """First Ctrl-C or SIGTERM drains, the second cancels, the third exits at once."""
+    """First Ctrl-C, SIGTERM or SIGHUP drains, the second cancels, the third exits at once."""
     import asyncio
 
     presses = 0
@@ -216,7 +227,12 @@ def listen(stop: "Stop", watcher: "Watcher") -> None:
             os._exit(exit_codes.INTERRUPTED)
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A terminal that is closed. Under nohup it is ignored, and stays so.
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_DFL:
+        numbers.append(hang_up)
+    for number in numbers:
         try:
             loop.add_signal_handler(number, pressed)
         except (NotImplementedError, RuntimeError):

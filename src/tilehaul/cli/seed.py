@@ -18,6 +18,8 @@ from tilehaul.cli.common import (
     span,
 )
 from tilehaul.cli.job import (
+    AGAIN,
+    AGAIN_OVERWRITING,
     add_encoding_flags,
     add_job_flags,
     add_output_flags,
@@ -181,5 +183,6 @@ async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -
         report_file=options.report,
     )
     if watcher.report is not None:
-        await say_end(watcher.report, area, quiet=options.quiet)
+        again = AGAIN_OVERWRITING if options.overwrite else AGAIN
+        await say_end(watcher.report, area, quiet=options.quiet, again=again)
     return code

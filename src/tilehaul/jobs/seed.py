@@ -9,27 +9,34 @@ person has said so of a dead one).
 """
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
-from tilehaul.errors import BusyError, ConfigError, DeniedError, FuseError, ThrottledError, first_error
-from tilehaul.grid.tile_id import TileId
+from tilehaul.errors import (
+    BusyError,
+    DeniedError,
+    FuseError,
+    StorageError,
+    ThrottledError,
+    first_error,
+)
 from tilehaul.jobs.feed import Answer, Feed
 from tilehaul.jobs.letter import dead_letter
 from tilehaul.jobs.outbox import Outbox
 from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.score import Score
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
-from tilehaul.jobs.telling import death_of, signed
-from tilehaul.jobs.worklist import Stale, Unchanged, WorkList
-from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit, Fuse
+from tilehaul.jobs.telling import changed_words, death_of, late_message, signed
+from tilehaul.jobs.worklist import WorkList
+from tilehaul.policy.causes import cause_of
+from tilehaul.policy.fuse import Fuse
 from tilehaul.policy.health import judge_health
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
-from tilehaul.ports.store import JobCounts, JobKey, JobStore
+from tilehaul.ports.store import JobCounts, JobStore
 from tilehaul.ports.tile import FailedTile
 
 # After a first Ctrl-C what is under way has this long to end.
@@ -39,56 +46,6 @@ DEADLINE_DRAIN_S = 5.0
 # Progress is told at most this often, and at least once in TICK_S.
 PROGRESS_S = 0.2
 TICK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SeedPlan:
-    """What to do, apart from where.
-
-    Args:
-        tiles, planned: The planned tiles, walked once (by an archive asynchronously), and how many.
-        key: What makes this job this job.
-        store_name: The store's location, for events.
-        workers: Tiles asked for at once, >= 1: a few more than the lane's limit, so that a permit that
-            comes back is used at once. What waits for another attempt needs none.
-        overwrite: Fetch tiles again that an earlier run has settled.
-        unchanged: Decides instead of the journal which tiles need no fetching: those it says are the same.
-        stale: Says which tiles that are done are moved again; None: none is.
-        max_failures: When the fuse blows.
-        max_wait_s: A job without one success for this long ends.
-        deadline_s: The job ends in good order so long after it began, > 0: nothing new is asked for, what is
-            under way has DEADLINE_DRAIN_S to end. None: it takes what it takes.
-        force_source: Write into a store that another source made.
-        job, job_id: Its name in events, and which run of it in events, report and log; short.
-
-    Raises ConfigError when `workers` or `deadline_s` is out of range.
-    """
-
-    tiles: Iterable[TileId] | AsyncIterable[TileId]
-    planned: int
-    key: JobKey
-    store_name: str = ""
-    workers: int = 64
-    overwrite: bool = False
-    unchanged: Unchanged | None = None
-    stale: Stale | None = None
-    max_failures: FailureLimit = FAILURES_DEFAULT
-    max_wait_s: float = 1800.0
-    deadline_s: float | None = None
-    force_source: bool = False
-    job: str = "seed"
-    job_id: str = ""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ConfigError(f"workers: a job needs 1 or more, not {self.workers}")
-        check_deadline(self.deadline_s)
-
-
-def check_deadline(deadline_s: float | None) -> None:
-    """Raise ConfigError unless it is None or a number of seconds above 0."""
-    if deadline_s is not None and not deadline_s > 0.0:
-        raise ConfigError(f"deadline: {deadline_s:g} s is over before the job begins; give more than 0")
 
 
 def _unwatched(event: object) -> None:
@@ -115,7 +72,7 @@ async def seed(
 
     Raises:
         FuseError: Too much failed or the origin is away. What was done is kept; run again to go on.
-        StorageError: The store refused. What was acknowledged is kept.
+        StorageError: The store refused, or other tiles came than were planned. What was acknowledged is kept.
         PlanError: The store belongs to another source or grid; nothing was sent. Or something in the work
             is no tile: what came before it is kept.
         Exception: Whatever `plan.tiles` raises; what came before it is moved first.
@@ -131,15 +88,20 @@ async def seed(
     try:
         await run.move()
         complete = run.score.pending == 0 and run.score.dead == 0
-        await store.finish(complete=complete, counts=JobCounts(**run.score.settled()))
+        counts = JobCounts(**run.score.settled()) if run.score.pending >= 0 else None
+        await store.finish(complete=complete, counts=counts)
     except BaseException as error:
         run.report("stopped", message=str(error) or type(error).__name__)
         raise
     if run.blown is not None:
         run.report("stopped", message=run.blown)
         raise FuseError(run.blown, counts=run.score.counts())
+    if run.score.pending != 0 and not run.was_stopped:
+        changed = f"{plan.key.source_name} {changed_words(run.score)}"
+        run.report("stopped", message=changed)
+        raise StorageError(changed)
     if run.score.pending > 0:
-        return run.report("interrupted", message=run.lateness())
+        return run.report("interrupted", message=late_message(plan, run.score) if run.late else "")
     return run.report("complete" if complete else "dead_letters")
 
 
@@ -185,6 +147,11 @@ class _Run:
         self._succeeded_s = now_s
         self._told_s = now_s
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether anything but the end of the work has ended it."""
+        return self._stop.level > 0
+
     def report(self, state: str, *, message: str = "") -> SeedReport:
         """Build the report and tell it."""
         plan = self._plan
@@ -199,15 +166,6 @@ class _Run:
         report = replace(report, job_id=plan.job_id, lanes=lanes, health=judge_health(lanes))
         self._watch(report)
         return report
-
-    def lateness(self) -> str:
-        """Says that the deadline has ended the job and how to go on; "" when it has not."""
-        if not self.late:
-            return ""
-        return (
-            f"the deadline of {self._plan.deadline_s:g} s has come: {self.score.pending:,} of"
-            f" {self.score.planned:,} tiles are pending; the same again (without overwriting) goes on"
-        )
 
     async def move(self) -> None:
         """Run the workers and the writer until all is moved or the job must end.
@@ -256,7 +214,7 @@ class _Run:
         if isinstance(error, BusyError) and error.never_answered:
             self._blow(str(error))
             return
-        reason = self._fuse.failed(denied=isinstance(error, DeniedError))
+        reason = self._fuse.failed(denied=isinstance(error, DeniedError), cause=cause_of(error))
         if reason is not None:
             self._blow(reason)
         await self._outbox.put(dead_letter(answer, at_s=self._clock.wall_s()))

@@ -18,7 +18,8 @@ QUALITY_DEFAULT: Final = 80
 def encoded(body: bytes, format_name: str, quality: int) -> bytes:
     """A verified picture as `png`, `jpg` or `webp`; of an animation the first picture.
 
-    JPEG has no transparency: what is transparent becomes white there. `quality` is 1..100, not for PNG.
+    JPEG has no transparency: what is transparent becomes white there. Sixteen bits of grey become the upper
+    eight, except in PNG. `quality` is 1..100, not for PNG.
 
     Raises:
         DataError: The picture data are damaged (`corrupt`).
@@ -34,8 +35,15 @@ def encoded(body: bytes, format_name: str, quality: int) -> bytes:
 def _written(picture: Image.Image, format_name: str, quality: int) -> bytes:
     out = BytesIO()
     clear = picture.has_transparency_data
+    if picture.mode.startswith("I") and format_name != "png":
+        # Pillow's own conversion would make everything above 255 white.
+        picture = picture.point(lambda value: value / 257.0).convert("L")
     if format_name == "png":
-        kept = picture if picture.mode in {"1", "L", "LA", "P", "RGB", "RGBA"} else picture.convert("RGB")
+        kept = (
+            picture
+            if picture.mode in {"1", "I;16", "L", "LA", "P", "RGB", "RGBA"}
+            else picture.convert("RGB")
+        )
         kept.save(out, "PNG")
     elif format_name == "webp":
         picture.convert("RGBA" if clear else "RGB").save(out, "WEBP", quality=quality, method=WEBP_METHOD)

@@ -36,8 +36,8 @@ class Fuse:
         self._dead_in_a_row = 0
         self._denied_in_a_row = 0
 
-    def failed(self, *, denied: bool) -> str | None:
-        """A tile died. Returns why the job must stop now, or None."""
+    def failed(self, *, denied: bool, cause: str) -> str | None:
+        """A tile died of `cause`. Returns why the job must stop now, or None."""
         self._outcomes += 1
         self._dead += 1
         self._dead_in_a_row += 1
@@ -45,7 +45,9 @@ class Fuse:
         if self._denied_in_a_row >= DENIED_IN_A_ROW_MAX:
             return f"{DENIED_IN_A_ROW_MAX} answers 401/403 in a row: check the key or the permission"
         if self._dead_in_a_row >= DEAD_IN_A_ROW_MAX:
-            return f"{DEAD_IN_A_ROW_MAX} tiles in a row failed for good: the origin seems to be away"
+            return (
+                f"{DEAD_IN_A_ROW_MAX} tiles in a row failed for good, the last of {cause}: look at the source"
+            )
         if self._limit.count is not None and self._dead > self._limit.count:
             return f"{self._dead} tiles failed, more than --max-failures {self._limit.count}"
         if self._limit.share is not None and self._outcomes >= JUDGED_FROM:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tilehaul.codec.coding import decode
 from tilehaul.codec.sniff import GZIP_MAGIC, JPEG, PNG, VECTOR_TILE, WEBP
 from tilehaul.codec.verify import VECTOR_BYTES_MAX
-from tilehaul.errors import ConfigError, DataError
+from tilehaul.errors import ConfigError, DataError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
@@ -58,7 +58,8 @@ class ReencodedSource:
     """`TileSource` over another. A picture that has the format already keeps its bytes.
 
     It is another source than the one inside: a store of one format refuses tiles of another. Encoding runs
-    on threads. Raises ConfigError when Pillow is needed and not there.
+    on threads. Raises ConfigError when Pillow is needed and not there, PlanError when the source says that it
+    has vector tiles and they should become pictures.
     """
 
     def __init__(self, inner: TileSource, encoding: Encoding) -> None:
@@ -66,6 +67,10 @@ class ReencodedSource:
             from tilehaul.pixels.encode import encoded  # noqa: PLC0415  Pillow is an extra
 
             self._encoded = encoded
+            if inner.info.media_type == VECTOR_TILE:
+                raise PlanError(
+                    f"{inner.info.name} has vector tiles: they cannot become {encoding.format_name}"
+                )
         self._inner = inner
         self._encoding = encoding
 

@@ -44,7 +44,7 @@ class PmtilesFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise PlanError(f"{path}: no such file")
+            raise PlanError(f"{path} is no file" if path.exists() else f"{path}: no such file")
         try:
             self._descriptor = os.open(path, _FLAGS)
         except OSError as error:

@@ -202,7 +202,9 @@ class PmtilesReader:
                 connection = connection if has_metadata else None
             base = self._newest_base()
             if connection is None and base is None:
-                raise PlanError(f"{self.path}: no such file")
+                raise PlanError(
+                    f"{self.path} is no file" if self.path.exists() else f"{self.path}: no such file"
+                )
             yield connection, base
         except apsw.Error as error:
             raise from_sqlite(error, self._journal_path, "reading") from error

@@ -113,7 +113,7 @@ def open_reading(path: Path) -> apsw.Connection:
         DataError: It is not an SQLite file.
     """
     if not path.is_file():
-        raise PlanError(f"{path}: no such file")
+        raise PlanError(f"{path} is no file" if path.exists() else f"{path}: no such file")
     try:
         return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:

@@ -9,7 +9,7 @@ from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import unchanged
-from tilehaul.jobs.seed import SeedPlan
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from tilehaul.config.locations import parse_location
 from tilehaul.errors import PlanError
 from tilehaul.jobs.retry import DeadTiles, drop, replay_key
-from tilehaul.jobs.seed import SeedPlan
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.policy.causes import CAUSE_CLASSES, CAUSES, class_of
 from tilehaul.policy.fuse import FailureLimit

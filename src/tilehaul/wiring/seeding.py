@@ -15,8 +15,8 @@ from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area, BoundsDeg
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
-from tilehaul.jobs.seed import SeedPlan, check_deadline
 from tilehaul.jobs.seed import seed as run_seed
+from tilehaul.jobs.seed_plan import SeedPlan, check_deadline
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.manners import check_bulk, check_contact

@@ -17,7 +17,8 @@ from pathlib import Path
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.retries import Origin
-from tilehaul.jobs.seed import SeedPlan, seed
+from tilehaul.jobs.seed import seed
+from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.loops import new_loop
 from tilehaul.policy.tally import Tally
