@@ -25,6 +25,7 @@ examples:
   tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
   tilehaul copy alps.mbtiles alps.pmtiles         from one format into another
   tilehaul serve alps.mbtiles                     a map page of the archive
+  tilehaul cache info ./cache                     what its disk cache holds
   tilehaul info alps.mbtiles                      what is in it, and is it whole
   tilehaul verify alps.mbtiles                    is every tile of it whole
   tilehaul diff alps.mbtiles alps.pmtiles         do they hold the same tiles
@@ -39,7 +40,21 @@ examples:
 
 
 def _parser() -> "Parser":
-    from tilehaul.cli import bench, copy, demo, diff, info, lab, mock, providers, retry, seed, serve, verify
+    from tilehaul.cli import (
+        bench,
+        cache,
+        copy,
+        demo,
+        diff,
+        info,
+        lab,
+        mock,
+        providers,
+        retry,
+        seed,
+        serve,
+        verify,
+    )
     from tilehaul.cli.parsing import Parser
 
     parser = Parser(
@@ -50,7 +65,7 @@ def _parser() -> "Parser":
     )
     parser.add_argument("--version", action="version", version=f"tilehaul {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in (seed, copy, serve, info, verify, diff, retry, providers, mock, bench, lab, demo):
+    for command in (seed, copy, serve, cache, info, verify, diff, retry, providers, mock, bench, lab, demo):
         command.add_parser(subparsers)
     return parser
 
