@@ -31,6 +31,7 @@ from tilehaul.server.reply import (
     refusal,
     to_response,
 )
+from tilehaul.server.standard_routes import StandardRoutes
 from tilehaul.server.tile_routes import TileRoutes
 from tilehaul.server.while_connected import STATUS_CLIENT_GONE
 from tilehaul.wiring.running_jobs import RunningJobs
@@ -84,7 +85,12 @@ class Routes:
         jobs = JobRoutes(self.jobs, self.own_hosts).answers()
         return [
             Route(path, self._door(answer), methods=[method])
-            for method, path, answer in (*self.tiles.answers(), *gets, *jobs)
+            for method, path, answer in (
+                *self.tiles.answers(),
+                *StandardRoutes(self.tiles).answers(),
+                *gets,
+                *jobs,
+            )
         ]
 
     async def layer_list(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form

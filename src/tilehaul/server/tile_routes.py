@@ -74,7 +74,10 @@ class TileRoutes:
     async def tile(self, request: Request) -> Reply:
         layer = self.layer(request)
         told = request.path_params
-        tile_id, ext = parse_address(told["z"], told["x"], told["file"])
+        return await self.answer(request, layer, *parse_address(told["z"], told["x"], told["file"]))
+
+    async def answer(self, request: Request, layer: Layer, tile_id: TileId, ext: str) -> Reply:
+        """A tile, whatever address it was asked for at."""
         asked = TileRequest(
             tile_id,
             ext,
@@ -128,14 +131,7 @@ class TileRoutes:
         return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def tilejson(self, request: Request) -> Reply:
-        layer = self.layer(request)
-        server = request.scope.get("server")
-        base = self.own_hosts.base_url(
-            request.headers.get("host", ""),
-            scheme=request.url.scheme,
-            local=(server[0], server[1]) if server else None,
-        )
-        value = layer_tilejson(layer, base)
+        value = layer_tilejson(self.layer(request), self.base_url(request))
         # The answer depends on the name it was asked under.
         return json_reply(value, headers=(("cache-control", "no-cache"), ("vary", "Host")))
 
@@ -152,6 +148,15 @@ class TileRoutes:
             area = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms)
             wanted = area.__contains__
         return json_reply({"layer": layer.name, "forgotten": await self.admin.forget(layer.name, wanted)})
+
+    def base_url(self, request: Request) -> str:
+        """Our address for absolute URLs; PlanError: see `OwnHosts.base_url`."""
+        server = request.scope.get("server")
+        return self.own_hosts.base_url(
+            request.headers.get("host", ""),
+            scheme=request.url.scheme,
+            local=(server[0], server[1]) if server else None,
+        )
 
     def layer(self, request: Request) -> Layer:
         """The layer of the address; HTTPException 404 when there is none."""
