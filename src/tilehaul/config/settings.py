@@ -60,6 +60,14 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     cache: Annotated[
         Literal["all", "memory", "none"], Meta(description="Which of the service's caches keep its tiles.")
     ] = "all"
+    prefetch: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3,
+            description="Fetch the neighbours of a tile that was in no cache, so many tiles away; 0: none.",
+        ),
+    ] = 0
     headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
     concurrency: (
         Annotated[

@@ -12,12 +12,14 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import TILE_FRESH_S, FreshnessRule
+from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileCache
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
 from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.prefetching import PrefetchingSource
 from tilehaul.sources.revalidated import RevalidatedSource
 from tilehaul.sources.timed import TimedSource
 from tilehaul.sources.xyz import XyzSource
@@ -99,6 +101,12 @@ class LayerCaching:
         coalesced = CoalescedSource(source, joined=stats.joined)
         stack.push_async_callback(coalesced.aclose)
         return self._cached(coalesced, self._tiers[-1]) if self._tiers else coalesced
+
+    def ahead(self, source: TileSource, ring: int, lanes: Lanes) -> TileSource:
+        """The source, which fetches neighbours of what is asked for."""
+        return PrefetchingSource(
+            source, ring=ring, lanes=lanes, background=self._background, clock=SystemClock()
+        )
 
     def _cached(self, origin: TileSource, cache: TileCache) -> CachedSource:
         return CachedSource(

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from tilehaul.config.locations import parse_location
@@ -18,7 +19,7 @@ from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.lane_pool import LanePool
 from tilehaul.policy.providers import Providers
-from tilehaul.ports.lane import ProcessFigures
+from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.ports.source import TileSource
 from tilehaul.sources.bounded import BoundedSource
 from tilehaul.sources.fallback import FallbackSource
@@ -131,17 +132,27 @@ async def _open_layer(
     origin = sources[0] if len(sources) == 1 else FallbackSource(tuple(sources))
     bounded = _bounded(origin, layer)
     stats = TileStats()
+    lane_of = partial(_lanes, sources)
+    source = caching.in_front(bounded, stats, stack)
+    if layer.prefetch:
+        if layer.cache == "none":
+            raise PlanError("prefetch needs a cache to put neighbours into: leave out cache: none")
+        source = caching.ahead(source, layer.prefetch, lane_of)
     return Layer(
         name=name,
-        source=caching.in_front(bounded, stats, stack),
+        source=source,
         title=layer.title,
         attribution=layer.attribution,
         missing=_missing(layer.missing),
         max_age_s=layer.max_age,
         lane_max=max(lanes.wish(layer, location).concurrency for location in locations),
-        lanes=lambda: tuple(lane for source in sources for lane in source.lanes()),
+        lanes=lane_of,
         stats=stats,
     )
+
+
+def _lanes(sources: Sequence[OpenedSource]) -> tuple[LaneSnapshot, ...]:
+    return tuple(lane for source in sources for lane in source.lanes())
 
 
 def _missing(value: int | str) -> Literal[404, 204, "transparent"]:
