@@ -10,6 +10,9 @@ import pytest
 from tilehaul.cli.main import main
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.plain_png import plain_png
+from tilehaul.ports.tile import NoTile
+from tilehaul.stores.directory_reader import DirectoryReader
+from tilehaul.stores.mbtiles import MbtilesStore
 
 TILES = [TileId(0, 0, 0), *(TileId(1, x, y) for x in (0, 1) for y in (0, 1)), TileId(3, 5, 2)]
 
@@ -282,3 +285,48 @@ def test_overwrite_that_was_ended_says_how_to_go_on(capsys, archive: Path, tmp_p
     )
     assert code == 130
     assert "with --overwrite (it begins from the start)" in err or "begins anew" in err
+
+
+def test_tiles_that_go_while_they_are_copied_are_not_absent(capsys, tmp_path: Path, monkeypatch) -> None:
+    """A folder that disappears for a moment: the same command asks again, and the copy is whole."""
+    for tile_id in TILES:
+        path = tmp_path / "a" / str(tile_id.z) / str(tile_id.x) / f"{tile_id.y}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(plain_png(tile_id))
+    get = DirectoryReader.get
+
+    def hidden(self: DirectoryReader, tile_id: TileId):  # type: ignore[no-untyped-def]
+        return NoTile(tile_id, "not_stored", "store") if tile_id.z == 1 else get(self, tile_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryReader, "get", hidden)
+        code, _, err = ran(capsys, "copy", tmp_path / "a", tmp_path / "b.mbtiles")
+    assert code == 3
+    assert err.count(" vanished\n") == 4
+    assert ran(capsys, "copy", tmp_path / "a", tmp_path / "b.mbtiles")[0] == 0
+    assert ran(capsys, "diff", tmp_path / "a", tmp_path / "b.mbtiles")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["mbtiles", "pmtiles", "gpkg"])
+def test_file_that_is_replaced_while_it_is_copied(
+    capsys, archive: Path, tmp_path: Path, monkeypatch, kind
+) -> None:
+    """Perhaps half of it is of the old file: said, with what to do, and not called complete."""
+    source, other = tmp_path / f"a.{kind}", tmp_path / f"other.{kind}"
+    ran(capsys, "copy", archive, source)
+    write(tmp_path / "new.mbtiles", {tile_id: plain_png(TileId(4, tile_id.x, 9)) for tile_id in TILES})
+    ran(capsys, "copy", tmp_path / "new.mbtiles", other)
+    finish = MbtilesStore.commit
+
+    async def replacing(self: MbtilesStore, outcomes) -> None:  # type: ignore[no-untyped-def]
+        if other.exists():
+            other.replace(source)
+        await finish(self, outcomes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MbtilesStore, "commit", replacing)
+        code, _, err = ran(capsys, "copy", source, tmp_path / "b.mbtiles")
+    assert code == 5
+    assert "was changed or replaced while it was copied" in err
+    assert ran(capsys, "copy", source, tmp_path / "b.mbtiles", "--update")[0] == 0
+    assert ran(capsys, "diff", source, tmp_path / "b.mbtiles")[0] == 0

@@ -609,3 +609,21 @@ async def test_stopped_job_is_interrupted_and_not_changed() -> None:
     stop = Stop()
     stop.drain()
     assert (await run(FakeSource(), FakeStore(), plan(tiles(9)), stop=stop)).state == "interrupted"
+
+
+async def test_listed_tile_that_is_not_there_is_no_absence() -> None:
+    """It is dead, asked for again by the next run, and done when it has come back."""
+
+    def gone(tile_id: TileId) -> Tile | NoTile:
+        if tile_id.x == 5:
+            return NoTile(tile_id, "not_stored", "store")
+        return Tile(tile_id, body_of(tile_id), "image/png", "store")
+
+    store = FakeStore()
+    report = await run(FakeSource(gone), store, plan(tiles(9), listed=True))
+    assert (report.state, report.dead, report.absent) == ("dead_letters", 1, 0)
+    [letter] = [one for one in store.outcomes.values() if isinstance(one, DeadLetter)]
+    assert (letter.cause, letter.tile_id.x) == ("vanished", 5)
+    again = FakeSource()
+    assert (await run(again, store, plan(tiles(9), listed=True))).state == "complete"
+    assert again.asked == [tiles(9)[5]]

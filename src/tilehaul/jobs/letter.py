@@ -4,7 +4,7 @@ from tilehaul.codec.safe_url import redact_text
 from tilehaul.errors import BusyError, DataError
 from tilehaul.policy.causes import cause_of
 from tilehaul.ports.store import DeadLetter
-from tilehaul.ports.tile import FailedTile
+from tilehaul.ports.tile import FailedTile, NoTile
 
 
 def dead_letter(failed: FailedTile, *, at_s: float) -> DeadLetter:
@@ -27,3 +27,9 @@ def dead_letter(failed: FailedTile, *, at_s: float) -> DeadLetter:
         body_head=head,
         at_s=at_s,
     )
+
+
+def vanished(answer: NoTile, source: str) -> FailedTile:
+    """A tile that an archive listed and does not have: absent it is not, and it may come back."""
+    what = f"{source} lists tile {answer.tile_id} and does not have it: it is damaged, or changed meanwhile"
+    return FailedTile(answer.tile_id, DataError(what, cause="vanished"), 1)

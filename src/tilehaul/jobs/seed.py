@@ -21,7 +21,7 @@ from tilehaul.errors import (
     first_error,
 )
 from tilehaul.jobs.feed import Answer, Feed
-from tilehaul.jobs.letter import dead_letter
+from tilehaul.jobs.letter import dead_letter, vanished
 from tilehaul.jobs.outbox import Outbox
 from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.score import Score
@@ -37,7 +37,7 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.events import JobStarted, SeedReport, Watch
 from tilehaul.ports.store import JobCounts, JobStore
-from tilehaul.ports.tile import FailedTile
+from tilehaul.ports.tile import FailedTile, NoTile
 
 # After a first Ctrl-C what is under way has this long to end.
 DRAIN_S = 30.0
@@ -87,7 +87,8 @@ async def seed(
         return run.report("complete")
     try:
         await run.move()
-        complete = run.score.pending == 0 and run.score.dead == 0
+        objection = run.objection()
+        complete = run.score.pending == 0 and run.score.dead == 0 and not objection
         counts = JobCounts(**run.score.settled()) if run.score.pending >= 0 else None
         await store.finish(complete=complete, counts=counts)
     except BaseException as error:
@@ -96,10 +97,9 @@ async def seed(
     if run.blown is not None:
         run.report("stopped", message=run.blown)
         raise FuseError(run.blown, counts=run.score.counts())
-    if run.score.pending != 0 and not run.was_stopped:
-        changed = f"{plan.key.source_name} {changed_words(run.score)}"
-        run.report("stopped", message=changed)
-        raise StorageError(changed)
+    if objection:
+        run.report("stopped", message=objection)
+        raise StorageError(objection)
     if run.score.pending > 0:
         return run.report("interrupted", message=late_message(plan, run.score) if run.late else "")
     return run.report("complete" if complete else "dead_letters")
@@ -147,10 +147,13 @@ class _Run:
         self._succeeded_s = now_s
         self._told_s = now_s
 
-    @property
-    def was_stopped(self) -> bool:
-        """Whether anything but the end of the work has ended it."""
-        return self._stop.level > 0
+    def objection(self) -> str:
+        """Why a job that came to the end of its work is not complete, whatever it counts; "": it is."""
+        if self._stop.level > 0:
+            return ""
+        if self.score.pending != 0:
+            return f"{self._plan.key.source_name} {changed_words(self.score)}"
+        return self._plan.objection()
 
     def report(self, state: str, *, message: str = "") -> SeedReport:
         """Build the report and tell it."""
@@ -200,6 +203,8 @@ class _Run:
 
     async def _settle(self, answer: Answer) -> None:
         """Hand one tile's end over to the writer, and judge what it says of the job."""
+        if self._plan.listed and isinstance(answer, NoTile) and answer.place == "store":
+            answer = vanished(answer, self._plan.key.source_name)
         if not isinstance(answer, FailedTile):
             self._fuse.passed()
             self._succeeded_s = self._clock.now_s()

@@ -1,6 +1,6 @@
 """What a seed is to do, apart from where."""
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass
 
 from tilehaul.errors import ConfigError
@@ -8,6 +8,10 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.worklist import Stale, Unchanged
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.ports.store import JobKey
+
+
+def _none() -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class SeedPlan:
         deadline_s: The job ends in good order so long after it began, > 0: nothing new is asked for, what is
             under way has DEADLINE_DRAIN_S to end. None: it takes what it takes.
         force_source: Write into a store that another source made.
+        listed: The source itself said that it has these tiles: one that it has not is a failure, no absence.
+        objection: Asked when all is moved: why the job is not complete all the same; "": it is.
         job, job_id: Its name in events, and which run of it in events, report and log; short.
 
     Raises ConfigError when `workers` or `deadline_s` is out of range.
@@ -45,6 +51,8 @@ class SeedPlan:
     max_wait_s: float = 1800.0
     deadline_s: float | None = None
     force_source: bool = False
+    listed: bool = False
+    objection: Callable[[], str] = _none
     job: str = "seed"
     job_id: str = ""
 

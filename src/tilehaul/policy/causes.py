@@ -32,7 +32,7 @@ _BY_CLASS: dict[CauseClass, tuple[str, ...]] = {
     "server": ("broken", "redirect", "bad_reply", "headers_too_large"),
     "client": ("denied", "refused", "refused_address", "refused_scheme", "bad_url", "tls_roots"),
     "body": (
-        *("corrupt", "truncated", "empty", "mistyped", "error_page"),
+        *("corrupt", "truncated", "empty", "mistyped", "error_page", "vanished"),
         *("bad_coding", "bad_header", "bad_listing"),
         *("corrupt_archive", "too_large", "too_many_pixels"),
     ),

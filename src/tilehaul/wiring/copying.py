@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from tilehaul.config.locations import SERVICES, parse_location
 from tilehaul.errors import PlanError
@@ -85,6 +87,7 @@ async def copy(
     # Before anything is counted, which may take a while.
     await check_location(source, chosen.sending)
     listed = tiles_of or source
+    before = stamp_of(source)
     archive = open_archive(listed, sending=chosen.sending)
     try:
         listing = await listing_of(archive, listed, within)
@@ -107,11 +110,42 @@ async def copy(
                 ),
             )
             plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
-            return replace(plan, unchanged=same) if update else plan
+            return replace(
+                plan,
+                unchanged=same if update else None,
+                listed=tiles_of is None,
+                objection=partial(changed_since, source, before),
+            )
 
         return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
     finally:
         await archive.close()
+
+
+def stamp_of(location: str) -> tuple[tuple[int, int, int], ...]:
+    """What tells one state of a file on this disk from the next; nothing for what is no such file."""
+    place = parse_location(location)
+    if place.kind not in ("mbtiles", "pmtiles", "geopackage"):
+        return ()
+    stamps = []
+    # A write to an SQLite file may be in its log alone.
+    for path in (place.path, Path(f"{place.path}-wal")):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if status.st_size:
+            stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
+
+
+def changed_since(location: str, before: tuple[tuple[int, int, int], ...]) -> str:
+    """Says that a file has been changed or replaced since, and what to do; "" when it has not."""
+    if stamp_of(location) == before:
+        return ""
+    return (
+        f"{location} was changed or replaced while it was copied: `tilehaul copy --update` moves what differs"
+    )
 
 
 async def listing_of(archive: TileArchive, location: str, within: Area | None) -> Listing:
