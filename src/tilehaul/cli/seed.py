@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
   tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
   tilehaul seed 'https://host/{z}/{x}/{y}.png' tiles/ --region park.geojson -z 12-16 -c 16
+  tilehaul seed SOURCE STORE --bbox=5,44,17,48 --bbox=-10,36,-6,42 -z 0-10     both places, one job
   tilehaul seed SOURCE STORE ... --dry-run       how many tiles, before anything is sent
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
@@ -102,7 +103,8 @@ def run(options: argparse.Namespace) -> int:
 
 def area_of(options: argparse.Namespace, *, zooms_default: str = ZOOMS_DEFAULT) -> "Area":
     """The area that the flags name. Raises PlanError."""
-    from tilehaul.grid.area import Area, parse_bbox, parse_zooms
+    from tilehaul.grid.area import Area, parse_zooms
+    from tilehaul.grid.bounds import parse_bbox
     from tilehaul.ports.source import WORLD_DEG
 
     given = [name for name in ("bbox", "region", "tiles") if getattr(options, name) is not None]
@@ -125,7 +127,7 @@ def area_of(options: argparse.Namespace, *, zooms_default: str = ZOOMS_DEFAULT) 
     if options.region is not None:
         return Area.from_geojson(_read(options.region), zooms)
     if options.bbox is not None:
-        return Area.from_bbox(*parse_bbox(options.bbox), zooms=zooms)
+        return Area.from_boxes(map(parse_bbox, options.bbox), zooms)
     return Area.from_bbox(*WORLD_DEG, zooms=zooms)
 
 

@@ -12,7 +12,8 @@ from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.grid.area import Area, BoundsDeg
+from tilehaul.grid.area import Area
+from tilehaul.grid.bounds import BoundsDeg
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import SeedPlan, check_deadline
