@@ -53,6 +53,12 @@ def check_walk(area):
     assert area.count_by_zoom() == by_zoom
     assert area.count() == len(walked)
     assert all(tile in area for tile in walked)
+    for zoom, count in by_zoom.items():
+        ranked = list(area.ranked(zoom, range(count)))
+        assert len(ranked) == count
+        assert set(ranked) == {tile for tile in walked if tile.z == zoom}
+        # The same tile, also when the others are not asked for.
+        assert list(area.ranked(zoom, range(1, count, 3))) == ranked[1::3]
     return walked
 
 

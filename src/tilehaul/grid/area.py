@@ -2,7 +2,7 @@
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,6 +12,7 @@ from tilehaul.grid.boxes import Boxes
 from tilehaul.grid.geojson import parse_region
 from tilehaul.grid.hilbert import CURVE_LEVELS, CURVES, QUARTERS
 from tilehaul.grid.mercator import LATTICE, LATTICE_BITS
+from tilehaul.grid.ranked import ranked_in_polygons, ranked_in_rectangles
 from tilehaul.grid.shapes import Part, Polygons, Quarters
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 
@@ -130,6 +131,23 @@ class Area:
             stops = {zoom: bisect_left(shape.numbers, _first_number(zoom + 1)) for zoom in self.zooms}
             return {zoom: stops[zoom] - starts[zoom] for zoom in self.zooms}
         return _counted(shape, self.zooms)
+
+    def ranked(self, zoom: int, ranks: Sequence[int]) -> Iterator[TileId]:
+        """The tiles of these ranks in one zoom, found without walking to them.
+
+        Ranks ascend, from 0 to below `count_by_zoom()[zoom]`. Each tile of the zoom has one; which, is the
+        shape's own affair and not the order of iteration.
+        """
+        shape = self.shape
+        if isinstance(shape, _Listed):
+            start = bisect_left(shape.numbers, _first_number(zoom))
+            yield from (TileId.from_pmtiles_id(shape.numbers[start + rank]) for rank in ranks)
+            return
+        if isinstance(shape, Boxes):
+            places = ranked_in_rectangles(shape.tiles(zoom), ranks)
+        else:
+            places = ranked_in_polygons(shape, zoom, ranks)
+        yield from (TileId(zoom, x, y) for x, y in places)
 
     def __iter__(self) -> Iterator[TileId]:
         if isinstance(self.shape, _Listed):

@@ -1,6 +1,6 @@
 """The shape of an area that is given as boxes: one, two across the antimeridian, or thousands."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tilehaul.grid.mercator import LATTICE
@@ -74,10 +74,15 @@ class Boxes:
 
 
 def tiles_covered(rectangles: Sequence[Rectangle]) -> int:
-    """The area of a union of rectangles, in tiles: a line sweeps eastward over their sides."""
-    if len(rectangles) == 1:
-        west, north, east, south = rectangles[0]
-        return (east - west) * (south - north)
+    """How many tiles lie in a union of rectangles, of which there is one or more."""
+    return sum((stop - start) * rows for start, stop, rows in strips(rectangles))
+
+
+def strips(rectangles: Sequence[Rectangle]) -> Iterator[tuple[int, int, int]]:
+    """A union of rectangles cut at their sides: columns from, columns to, rows covered in each of these.
+
+    A line sweeps eastward from side to side.
+    """
     rows = sorted({row for _, north, _, south in rectangles for row in (north, south)})
     at = {row: index for index, row in enumerate(rows)}
     sides = sorted(
@@ -86,12 +91,12 @@ def tiles_covered(rectangles: Sequence[Rectangle]) -> int:
         for column, begins in ((west, 1), (east, -1))
     )
     line = _Line(rows)
-    total, swept = 0, sides[0][0]
+    swept = sides[0][0]
     for column, begins, top, bottom in sides:
-        total += line.covered() * (column - swept)
-        swept = column
+        if column > swept:
+            yield swept, column, line.covered()
+            swept = column
         line.add(top, bottom, begins)
-    return total
 
 
 class _Line:
