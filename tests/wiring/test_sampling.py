@@ -15,11 +15,12 @@ from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.retries import Origin
 from tilehaul.lab.absence import Absence
-from tilehaul.lab.faults import Faults
+from tilehaul.lab.faults import Faults, RateLimit
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.policy.estimate import Sampled, estimate
 from tilehaul.policy.providers import Provider, Providers
+from tilehaul.ports.events import LaneHeld, Progress
 from tilehaul.ports.tile import NoTile
 from tilehaul.wiring import sampling
 from tilehaul.wiring.sampling import drawn, sample
@@ -78,7 +79,7 @@ async def test_what_was_asked_for_is_what_is_told():
 async def test_a_failed_request_is_tried_again_as_in_a_job():
     """One answer in five is 500: every tile still comes, by more requests, and nothing is told as failed."""
     with MockThread(MockSettings(seed=3, faults=Faults(errors={500: 0.2}))) as server:
-        came = await sample(server.template, islice(WORLD, 21), sending=Sending(retries=9))
+        came = await sample(server.template, list(islice(WORLD, 21)), sending=Sending(retries=9))
         requests = server.stats().requests
     assert (came.answered, came.failed) == (21, 0)
     assert came.requests == requests > 21
@@ -88,10 +89,10 @@ async def test_bounds_of_user_and_provider_are_told():
     """The lower of them, and how many may be under way."""
     rules = Providers([Provider("127.0.0.1", rate_per_s=500.0, in_flight_max=3)])
     with MockThread() as server:
-        came = await sample(server.template, islice(WORLD, 5), sending=Sending(providers=rules))
+        came = await sample(server.template, list(islice(WORLD, 5)), sending=Sending(providers=rules))
         assert (came.rate_bound_per_s, came.in_flight_max) == (500.0, 3)
         slower = Sending(providers=rules, rate_limit=200.0, concurrency=2)
-        came = await sample(server.template, islice(WORLD, 5), sending=slower)
+        came = await sample(server.template, list(islice(WORLD, 5)), sending=slower)
         assert (came.rate_bound_per_s, came.in_flight_max) == (200.0, 2)
 
 
@@ -100,7 +101,7 @@ async def test_a_provider_that_forbids_it_is_asked_nothing():
     rules = Providers([Provider("127.0.0.1", bulk=False, reason="it is mine")])
     with MockThread() as server:
         with pytest.raises(PlanError, match="it is mine"):
-            await sample(server.template, islice(WORLD, 5), sending=Sending(providers=rules))
+            await sample(server.template, list(islice(WORLD, 5)), sending=Sending(providers=rules))
         assert server.stats().requests == 0
 
 
@@ -124,10 +125,43 @@ async def test_elapsed_time_and_failures_are_exact(monkeypatch):
 
     monkeypatch.setattr(sampling, "open_origin", open_fake)
     tiles = [TileId(4, number, 0) for number in range(10)]
-    came = await in_virtual_time(clock, sample("tiles/", tiles, sending=Sending(), clock=clock))
+    told: list[Progress] = []
+    asking = sample("tiles/", tiles, sending=Sending(), watch=told.append, clock=clock)
+    came = await in_virtual_time(clock, asking)
+    assert len(told) == 10
+    last = told[-1]
+    assert (last.done, last.absent, last.dead, last.planned, last.bytes) == (5, 2, 3, 10, 50)
+    assert (last.elapsed_s, last.rate_per_s) == (pytest.approx(1.0), pytest.approx(7.0))
     assert came.elapsed_s == pytest.approx(1.0)
     assert came.zooms == {4: Sampled((0, 0, 10, 10, 10, 10, 10), absent=2, failed=3)}
     assert (came.in_flight, came.in_flight_max, came.rate_bound_per_s, came.fetch_s) == (0, 0, None, 0.0)
     with pytest.raises(FuseError, match="no tile of the sample came, 3 failed, the first because"):
         await in_virtual_time(clock, sample("tiles/", tiles[:3], sending=Sending(), clock=clock))
     assert opened == ["tiles/", "tiles/"]
+
+
+async def test_push_back_is_waited_for_and_told():
+    """A 429 holds the lane as it would a job's, costs no attempt, and whoever watches hears of it."""
+    told = []
+    faults = Faults(rate_limit=RateLimit(8.0, 15))
+    with MockThread(MockSettings(faults=faults)) as server:
+        came = await sample(
+            server.template, list(islice(WORLD, 21)), sending=Sending(retries=0), watch=told.append
+        )
+        assert server.stats().requests == came.requests > 21
+    assert (came.answered, came.failed) == (21, 0)
+    assert any(isinstance(event, LaneHeld) for event in told)
+
+
+async def test_tiles_that_share_a_picture_are_reckoned_with():
+    """A WMS is asked for the pictures of 4 x 4 tiles: the job will ask for so many fewer."""
+    wms_of = pytest.importorskip("doubles.wms")
+    with wms_of.FakeWms() as wms:
+        tiles = [TileId(3, 0, 0), TileId(3, 1, 1), TileId(3, 7, 7)]
+        came = await sample(wms.location(), tiles, sending=Sending())
+        assert len(wms.maps) == 2
+        # The capabilities are a request as well.
+        assert (came.answered, came.requests, came.moved, came.per_request) == (3, 3, 3, 16)
+        tiles = [TileId(3, x, y) for x in range(4) for y in range(4)]
+        came = await sample(wms.location(), tiles, sending=Sending())
+    assert (came.answered, came.moved) == (16, 2)

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import plural, run_async, size_text
 from tilehaul.cli.job import encoding_of, seed_options
-from tilehaul.cli.watching import duration_text
+from tilehaul.cli.watching import Watcher, duration_text
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -80,10 +79,15 @@ async def _sample(options: argparse.Namespace, area: "Area", by_zoom: dict[int, 
 
     # The same command asks for the same tiles: what lies in the caches between is not asked of the origin.
     tiles = drawn(area, by_zoom, shares_of(by_zoom, options.sample), Random(area.identity))
-    if not options.quiet:
-        print(f"asking for a sample of {plural(len(tiles), 'tile')} ...", file=sys.stderr)
+    watcher = Watcher(quiet=options.quiet, as_json=False, max_wait_s=options.max_wait)
+    watcher.say(f"asking for a sample of {plural(len(tiles), 'tile')} ...")
     sending = seed_options(options).sending
-    came = await sample(options.source, tiles, sending=sending, encoding=encoding_of(options))
+    try:
+        came = await sample(
+            options.source, tiles, sending=sending, encoding=encoding_of(options), watch=watcher
+        )
+    finally:
+        watcher.close()
     judged = estimate(by_zoom, came.zooms)
     speed = _speed(came, judged.tiles)
     cost = _cost(options.store, judged.present, judged.bytes)
@@ -102,7 +106,7 @@ def _speed(came: "Sample", tiles: int) -> _Speed:
     from tilehaul.policy.estimate import rate_at_most, rate_measured
 
     bound_per_s = came.rate_bound_per_s
-    measured = rate_measured(came.answered, came.elapsed_s, bound_per_s)
+    measured = rate_measured(came.moved, came.elapsed_s, bound_per_s)
     most = rate_at_most(came.in_flight_max, came.fetch_s, bound_per_s)
     rates = [None if rate is None else rate * came.per_request for rate in (measured, most)]
     hours = [None if rate is None else tiles / rate / 3600 for rate in rates]

@@ -1,7 +1,7 @@
 """A few tiles of a job, asked for as the job would ask: what came, and how fast."""
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
@@ -12,6 +12,8 @@ from tilehaul.config.sending import Sending
 from tilehaul.errors import FuseError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.event_log import log_event
+from tilehaul.jobs.feed import Answer
 from tilehaul.jobs.retries import Origin
 from tilehaul.jobs.stream import StreamPlan
 from tilehaul.jobs.stream import stream as run_stream
@@ -20,6 +22,7 @@ from tilehaul.policy.estimate import Sampled
 from tilehaul.policy.limit_rule import lane_most
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
+from tilehaul.ports.events import Event, LaneChanged, LaneHeld, Progress
 from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.tile import FailedTile, Tile
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
@@ -57,6 +60,11 @@ class Sample:
         return sum(len(sampled.sizes_bytes) for sampled in self.zooms.values())
 
     @property
+    def moved(self) -> int:
+        """Requests that came to something: where several tiles share one, they are fewer than the tiles."""
+        return min(self.answered, self.requests) if self.per_request > 1 else self.answered
+
+    @property
     def failed(self) -> int:
         return sum(sampled.failed for sampled in self.zooms.values())
 
@@ -74,13 +82,16 @@ def drawn(area: Area, by_zoom: Mapping[int, int], shares: Mapping[int, int], luc
 
 async def sample(
     source: str,
-    tiles: Iterable[TileId],
+    tiles: Sequence[TileId],
     *,
     sending: Sending,
     encoding: Encoding | None = None,
+    watch: Callable[[Event], None] | None = None,
     clock: Clock | None = None,
 ) -> Sample:
     """Ask a location for these tiles, one or more, through the lane and with the retries that a job has.
+
+    `watch` is told, in the loop's thread, of each answer (Progress) and of what the lanes tell.
 
     Raises:
         PlanError, ConfigError, DataError: As `seed`; a provider that forbids bulk download is asked nothing.
@@ -90,53 +101,99 @@ async def sample(
     place = parse_location(source)
     time = clock or SystemClock()
     tally = Tally()
-    begun_s: list[float] = []
+    gathered = _Gathered(time, tally, len(tiles))
     lanes: list[LaneSnapshot] = []
+
+    def tell(event: LaneHeld | LaneChanged) -> None:
+        log_event(event)
+        if watch is not None:
+            watch(event)
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[Origin]:
-        async with open_origin(source, sending=sending, tally=tally) as opened:
+        async with open_origin(source, sending=sending, tally=tally, tell=tell) as opened:
             origin = opened
             if encoding is not None:
                 origin = replace(opened, source=ReencodedSource(opened.source, encoding))
-            begun_s.append(time.now_s())
+            gathered.begin()
             yield origin
             lanes.extend(origin.lanes())
 
     plan = StreamPlan(workers=workers_for(place, sending), max_wait_s=sending.max_wait_s)
-    sizes: defaultdict[int, list[int]] = defaultdict(list)
-    absent: Counter[int] = Counter()
-    failed: Counter[int] = Counter()
-    cause = ""
-    ended_s = 0.0
     try:
         async with aclosing(run_stream(opening(), tiles, plan, tally=tally, clock=time)) as answers:
             async for answer in answers:
-                ended_s = time.now_s()
-                zoom = answer.tile_id.z
-                if isinstance(answer, FailedTile):
-                    failed[zoom] += 1
-                    cause = cause or str(answer.error)
-                else:
-                    absent[zoom] += not isinstance(answer, Tile)
-                    sizes[zoom].append(len(answer.body) if isinstance(answer, Tile) else 0)
+                gathered.add(answer)
+                if watch is not None:
+                    watch(gathered.progress())
     except FuseError as error:
         raise FuseError(f"the sample was given up: {redact(place.text)}: {error}") from error
-    if not sizes:
-        raise FuseError(f"no tile of the sample came, {failed.total()} failed, the first because {cause}")
+    if not gathered.sizes:
+        failed = gathered.failed.total()
+        raise FuseError(f"no tile of the sample came, {failed} failed, the first because {gathered.cause}")
     return Sample(
-        zooms={
-            zoom: Sampled(tuple(sizes[zoom]), absent[zoom], failed[zoom])
-            for zoom in sorted({*sizes, *failed})
-        },
+        zooms=gathered.zooms(),
         requests=tally.requests,
-        elapsed_s=ended_s - begun_s[0],
+        elapsed_s=gathered.elapsed_s,
         fetch_s=tally.fetches.mean_s(),
         rate_bound_per_s=_bound(lanes),
         in_flight=sum(lane.limit for lane in lanes),
         in_flight_max=len(lanes) * _most_in_a_lane(place, sending),
         per_request=tiles_per_request(place),
     )
+
+
+class _Gathered:
+    """What has come so far; `elapsed_s` from `begin` to the last answer, `cause` of the first failure."""
+
+    def __init__(self, clock: Clock, tally: Tally, planned: int) -> None:
+        self.sizes: defaultdict[int, list[int]] = defaultdict(list)
+        self.absent: Counter[int] = Counter()
+        self.failed: Counter[int] = Counter()
+        self.cause = ""
+        self.elapsed_s = 0.0
+        self._clock = clock
+        self._tally = tally
+        self._planned = planned
+        self._begun_s = 0.0
+        self._bytes = 0
+
+    def begin(self) -> None:
+        self._begun_s = self._clock.now_s()
+
+    def add(self, answer: Answer) -> None:
+        self.elapsed_s = self._clock.now_s() - self._begun_s
+        zoom = answer.tile_id.z
+        if isinstance(answer, FailedTile):
+            self.failed[zoom] += 1
+            self.cause = self.cause or str(answer.error)
+            return
+        size = len(answer.body) if isinstance(answer, Tile) else 0
+        self.absent[zoom] += not isinstance(answer, Tile)
+        self.sizes[zoom].append(size)
+        self._bytes += size
+
+    def progress(self) -> Progress:
+        absent, dead = self.absent.total(), self.failed.total()
+        answered = sum(map(len, self.sizes.values()))
+        return Progress(
+            done=answered - absent,
+            absent=absent,
+            dead=dead,
+            skipped=0,
+            retried=self._tally.retried,
+            pushed_back=self._tally.pushed_back,
+            planned=self._planned,
+            bytes=self._bytes,
+            elapsed_s=self.elapsed_s,
+            rate_per_s=answered / self.elapsed_s if self.elapsed_s else 0.0,
+        )
+
+    def zooms(self) -> dict[int, Sampled]:
+        return {
+            zoom: Sampled(tuple(self.sizes.get(zoom, ())), self.absent[zoom], self.failed[zoom])
+            for zoom in sorted({*self.sizes, *self.failed})
+        }
 
 
 def _most_in_a_lane(place: Location, sending: Sending) -> int:
