@@ -36,6 +36,8 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         ([GOOD, "S", "--bbox=10,50,190,60"], ["180"]),
         ([GOOD, "S", "--bbox=10,-91,20,60"], ["90"]),
         ([GOOD, "S", "--bbox=1,2,3"], ["WEST,SOUTH,EAST,NORTH"]),
+        ([GOOD, "S", "--bbox=1,2,3,4", "--bbox=nan,0,1,1"], ["'nan,0,1,1'", "WEST,SOUTH,EAST,NORTH"]),
+        ([GOOD, "S", "--bbox=1,2,3,4", "--bbox=10,60,20,50"], ["south 60"]),
         ([GOOD, "S", "--bbox=a,b,c,d"], ["WEST,SOUTH,EAST,NORTH"]),
         ([GOOD, "S", "-z", "31"], ["31", "30"]),
         ([GOOD, "S", "-z", "5-3"], ["5-3"]),
@@ -118,6 +120,14 @@ def test_box_may_begin_with_a_minus(capsys) -> None:
     arguments = ["seed", GOOD, "s.mbtiles", "--bbox", "-5,44,17,48", "-z", "0-3", "--dry-run", "--json"]
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["planned"] == 7
+
+
+def test_several_boxes_are_one_job(capsys) -> None:
+    """What lies in any of them, once; in whatever order."""
+    for boxes in (["-5,44,17,48", "10,40,20,50"], ["10,40,20,50", "-5,44,17,48"]):
+        flags = [word for box in boxes for word in ("--bbox", box)]
+        assert main(["seed", GOOD, "s.mbtiles", *flags, "-z", "0-3", "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["by_zoom"] == {"0": 1, "1": 2, "2": 2, "3": 3}
 
 
 def test_origin_that_was_never_reached_is_said_to_be(capsys, tmp_path: Path) -> None:

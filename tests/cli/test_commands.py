@@ -13,6 +13,7 @@ import pytest
 from tilehaul.cli.common import span
 from tilehaul.cli.main import main
 from tilehaul.cli.watching import Watcher
+from tilehaul.grid.area import Area
 from tilehaul.lab.absence import Absence
 from tilehaul.lab.faults import Faults, Latency
 from tilehaul.lab.mock import MockThread
@@ -78,6 +79,21 @@ def test_seed_into_both_stores_then_info_and_again(capsys, tmp_path: Path) -> No
             assert (info["state"], info["tiles"]) == ("complete", report["done"])
             assert main(["info", str(store)]) == 0
             assert "complete" in capsys.readouterr().out
+
+
+def test_boxes_in_another_order_are_the_same_job(capsys, tmp_path: Path) -> None:
+    """And a third box adds to it: what is there is not asked for again."""
+    one, two, three = "--bbox=-5,44,17,48", "--bbox=10,40,20,50", "--bbox=170,-20,-170,20"
+    area = Area.from_boxes([(-5, 44, 17, 48), (10, 40, 20, 50)], range(7))
+    with MockThread() as server:
+        source = ["seed", server.template, str(tmp_path / "a.mbtiles"), "-z", "0-6", "--quiet"]
+        for boxes in ((one, two), (two, one), (two, one, two)):
+            assert main([*source, *boxes]) == 0
+            assert server.stats().requests == area.count()
+        assert main([*source, one, two, three]) == 0
+        more = Area.from_boxes([(-5, 44, 17, 48), (10, 40, 20, 50), (170, -20, -170, 20)], range(7))
+        assert server.stats().requests == more.count()
+    assert capsys.readouterr().err == ""
 
 
 def test_seed_from_an_archive_into_a_directory(capsys, tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ def test_an_area_restricts_to_what_is_there(capsys, archive: Path, tmp_path: Pat
     code, _, err = ran(capsys, "copy", archive, tmp_path / "x", "--bbox=10,10,20,20", "-z", "0-2")
     assert code == 0
     assert "2 of 2 tiles done, 0 absent" in err
+    boxes = ("--bbox=10,10,20,20", "--bbox", "-20,-20,-10,-10")
+    code, out, _ = ran(capsys, "copy", archive, tmp_path / "y", *boxes, "-z", "0-2", "--dry-run", "--json")
+    assert json.loads(out) == {"planned": 3, "by_zoom": {"0": 1, "1": 2}}
     code, _, err = ran(capsys, "copy", archive, tmp_path / "y", "-z", "9")
     assert code == 2
     assert "has no tile in that area" in err

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilehaul.errors import PlanError
-from tilehaul.grid.area import Area, parse_bbox, parse_zooms
+from tilehaul.grid.area import BOXES_MAX, Area, parse_zooms
+from tilehaul.grid.bounds import parse_bbox
 from tilehaul.grid.tile_id import TileId
 
 STEADY = settings(derandomize=True, deadline=None, database=None)
@@ -52,6 +53,12 @@ def check_walk(area):
     assert area.count_by_zoom() == by_zoom
     assert area.count() == len(walked)
     assert all(tile in area for tile in walked)
+    for zoom, count in by_zoom.items():
+        ranked = list(area.ranked(zoom, range(count)))
+        assert len(ranked) == count
+        assert set(ranked) == {tile for tile in walked if tile.z == zoom}
+        # The same tile, also when the others are not asked for.
+        assert list(area.ranked(zoom, range(1, count, 3))) == ranked[1::3]
     return walked
 
 
@@ -72,6 +79,95 @@ def test_bbox_equals_brute_force(pair_x, pair_y, zoom):
     assert walked == tiles_of_box(west, south, east, north, zoom)
     everything = {TileId(zoom, x, y) for x, y in itertools.product(range(1 << zoom), repeat=2)}
     assert not any(tile in area for tile in everything - walked)
+
+
+boxes_deg = st.tuples(
+    longitudes | edges_deg, latitudes | st.just(0.0), longitudes | edges_deg, latitudes | st.just(0.0)
+).map(lambda box: (box[0], min(box[1], box[3]), box[2], max(box[1], box[3])))
+
+
+def has_size(box):
+    west, south, east, north = box
+    return (east - west) % 360.0 > 1e-6 and north - south > 1e-6 and south < 85 and north > -85
+
+
+@given(st.lists(boxes_deg.filter(has_size), min_size=1, max_size=5), st.sets(st.integers(0, 4), min_size=1))
+@settings(STEADY, max_examples=120)
+def test_boxes_equal_brute_force(boxes, zooms):
+    """The union of any boxes: each tile once, counted without walking, in whatever order they are given."""
+    area = Area.from_boxes(boxes, zooms)
+    walked = check_walk(area)
+    wanted = {tile for box in boxes for zoom in zooms for tile in tiles_of_box(*box, zoom)}
+    assert set(walked) == wanted
+    for zoom in zooms:
+        for x, y in itertools.product(range(1 << zoom), repeat=2):
+            assert (TileId(zoom, x, y) in area) == (TileId(zoom, x, y) in wanted)
+    again = Area.from_boxes([*boxes[::-1], boxes[0]], zooms)
+    assert (again.identity, again.bounds_deg) == (area.identity, area.bounds_deg)
+    # The bounds hold every box.
+    assert wanted <= set(Area.from_bbox(*area.bounds_deg, zooms))
+
+
+@given(boxes_deg, zoom_sets)
+@STEADY
+def test_one_box_is_the_area_it_always_was(box, zooms):
+    """A job begun with one box goes on, whichever way the box is given."""
+    one, several = Area.from_bbox(*box, zooms), Area.from_boxes([box, box], zooms)
+    assert one == Area.from_boxes([box], zooms)
+    assert (one.identity, list(one)) == (several.identity, list(several))
+    assert one.bounds_deg[::2] == box[::2]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "bounds"),
+    [
+        ([(0, 0, 10, 10), (20, -5, 30, 5)], (0, -5, 30, 10)),
+        ([(139, 35, 140, 36), (-75, 40, -73, 41)], (-75, 35, 140, 41)),
+        ([(170, 0, 180, 10), (-180, 0, -170, 10)], (170, 0, -170, 10)),
+        ([(170, 0, -170, 10), (160, 0, 165, 10)], (160, 0, -170, 10)),
+        ([(170, 0, -170, 10), (-20, 0, 20, 10)], (-20, 0, -170, 10)),
+        ([(-180, 0, 20, 10), (10, 0, 180, 10)], (-180, 0, 180, 10)),
+    ],
+)
+def test_bounds_hold_every_box(boxes, bounds):
+    """Across the antimeridian only when boxes reach it from both sides; the widest gap is left out."""
+    assert Area.from_boxes(boxes, [1]).bounds_deg == bounds
+
+
+def test_identity_of_several_boxes():
+    """Kept in journals: it must not change, and differs from that of each box and of their bounds."""
+    west, east = (0, 0, 10, 10), (20, 0, 30, 10)
+    both = Area.from_boxes([east, west], [3])
+    assert both.identity == "3590ff957f54f9db"
+    others = [Area.from_bbox(*box, [3]) for box in (west, east, both.bounds_deg)]
+    assert len({area.identity for area in (both, *others)}) == 4
+
+
+def test_boxes_that_touch_or_have_no_size():
+    """Neighbours share no tile; a point and a line among boxes are the tiles they touch."""
+    quarters = [(-180, 0, 0, 85.06), (0, 0, 180, 85.06), (-180, -85.06, 0, 0), (0, -85.06, 180, 0)]
+    for zoom in range(5):
+        assert Area.from_boxes(quarters, [zoom]).count() == 4**zoom
+    small = Area.from_boxes([(0, 0, 0, 0), (-90, -45, 90, -45)], [1])
+    assert set(check_walk(small)) == {TileId(1, 0, 1), TileId(1, 1, 1)}
+
+
+def test_many_boxes_are_counted_by_arithmetic():
+    """Ten thousand boxes, and two that span continents at zoom 30, in no time; more are refused."""
+    grid = [(x, y, x + 1.0, y + 1.0) for x in range(-50, 50) for y in range(-50, 50)]
+    assert len(grid) == BOXES_MAX
+    whole = Area.from_bbox(-50, -50, 50, 50, [3, 12, 20])
+    assert Area.from_boxes(grid, [3, 12, 20]).count_by_zoom() == whole.count_by_zoom()
+    one, other = (-120, -30, 60, 70), (50, -40, 170, 0)
+    counts = [Area.from_boxes(boxes, [30]).count() for boxes in ([one], [other], [one, other])]
+    shared = Area.from_bbox(50, -30, 60, 0, [30]).count()
+    assert counts[2] == counts[0] + counts[1] - shared
+    with pytest.raises(PlanError, match="more than 10,000 boxes"):
+        Area.from_boxes([*grid, one], [3])
+    with pytest.raises(PlanError, match="no box"):
+        Area.from_boxes([], [3])
+    with pytest.raises(PlanError, match="finite"):
+        Area.from_boxes([one, (0, math.nan, 1, 1)], [3])
 
 
 @given(

@@ -160,7 +160,11 @@ async def test_a_service_that_stops_drains_its_jobs(origin, tmp_path):
         ({"store": "world.mbtiles\n"}, "plain name"),
         ({"bbox": [5, 44, 500, 48]}, "longitude is within 180"),
         ({"bbox": [1e999, 0, 1, 1]}, "no job"),
-        ({"bbox": None}, "one of bbox and region"),
+        ({"bbox": None}, "one of bbox, bboxes and region"),
+        ({"bboxes": [[0, 0, 1, 1]]}, "one of bbox, bboxes and region"),
+        ({"bbox": None, "bboxes": []}, "no job"),
+        ({"bbox": None, "bboxes": [[0, 0, 1, 1]] * 101}, "no job"),
+        ({"bbox": None, "bboxes": [[0, 0, 1, 1], [0, 0, 500, 1]]}, "longitude is within 180"),
         ({"region": {"type": "Point", "coordinates": [0, 0]}, "bbox": None}, ""),
         ({"zooms": "0-22"}, "jobs.tiles_max"),
         ({"zooms": "0-99"}, "zoom"),
@@ -306,8 +310,8 @@ async def test_a_store_of_another_source_fails_the_job(origin, tmp_path):
     assert str(tmp_path) not in repr(last)
 
 
-async def test_a_region_is_seeded_within_the_layers_bounds_only(origin, tmp_path):
-    """Its polygon, counted as the command does; nothing outside what the operator serves."""
+async def test_a_region_or_boxes_are_seeded_within_the_layers_bounds_only(origin, tmp_path):
+    """Polygons and boxes, counted as the command does; nothing outside what the operator serves."""
     ring = [[-10, -10], [60, -10], [60, 50], [-10, -10]]
     region = {"type": "Polygon", "coordinates": [ring]}
     wanted = {**WORLD, "bbox": None, "region": region}
@@ -315,12 +319,25 @@ async def test_a_region_is_seeded_within_the_layers_bounds_only(origin, tmp_path
         job = (await service.ask("POST", "/api/jobs", wanted)).json()["id"]
         done = (await service.follow(job))[-1][1]["report"]["done"]
     assert done == origin.stats().requests == tilehaul.Area.from_geojson(region, range(4)).count()
+    boxes = [[0, 0, 10, 10], [-60, -40, -50, -30]]
+    async with running(origin.template, tmp_path) as service:
+        asked = {**WORLD, "store": "boxes", "bbox": None, "bboxes": boxes}
+        job = (await service.ask("POST", "/api/jobs", asked)).json()["id"]
+        done = (await service.follow(job))[-1][1]["report"]["done"]
+    assert done == tilehaul.Area.from_boxes(boxes, range(4)).count()
     layer = {"source": origin.template, "bounds": [0, 0, 20, 20], "max_zoom": 2}
     settings = parse_settings({"layers": {"world": layer}, "jobs": {"folder": str(tmp_path)}}, {})
     async with RunningJobs(settings) as jobs:
         for change, said in (({}, "zooms"), ({"zooms": "0-2"}, "bounds")):
             with pytest.raises(PlanError, match=said):
                 await jobs.start(JobRequest(**{**WORLD, **change}))
+        pacific = {"bbox": None, "bboxes": ((170, 0, 180, 5), (-180, 0, -170, 5)), "zooms": "0-2"}
+        with pytest.raises(PlanError, match="bounds"):
+            await jobs.start(JobRequest(**{**WORLD, **pacific}))
+    whole = {"source": origin.template, "bounds": [-180, -20, 180, 20]}
+    settings = parse_settings({"layers": {"world": whole}, "jobs": {"folder": str(tmp_path)}}, {})
+    async with RunningJobs(settings) as jobs:
+        await jobs.start(JobRequest(**{**WORLD, "store": "pacific", **pacific}))
 
 
 def test_to_end_a_job_twice_is_to_cancel_it():

@@ -48,8 +48,9 @@ def add_area_flags(parser: argparse.ArgumentParser, *, otherwise: str = "") -> N
     area = parser.add_argument_group("area")
     area.add_argument(
         "--bbox",
+        action="append",
         metavar="W,S,E,N",
-        help="degrees; write --bbox=... when W is negative; west > east crosses 180"
+        help="degrees; west > east crosses 180; repeatable: what lies in any of the boxes"
         f" (default: {otherwise or 'the world'})",
     )
     area.add_argument("--region", metavar="FILE", help="GeoJSON polygon instead of a box")

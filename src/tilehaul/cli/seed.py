@@ -1,20 +1,18 @@
 """`tilehaul seed`: copy an area's tiles into an archive."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilehaul.cli import exit_codes
 from tilehaul.cli.common import (
     add_area_flags,
     add_command,
     add_sending_flags,
+    positive,
     run_async,
-    size_text,
     span,
 )
 from tilehaul.cli.job import (
@@ -39,7 +37,9 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
   tilehaul seed 'https://host/{z}/{x}/{y}.png' alps.mbtiles --bbox=5,44,17,48 -z 0-10
   tilehaul seed 'https://host/{z}/{x}/{y}.png' tiles/ --region park.geojson -z 12-16 -c 16
+  tilehaul seed SOURCE STORE --bbox=5,44,17,48 --bbox=-10,36,-6,42 -z 0-10     both places, one job
   tilehaul seed SOURCE STORE ... --dry-run       how many tiles, before anything is sent
+  tilehaul seed SOURCE r2://maps/alps ... --dry-run --sample 200       bytes, hours and costs from 200 tiles
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
 A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), wms+https://... or wmts+https://...
@@ -51,8 +51,6 @@ exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many
 """
 # A world of zoom 8 is 87,381 tiles; more than this many without --region or --bbox is rarely meant.
 ZOOMS_DEFAULT = "0-5"
-# The mean of 32 tile services in the field is between 10 and 20 kB a tile; used for the estimate only.
-TILE_BYTES_GUESS = 15_000
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -86,16 +84,25 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     shown = add_output_flags(parser)
     add_report_flag(shown)
-    shown.add_argument("--dry-run", action="store_true", help="count and estimate; send nothing")
+    shown.add_argument(
+        "--dry-run", action="store_true", help="count and estimate; send nothing, write nothing"
+    )
+    shown.add_argument(
+        "--sample",
+        type=positive,
+        metavar="N",
+        help="with --dry-run: ask for N tiles, spread over the zooms, and estimate bytes, hours and what a"
+        " bucket costs; 200 is a good number",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
+    from tilehaul.cli.estimate import check_sample, dry_run
+
+    check_sample(options)
     area = area_of(options)
     if options.dry_run:
-        from tilehaul.wiring.seeding import check_places
-
-        check_places(options.source, options.store, seed_options(options).sending)
-        return _estimate(area, as_json=options.json)
+        return dry_run(options, area)
     from tilehaul.cli.watching import Watcher
 
     watcher = Watcher(quiet=options.quiet, as_json=options.json, max_wait_s=options.max_wait)
@@ -104,7 +111,8 @@ def run(options: argparse.Namespace) -> int:
 
 def area_of(options: argparse.Namespace, *, zooms_default: str = ZOOMS_DEFAULT) -> "Area":
     """The area that the flags name. Raises PlanError."""
-    from tilehaul.grid.area import Area, parse_bbox, parse_zooms
+    from tilehaul.grid.area import Area, parse_zooms
+    from tilehaul.grid.bounds import parse_bbox
     from tilehaul.ports.source import WORLD_DEG
 
     given = [name for name in ("bbox", "region", "tiles") if getattr(options, name) is not None]
@@ -127,7 +135,7 @@ def area_of(options: argparse.Namespace, *, zooms_default: str = ZOOMS_DEFAULT) 
     if options.region is not None:
         return Area.from_geojson(_read(options.region), zooms)
     if options.bbox is not None:
-        return Area.from_bbox(*parse_bbox(options.bbox), zooms=zooms)
+        return Area.from_boxes(map(parse_bbox, options.bbox), zooms)
     return Area.from_bbox(*WORLD_DEG, zooms=zooms)
 
 
@@ -151,20 +159,6 @@ def _tiles_listed(name: str) -> Iterable["TileId"]:
         if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
             raise PlanError(f'{name}, line {number}: "{words[0][:40]}" is no z/x/y')
         yield TileId(*map(int, parts))
-
-
-def _estimate(area: "Area", *, as_json: bool) -> int:
-    by_zoom = area.count_by_zoom()
-    total = sum(by_zoom.values())
-    if as_json:
-        counts = {str(zoom): count for zoom, count in by_zoom.items()}
-        size = total * TILE_BYTES_GUESS
-        print(json.dumps({"planned": total, "by_zoom": counts, "bytes_guess": size}))
-        return exit_codes.COMPLETE
-    for zoom, count in by_zoom.items():
-        print(f"  zoom {zoom:>2}  {count:>16,}")
-    print(f"  in all   {total:>16,} tiles, about {size_text(total * TILE_BYTES_GUESS)} at 15 kB a tile")
-    return exit_codes.COMPLETE
 
 
 async def _seed(options: argparse.Namespace, area: "Area", watcher: "Watcher") -> int:

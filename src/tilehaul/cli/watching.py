@@ -106,7 +106,7 @@ class Watcher:
         words = [f"{progress.rate_per_s:,.0f} tiles/s", size_text(progress.bytes)]
         left = progress.planned - progress.done - progress.absent - progress.dead
         if progress.rate_per_s > 0 and left > 0:
-            words.append(f"{_span_text(left / progress.rate_per_s)} left")
+            words.append(f"{duration_text(left / progress.rate_per_s)} left")
         if progress.absent:
             words.append(f"{progress.absent:,} absent")
         if progress.retried:
@@ -119,7 +119,7 @@ class Watcher:
         bar.refresh()
 
 
-def _span_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """7 -> "7 s", 200 -> "3 min", 9000 -> "2.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -17,19 +17,23 @@ _STORE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.(?:mbtiles|pmtiles)|[A-Za
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 BBox = tuple[float, float, float, float]
+# Few enough to be counted while other requests wait: 31 zooms take some 10 ms.
+BOXES_MAX = 100
 
 
 class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The body of `POST /api/jobs`.
 
     `source` names a layer, `store` a file in the folder of jobs. Exactly one of `bbox` (west, south, east,
-    north in degrees) and `region` (GeoJSON). `deadline` in seconds, `max_failures` a count or "1%".
+    north in degrees), `bboxes` (several of these, at most BOXES_MAX) and `region` (GeoJSON). `deadline` in
+    seconds, `max_failures` a count or "1%".
     """
 
     source: str
     store: str
     zooms: str
     bbox: BBox | None = None
+    bboxes: Annotated[tuple[BBox, ...], Meta(min_length=1, max_length=BOXES_MAX)] | None = None
     region: dict[str, Any] | None = None
     concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None
     rate_limit: Annotated[float, Meta(gt=0)] | None = None
@@ -60,10 +64,12 @@ def store_of(name: str, folder: Path) -> Path:
 def area_of(request: JobRequest, tiles_max: int) -> Area:
     """The area asked for. Raises PlanError, also when the box around it has more than `tiles_max` tiles."""
     zooms = parse_zooms(request.zooms)
-    if (request.bbox is None) == (request.region is None):
-        raise PlanError("give one of bbox and region")
+    if sum(place is not None for place in (request.bbox, request.bboxes, request.region)) != 1:
+        raise PlanError("give one of bbox, bboxes and region")
     if request.bbox is not None:
         area = box = Area.from_bbox(*request.bbox, zooms=zooms)
+    elif request.bboxes is not None:
+        area = box = Area.from_boxes(request.bboxes, zooms)
     else:
         area = Area.from_geojson(request.region, zooms)
         # To count a polygon takes a while when it is fine and large: its box is counted at once.

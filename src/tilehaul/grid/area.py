@@ -1,22 +1,25 @@
 """An area: a place and zooms. Counts without walking, walks without a list."""
 
 import hashlib
-import math
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from tilehaul.errors import PlanError
-from tilehaul.grid.geojson import check_position, parse_region
+from tilehaul.grid.bounds import BoundsDeg, bounds_around, checked_bounds, rectangles_of
+from tilehaul.grid.boxes import Boxes
+from tilehaul.grid.geojson import parse_region
 from tilehaul.grid.hilbert import CURVE_LEVELS, CURVES, QUARTERS
-from tilehaul.grid.mercator import LATTICE, LATTICE_BITS, clamp_latitude_deg, lattice_x, lattice_y
-from tilehaul.grid.shapes import Boxes, Part, Polygons, Quarters
+from tilehaul.grid.mercator import LATTICE, LATTICE_BITS
+from tilehaul.grid.ranked import ranked_in_polygons, ranked_in_rectangles
+from tilehaul.grid.shapes import Part, Polygons, Quarters
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
-
-BoundsDeg = tuple[float, float, float, float]
 
 # Characters of `Area.identity`: 64 bits, enough that two areas of one store never collide by chance.
 IDENTITY_CHARS = 16
+# To count so many takes some 0.1 s a zoom, to look for a tile in them 0.5 ms. A region has no such limit.
+BOXES_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class _Listed:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """The tiles of a place at some zooms; build one with `from_bbox`, `from_geojson` or `from_tiles`.
+    """The tiles of a place at some zooms; build one with `from_bbox`, `from_boxes`,
+    `from_geojson` or `from_tiles`.
 
     A tile belongs to it when its open interior meets the place: one that only shares an edge does not.
     Borders closer to a tile's edge than 0.3 mm (at the equator) lie on it, so the bounds of a
@@ -56,24 +60,24 @@ class Area:
             PlanError: A number is not finite, longitude beyond 180, latitude beyond 90, south > north,
                 or a zoom beyond 0..30 or none.
         """
-        if not all(map(math.isfinite, (west, south, east, north))):
-            raise PlanError(f"bounds {west},{south},{east},{north} are not finite numbers")
-        _check_corners(west, south, east, north)
-        if south > north:
-            raise PlanError(
-                f"south {south:g} lies north of north {north:g}: bounds are WEST,SOUTH,EAST,NORTH;"
-                f" write {west:g},{north:g},{east:g},{south:g}?"
-            )
-        south, north = clamp_latitude_deg(south), clamp_latitude_deg(north)
-        top, bottom = _widened(lattice_y(north), lattice_y(south))
-        left, right = lattice_x(west), lattice_x(east)
-        if west <= east:
-            spans = [_widened(left, right)]
-        else:
-            spans = [(start, stop) for start, stop in ((0, right), (left, LATTICE)) if start < stop]
-            spans = spans or [_widened(0, 0)]
-        shape = Boxes(tuple((start, top, stop, bottom) for start, stop in spans))
-        return cls(_checked_zooms(zooms), (west, south, east, north), shape)
+        return cls.from_boxes([(west, south, east, north)], zooms)
+
+    @classmethod
+    def from_boxes(cls, boxes: Iterable[BoundsDeg], zooms: Iterable[int]) -> "Area":
+        """All that lies in any of the boxes, each as `from_bbox` takes it; in any order, at most BOXES_MAX.
+
+        A tile in several boxes is one tile. One box is the same area as `from_bbox` gives.
+
+        Raises:
+            PlanError: As `from_bbox`; no box, or too many.
+        """
+        checked = [checked_bounds(box) for box in islice(boxes, BOXES_MAX + 1)]
+        if not checked:
+            raise PlanError("no box is given")
+        if len(checked) > BOXES_MAX:
+            raise PlanError(f"more than {BOXES_MAX:,} boxes: give them as polygons of one GeoJSON region")
+        shape = Boxes.of(rectangle for box in checked for rectangle in rectangles_of(box))
+        return cls(_checked_zooms(zooms), bounds_around(checked), shape)
 
     @classmethod
     def from_geojson(cls, geojson: object, zooms: Iterable[int]) -> "Area":
@@ -118,7 +122,7 @@ class Area:
         return sum(self.count_by_zoom().values())
 
     def count_by_zoom(self) -> dict[int, int]:
-        """Tiles of each zoom, in order. A box by arithmetic; polygons by their borders, not their inside."""
+        """Tiles of each zoom, in order. Boxes by arithmetic; polygons by their borders, not their inside."""
         shape = self.shape
         if isinstance(shape, Boxes):
             return {zoom: shape.count(zoom) for zoom in self.zooms}
@@ -127,6 +131,23 @@ class Area:
             stops = {zoom: bisect_left(shape.numbers, _first_number(zoom + 1)) for zoom in self.zooms}
             return {zoom: stops[zoom] - starts[zoom] for zoom in self.zooms}
         return _counted(shape, self.zooms)
+
+    def ranked(self, zoom: int, ranks: Sequence[int]) -> Iterator[TileId]:
+        """The tiles of these ranks in one zoom, found without walking to them.
+
+        Ranks ascend, from 0 to below `count_by_zoom()[zoom]`. Each tile of the zoom has one; which, is the
+        shape's own affair and not the order of iteration.
+        """
+        shape = self.shape
+        if isinstance(shape, _Listed):
+            start = bisect_left(shape.numbers, _first_number(zoom))
+            yield from (TileId.from_pmtiles_id(shape.numbers[start + rank]) for rank in ranks)
+            return
+        if isinstance(shape, Boxes):
+            places = ranked_in_rectangles(shape.tiles(zoom), ranks)
+        else:
+            places = ranked_in_polygons(shape, zoom, ranks)
+        yield from (TileId(zoom, x, y) for x, y in places)
 
     def __iter__(self) -> Iterator[TileId]:
         if isinstance(self.shape, _Listed):
@@ -146,6 +167,9 @@ class Area:
             number = tile_id.pmtiles_id
             at = bisect_left(shape.numbers, number)
             return at < len(shape.numbers) and shape.numbers[at] == number
+        if isinstance(shape, Boxes):
+            side = LATTICE >> z
+            return shape.meets(x * side, y * side, side)
         part = shape.world()
         for level in range(z):
             if not part:
@@ -175,38 +199,6 @@ def parse_zooms(text: str) -> tuple[int, ...]:
     return _checked_zooms(zooms)
 
 
-def parse_bbox(text: str) -> BoundsDeg:
-    """Four numbers from `W,S,E,N` in degrees; `Area.from_bbox` judges what they mean.
-
-    Raises:
-        PlanError: Not four finite numbers.
-    """
-    try:
-        numbers = [float(piece) for piece in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        raise PlanError(f"bounds {text!r} are not four numbers WEST,SOUTH,EAST,NORTH")
-    west, south, east, north = numbers
-    return west, south, east, north
-
-
-def _check_corners(west: float, south: float, east: float, north: float) -> None:
-    """Raise PlanError for a box beyond the world; name the exchange of axes when it would mend it."""
-    if (
-        max(abs(south), abs(north)) > 90.0 >= max(abs(west), abs(east))
-        and max(abs(south), abs(north)) <= 180.0
-    ):
-        if abs(south) > 90.0 and abs(north) > 90.0:
-            raise PlanError(
-                f"latitudes {south:g} and {north:g} are beyond 90: bounds are WEST,SOUTH,EAST,NORTH;"
-                f" write {south:g},{west:g},{north:g},{east:g}?"
-            )
-        raise PlanError(f"latitude {south if abs(south) > 90.0 else north:g} is beyond 90")
-    check_position(west, south)
-    check_position(east, north)
-
-
 def _is_number(text: str) -> bool:
     # Two digits are enough for any zoom, and keep int() from being fed a megabyte.
     return text.isascii() and text.isdigit() and len(text) <= 2
@@ -221,13 +213,6 @@ def _checked_zooms(zooms: Iterable[int]) -> tuple[int, ...]:
         if not 0 <= zoom <= ZOOM_MAX:
             raise PlanError(f"zoom {zoom} is beyond 0..{ZOOM_MAX}")
     return checked
-
-
-def _widened(start: int, stop: int) -> tuple[int, int]:
-    """A span that is not empty: a place without width belongs to the tile east or south of it."""
-    if start < stop:
-        return start, stop
-    return (start, start + 2) if start < LATTICE else (start - 2, start)
 
 
 def _first_number(zoom: int) -> int:

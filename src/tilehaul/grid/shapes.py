@@ -43,56 +43,6 @@ class Shape(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Boxes:
-    """One box, or the two sides of one that crosses the antimeridian.
-
-    Args:
-        boxes: (west, north, east, south) on the lattice, half-open, none empty.
-    """
-
-    boxes: tuple[tuple[int, int, int, int], ...]
-
-    def world(self) -> Part | None:
-        return self._cover(self.boxes, 0, 0, LATTICE)
-
-    def split(self, part: Part, x: int, y: int, half: int) -> Quarters:
-        boxes: Sequence[tuple[int, int, int, int]] = part  # type: ignore[assignment]
-        return (
-            self._cover(boxes, x, y, half),
-            self._cover(boxes, x + half, y, half),
-            self._cover(boxes, x, y + half, half),
-            self._cover(boxes, x + half, y + half, half),
-        )
-
-    def fingerprint(self) -> bytes:
-        return repr(self.boxes).encode()
-
-    @staticmethod
-    def _cover(boxes: Sequence[tuple[int, int, int, int]], x: int, y: int, side: int) -> Part | None:
-        met = []
-        for box in boxes:
-            west, north, east, south = box
-            if west < x + side and x < east and north < y + side and y < south:
-                if west <= x and x + side <= east and north <= y and y + side <= south:
-                    return INSIDE
-                met.append(box)
-        return tuple(met) or None
-
-    def count(self, zoom: int) -> int:
-        """Tiles of one zoom, by arithmetic."""
-        side = LATTICE >> zoom
-        columns: list[tuple[int, int]] = []
-        for west, _, east, _ in sorted(self.boxes):
-            start, stop = west // side, -(-east // side)
-            if columns and start < columns[-1][1]:
-                # Both sides of the antimeridian meet in one column at the low zooms.
-                start = columns[-1][1]
-            columns.append((start, max(start, stop)))
-        _, north, _, south = self.boxes[0]
-        return sum(stop - start for start, stop in columns) * (-(-south // side) - north // side)
-
-
 # What never changes of an edge: its box (x_min, x_max, y_min, y_max) and its direction (dx, dy).
 _Edge = tuple[int, int, int, int, int, int]
 # An edge with f at the square's north-west corner, where f(x, y) = dx * (y - ay) - dy * (x - ax) is

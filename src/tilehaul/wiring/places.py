@@ -177,6 +177,11 @@ def workers_for(place: Location, sending: Sending) -> int:
     return max(workers, min(workers * parse_wms_location(place.text).meta ** 2, SHARING_WORKERS_MAX))
 
 
+def tiles_per_request(place: Location) -> int:
+    """Tiles that one request to there brings, away from the edges of an area."""
+    return parse_wms_location(place.text).meta ** 2 if place.kind == "wms" else 1
+
+
 def open_archive(
     location: Location | str, *, sending: Sending = SENDING_DEFAULT, pool: LanePool | None = None
 ) -> TileArchive:

@@ -265,5 +265,8 @@ def _check_within(area: Area, layer: LayerSettings) -> None:
     if layer.bounds is not None:
         west, south, east, north = layer.bounds
         west_a, south_a, east_a, north_a = area.bounds_deg
+        if west_a > east_a:
+            # Across the antimeridian, which a layer's bounds do not cross.
+            west_a, east_a = -180.0, 180.0
         if not (west <= west_a <= east_a <= east and south <= south_a and north_a <= north):
             raise PlanError(f"the area is not within the layer's bounds {west},{south},{east},{north}")

@@ -12,7 +12,8 @@ from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.grid.area import Area, BoundsDeg
+from tilehaul.grid.area import Area
+from tilehaul.grid.bounds import BoundsDeg
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import seed as run_seed
@@ -269,17 +270,18 @@ def check_places(source: str, store: str, sending: Sending) -> None:
     open_store(there)
     if here.kind == there.kind and _name_of(here) == _name_of(there):
         raise PlanError(f"{store} is the source as well as the store: name another store")
-    if here.kind in ("xyz", "provider"):
-        check_bulk(xyz_urls(here), sending.rules())
-    elif here.kind in ("wms", "wmts"):
-        check_bulk(_capabilities_urls(here), sending.rules())
-    elif here.kind == "remote":
-        check_bulk(remote_urls(here), sending.rules())
+    if samples := typed_urls(here):
+        check_bulk(samples, sending.rules())
 
 
-def _capabilities_urls(place: Location) -> tuple[str, ...]:
-    parse = parse_wms_location if place.kind == "wms" else parse_wmts_location
-    return (parse(place.text).capabilities_url(),)
+def typed_urls(place: Location) -> tuple[str, ...]:
+    """An address on every host that a location names; none for what is no tile service and no remote file."""
+    if place.kind in ("xyz", "provider"):
+        return xyz_urls(place)
+    if place.kind in ("wms", "wmts"):
+        parse = parse_wms_location if place.kind == "wms" else parse_wmts_location
+        return (parse(place.text).capabilities_url(),)
+    return remote_urls(place) if place.kind == "remote" else ()
 
 
 def _name_of(place: Location) -> str:
@@ -288,14 +290,7 @@ def _name_of(place: Location) -> str:
 
 async def check_location(location: str, sending: Sending) -> None:
     """Refuse a tile service that must not be loaded with a job. Raises PlanError, ConfigError."""
-    place = parse_location(location)
-    if place.kind in ("xyz", "provider"):
-        samples = xyz_urls(place)
-    elif place.kind in ("wms", "wmts"):
-        samples = _capabilities_urls(place)
-    elif place.kind == "remote":
-        samples = remote_urls(place)
-    else:
-        return
-    check_bulk(samples, sending.rules())
-    await check_contact(samples, contact=sending.contact)
+    samples = typed_urls(parse_location(location))
+    if samples:
+        check_bulk(samples, sending.rules())
+        await check_contact(samples, contact=sending.contact)
