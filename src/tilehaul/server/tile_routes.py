@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from tilehaul.errors import BusyError, PlanError, TilehaulError
-from tilehaul.grid.area import Area, parse_bbox, parse_zooms
+from tilehaul.grid.area import Area, parse_zooms
+from tilehaul.grid.bounds import parse_bbox
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.jobs.batch import BATCH_S_MAX, BATCH_TILES_MAX, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
