@@ -10,7 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from tilehaul.compat.r2_tiles.hauler import RETRIES, Found, Hauler, Setup, open_
 from tilehaul.compat.r2_tiles.memory import AheadQueue, KeptTiles
 from tilehaul.compat.r2_tiles.place import Wanted, key_of, place_of, wanted_of
 from tilehaul.errors import ConfigError, PlanError
+from tilehaul.grid.tile_id import TileId
 from tilehaul.net.loop_thread import Call, LoopThread
 from tilehaul.policy.limit_rule import LIMIT_MAX
 from tilehaul.ports.clock import Clock
@@ -401,11 +402,15 @@ _STEPS = sorted(
 
 
 def _around(centre: Wanted) -> Iterator[Wanted]:
-    """The tiles around one, of its zoom, nearest first, as far as AHEAD_RADIUS_MAX."""
+    """The tiles around one, of its zoom, nearest first, as far as AHEAD_RADIUS_MAX and the grid."""
     at = centre.tile_id
+    # How far a pyramid goes that is wider than the world's, only its server knows.
+    columns_end = max(1 << at.z, at.x + AHEAD_RADIUS_MAX + 1 if at.x >> at.z else 0)
+    rows_end = max(1 << at.z, at.y + AHEAD_RADIUS_MAX + 1 if at.y >> at.z else 0)
     for dx, dy in _STEPS:
-        with suppress(PlanError):
-            yield wanted_of(centre.dataset, at.z, at.x + dx, at.y + dy, centre.fmt)
+        near = TileId(at.z, at.x + dx, at.y + dy)
+        if 0 <= near.x < columns_end and 0 <= near.y < rows_end:
+            yield replace(centre, tile_id=near)
 
 
 async def _awaited(call: Call[dict[str, Found]]) -> dict[str, Found]:

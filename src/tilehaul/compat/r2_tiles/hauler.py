@@ -28,8 +28,8 @@ RETRIES = 3
 DELAY_S_FIRST = 0.3
 DELAY_GROWTH = 3.0
 DELAY_S_MAX = 30.0
-# A bucket's lane. The limit of the place's own begins with as many as the program asks for, as the old threads
-# did, and shrinks when the bucket says so; those of other hosts begin with 16 (`CLASS_LIMITS`).
+# A bucket's lane. The limit where the tiles are begins with as many as the program asks for, as the old
+# threads did, and shrinks when the bucket says so; those of other hosts begin with 16 (`CLASS_LIMITS`).
 LANE_CLASS = "s3-read"
 # Fetching ahead begins only while less than this share of what may be under way is.
 AHEAD_SHARE = 0.5

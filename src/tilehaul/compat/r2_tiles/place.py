@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tilehaul.codec.safe_url import redact
 from tilehaul.config.buckets import bucket_place
 from tilehaul.errors import ConfigError, PlanError
-from tilehaul.grid.tile_id import TileId
+from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.net.addresses import host_port_of
 from tilehaul.ports.wire import Signing
 
@@ -22,6 +22,8 @@ FOLDER = "tiles"
 # Names come from addresses that strangers ask for: none may leave its folder or add to a query.
 _DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 _FORMAT = re.compile(r"[A-Za-z0-9]{1,8}\Z")
+# No pyramid of pictures has more columns or rows.
+_PLACE_MAX = 1 << 31
 _WORD = re.compile(r"\{(dataset|z|x|y|fmt)\}")
 
 
@@ -49,16 +51,22 @@ def key_of(dataset: object, z: object, x: object, y: object, fmt: object) -> str
 
 
 def wanted_of(dataset: object, z: object, x: object, y: object, fmt: object) -> Wanted:
-    """Raises PlanError for what is no tile: off the grid, or a name that might lead elsewhere."""
+    """A tile, also beyond 2^z columns and rows: a picture's pyramid may be wider than the world's.
+
+    Raises:
+        PlanError: What can be no tile, or a name that might lead elsewhere.
+    """
     name, ending = str(dataset), str(fmt)
     if _DATASET.match(name) is None:
         raise PlanError(f"{name[:100]!r} cannot be a dataset: letters, digits and _.-, not first a dot")
     if _FORMAT.match(ending) is None:
         raise PlanError(f"{ending[:20]!r} cannot be a format: up to 8 letters and digits, as in jpg")
     try:
-        at = TileId.checked(index(z), index(x), index(y))  # type: ignore[arg-type]
+        at = TileId(index(z), index(x), index(y))  # type: ignore[arg-type]
     except TypeError as error:
         raise PlanError(f"{z!r}/{x!r}/{y!r} is no tile: whole numbers are wanted") from error
+    if not (0 <= at.z <= ZOOM_MAX and 0 <= at.x < _PLACE_MAX and 0 <= at.y < _PLACE_MAX):
+        raise PlanError(f"{at} is no tile: zooms are 0 to {ZOOM_MAX}, columns and rows 0 or more")
     return Wanted(name, at, ending)
 
 
