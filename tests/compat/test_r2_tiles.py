@@ -205,7 +205,7 @@ def test_lane_where_the_tiles_are_begins_with_all_workers(server: MockThread) ->
     with cache_at(server, thread_workers=40) as tile_cache:
         tile_cache.fetch_tiles_parallel_sync(TILES[:1])
         tile_cache.fetch_tile_sync(f"http://localhost:{server.port}/7/1/1.png")
-        hauled = tile_cache._opened().hauler
+        hauled = tile_cache._engine.opened().hauler
         assert [lane.limit for lane in (*hauled._own.lanes(), *hauled._other.lanes())] == [40, 16]
         server.set_faults(Faults(errors={429: 1.0}, retry_after=RetryAfter(delay_s=3600)))
         tile_cache.fetch_tiles_parallel_sync([(1, 8, x, 0, "png") for x in range(60)])
@@ -409,7 +409,7 @@ def test_neighbours_are_fetched_ahead_and_nothing_before_that_is_asked_for(serve
 
 def settle(tile_cache: R2TileCache) -> None:
     """Until what was queued before has been looked at."""
-    engine = tile_cache._opened()
+    engine = tile_cache._engine.opened()
     engine.thread.run(engine.hauler.look_ahead())
 
 
@@ -419,6 +419,8 @@ def test_fetching_ahead_takes_half_of_what_may_be_under_way_and_waits_its_turn(s
         tile_cache.queue_prefetch(1, 6, 10, 10)
         settle(tile_cache)
         assert tile_cache.get_cache_stats()["prefetch_queue"] == 4
+        while server.stats().requests < 4:
+            pass
     with cache_at(server, thread_workers=8) as tile_cache:
         server.reset()
         asking = threading.Thread(target=closed, args=(tile_cache, TILES[:4]))

@@ -1,28 +1,22 @@
 """The old tile cache's names."""
 
-import asyncio
 import logging
 import os
-import threading
 import time
 import warnings
-import weakref
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tilehaul.compat.r2_tiles.batch import Asked, Batch, begin, ended
 from tilehaul.compat.r2_tiles.book import Book
-from tilehaul.compat.r2_tiles.hauler import RETRIES, Found, Hauler, Setup, open_hauler, patience_of
+from tilehaul.compat.r2_tiles.engine import Engine, awaited
+from tilehaul.compat.r2_tiles.hauler import RETRIES, Setup, patience_of
 from tilehaul.compat.r2_tiles.memory import AheadQueue, KeptTiles
-from tilehaul.compat.r2_tiles.place import Wanted, key_of, place_of, wanted_of
-from tilehaul.errors import ConfigError, PlanError
-from tilehaul.grid.tile_id import TileId
-from tilehaul.net.loop_thread import Call, LoopThread
+from tilehaul.compat.r2_tiles.place import key_of, neighbours_of, place_of, wanted_of
+from tilehaul.errors import ConfigError
 from tilehaul.policy.limit_rule import LIMIT_MAX
 from tilehaul.ports.clock import Clock
 
@@ -34,27 +28,6 @@ TIMEOUT_DEFAULT = 10
 FORMAT_DEFAULT = "jpg"
 # The eight neighbours of a tile.
 TILES_AHEAD_DEFAULT = 8
-# A square of this many tiles to each side is as far as fetching ahead looks.
-AHEAD_RADIUS_MAX = 12
-
-# (dataset, z, x, y, format), XYZ scheme.
-Asked = tuple[object, int, int, int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """One call: an answer for each key asked for, those that are still to be fetched, and what was found."""
-
-    bodies: dict[str, bytes | None]
-    missing: list[Wanted]
-    origins: Counter[str]
-    begun_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    thread: LoopThread
-    hauler: Hauler
 
 
 class R2TileCache:
@@ -105,10 +78,7 @@ class R2TileCache:
         self._kept = KeptTiles(max_cache_size)
         self._book = Book()
         self._ahead = AheadQueue()
-        self._engine: _Engine | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-        _caches.add(self)
+        self._engine = Engine(self._setup, self._kept, self._book, self._ahead)
 
     @property
     def enabled(self) -> bool:
@@ -136,11 +106,7 @@ class R2TileCache:
 
         What is kept can still be looked at. Nobody has to call this: the end of the program does.
         """
-        with self._lock:
-            self._closed = True
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.thread.close()
+        self._engine.close()
 
     # Names
 
@@ -216,7 +182,7 @@ class R2TileCache:
         if not url:
             return None
         begun_s = time.monotonic()
-        engine = self._opened()
+        engine = self._engine.opened()
         found = engine.thread.run(engine.hauler.fetch(url, patience))
         if found.origin == "failed":
             log.warning("a tile did not come: %s", found.cause, extra={"facts": {"cause": found.cause}})
@@ -239,12 +205,12 @@ class R2TileCache:
             ValueError: Not five values each.
             PlanError, UnreachableError: As `fetch_tile_sync`.
         """
-        batch = self._begin(tiles)
+        batch = self._begun(tiles)
         found = {}
         if batch.missing:
-            engine = self._opened()
+            engine = self._engine.opened()
             found = engine.thread.run(engine.hauler.tiles(batch.missing))
-        return self._ended(batch, found)
+        return ended(batch, found, self._setup.workers)
 
     async def fetch_tiles_parallel(self, tiles: Iterable[Asked]) -> dict[str, bytes | None]:
         """As `fetch_tiles_parallel_sync`, for a caller in an event loop, which goes on meanwhile. Deprecated:
@@ -255,12 +221,12 @@ class R2TileCache:
             DeprecationWarning,
             stacklevel=2,
         )
-        batch = self._begin(tiles)
+        batch = self._begun(tiles)
         found = {}
         if batch.missing:
-            engine = self._opened()
-            found = await _awaited(engine.thread.start(engine.hauler.tiles(batch.missing)))
-        return self._ended(batch, found)
+            engine = self._engine.opened()
+            found = await awaited(engine.thread.start(engine.hauler.tiles(batch.missing)))
+        return ended(batch, found, self._setup.workers)
 
     def queue_prefetch(
         self,
@@ -286,9 +252,9 @@ class R2TileCache:
         if not self.enabled:
             raise ConfigError(_NOWHERE)
         centre = wanted_of(dataset, current_z, current_x, current_y, format)
-        self._ahead.add(islice(_around(centre), tiles_ahead))
+        self._ahead.add(islice(neighbours_of(centre), tiles_ahead))
         if len(self._ahead):
-            engine = self._opened()
+            engine = self._engine.opened()
             engine.thread.start(engine.hauler.look_ahead())
 
     def get_cache_stats(self) -> dict[str, Any]:
@@ -325,119 +291,12 @@ class R2TileCache:
             "prefetch_queue": len(self._ahead),
         }
 
-    def _begin(self, tiles: Iterable[Asked]) -> _Batch:
+    def _begun(self, tiles: Iterable[Asked]) -> Batch:
         if not self.enabled and self._setup.local is None:
             raise ConfigError(_NOWHERE)
-        batch = _Batch({}, [], Counter(), time.monotonic())
-        for dataset, z, x, y, fmt in tiles:
-            key = key_of(dataset, z, x, y, fmt)
-            if key in batch.bodies:
-                continue
-            batch.bodies[key] = body = self._kept.find(key)
-            self._book.looked(hit=body is not None)
-            if body is not None:
-                batch.origins["memory"] += 1
-                continue
-            try:
-                batch.missing.append(wanted_of(dataset, z, x, y, fmt))
-            except PlanError as error:
-                log.debug("no tile: %s", error)
-                batch.origins["impossible"] += 1
-        return batch
-
-    def _ended(self, batch: _Batch, found: dict[str, Found]) -> dict[str, bytes | None]:
-        bodies, origins = batch.bodies, batch.origins
-        causes: Counter[str] = Counter()
-        for key, one in found.items():
-            bodies[key] = one.body
-            origins[one.origin] += 1
-            if one.cause:
-                causes[one.cause] += 1
-        took_s = time.monotonic() - batch.begun_s
-        come = sum(body is not None for body in bodies.values())
-        parts = ", ".join(f"{count} {origin}" for origin, count in origins.most_common())
-        why = "; ".join(f"{count} x {cause}" for cause, count in causes.most_common())
-        log.info(
-            "fetched %d of %d tiles in %.2f s (%.1f tiles/s, %d workers): %s%s",
-            come, len(bodies), took_s, come / max(took_s, 1e-6), self._setup.workers, parts,
-            f" ({why})" if why else "",
-            extra={"facts": {"tiles": len(bodies), "came": come, "took_s": took_s, "causes": dict(causes)}},
-        )  # fmt: skip
-        return bodies
-
-    def _opened(self) -> _Engine:
-        with self._lock:
-            if self._closed:
-                raise PlanError("this R2TileCache is closed: make another")
-            if self._engine is None:
-                thread = LoopThread()
-                try:
-                    hauler = thread.enter(open_hauler(self._setup, self._kept, self._book, self._ahead))
-                except BaseException:
-                    thread.close()
-                    raise
-                self._engine = _Engine(thread, hauler)
-                # Not `close`, which waits: the collector may run in any thread.
-                weakref.finalize(self, thread.stop).atexit = False
-            return self._engine
-
-    def _after_fork(self) -> None:
-        """In the child, which has the parent's memory, and neither its thread nor who held its locks."""
-        self._lock = threading.Lock()
-        self._engine = None
-        self._kept.unlock()
-        self._ahead.unlock()
-        self._book.after_fork()
+        return begin(tiles, self._kept, self._book)
 
 
 _NOWHERE = (
     "no place to fetch from: set R2_PUBLIC_URL, or give location='https://host/tiles' or 'r2://bucket/tiles'"
 )
-
-
-_REACH = range(-AHEAD_RADIUS_MAX, AHEAD_RADIUS_MAX + 1)
-_STEPS = sorted(
-    ((dx, dy) for dx in _REACH for dy in _REACH if dx or dy), key=lambda step: step[0] ** 2 + step[1] ** 2
-)
-
-
-def _around(centre: Wanted) -> Iterator[Wanted]:
-    """The tiles around one, of its zoom, nearest first, as far as AHEAD_RADIUS_MAX and the grid."""
-    at = centre.tile_id
-    # How far a pyramid goes that is wider than the world's, only its server knows.
-    columns_end = max(1 << at.z, at.x + AHEAD_RADIUS_MAX + 1 if at.x >> at.z else 0)
-    rows_end = max(1 << at.z, at.y + AHEAD_RADIUS_MAX + 1 if at.y >> at.z else 0)
-    for dx, dy in _STEPS:
-        near = TileId(at.z, at.x + dx, at.y + dy)
-        if 0 <= near.x < columns_end and 0 <= near.y < rows_end:
-            yield replace(centre, tile_id=near)
-
-
-async def _awaited(call: Call[dict[str, Found]]) -> dict[str, Found]:
-    """The call's answer, for a loop that has other things to do. Cancelling ends the call."""
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-    def tell() -> None:
-        # A loop that has ended meanwhile waits for nothing.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(done.set)
-
-    call.when_done(tell)
-    try:
-        await done.wait()
-    except asyncio.CancelledError:
-        call.cancel()
-        raise
-    return call.result()
-
-
-_caches: "weakref.WeakSet[R2TileCache]" = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for cache in list(_caches):
-        cache._after_fork()  # noqa: SLF001 - own class
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -1,8 +1,8 @@
 """Where the old cache's tiles are: `dataset/z/x/y.fmt` below an address or in a bucket."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +24,8 @@ _DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 _FORMAT = re.compile(r"[A-Za-z0-9]{1,8}\Z")
 # No pyramid of pictures has more columns or rows.
 _PLACE_MAX = 1 << 31
+# A square of this many tiles to each side is as far as neighbours are looked for.
+NEAR_MAX = 12
 _WORD = re.compile(r"\{(dataset|z|x|y|fmt)\}")
 
 
@@ -68,6 +70,24 @@ def wanted_of(dataset: object, z: object, x: object, y: object, fmt: object) -> 
     if not (0 <= at.z <= ZOOM_MAX and 0 <= at.x < _PLACE_MAX and 0 <= at.y < _PLACE_MAX):
         raise PlanError(f"{at} is no tile: zooms are 0 to {ZOOM_MAX}, columns and rows 0 or more")
     return Wanted(name, at, ending)
+
+
+_REACH = range(-NEAR_MAX, NEAR_MAX + 1)
+_STEPS = sorted(
+    ((dx, dy) for dx in _REACH for dy in _REACH if dx or dy), key=lambda step: step[0] ** 2 + step[1] ** 2
+)
+
+
+def neighbours_of(centre: Wanted) -> Iterator[Wanted]:
+    """The tiles around one, of its zoom, nearest first, as far as NEAR_MAX and the grid."""
+    at = centre.tile_id
+    # How far a pyramid goes that is wider than the world's, only its server knows.
+    columns_end = max(1 << at.z, at.x + NEAR_MAX + 1 if at.x >> at.z else 0)
+    rows_end = max(1 << at.z, at.y + NEAR_MAX + 1 if at.y >> at.z else 0)
+    for dx, dy in _STEPS:
+        near = TileId(at.z, at.x + dx, at.y + dy)
+        if 0 <= near.x < columns_end and 0 <= near.y < rows_end:
+            yield replace(centre, tile_id=near)
 
 
 @dataclass(frozen=True, slots=True)
