@@ -288,6 +288,8 @@ def test_what_cannot_be_a_tile_is_none_and_nothing_is_sent(server: MockThread) -
         assert [name for name, body in results.items() if body is not None] == [key(TILES[0])]
         assert len(results) == len(wrong) + 1
         assert server.stats().requests == 1
+        # Python takes True for 1.
+        assert list(tile_cache.fetch_tiles_parallel_sync([(1, 6, True, 0, "png")])) == ["1/6/True/0.png"]
         with pytest.raises(tilehaul.PlanError, match="dataset"):
             tile_cache.get_tile_url("..", 1, 0, 0)
         with pytest.raises(ValueError, match="unpack"):

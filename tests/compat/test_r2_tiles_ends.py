@@ -96,6 +96,18 @@ def test_without_a_place_addresses_can_be_fetched_and_tiles_not(server: MockThre
     assert server.stats().requests == 1
 
 
+def test_host_that_asks_for_a_contact_gets_one_or_nothing_is_sent(caplog: pytest.LogCaptureFixture) -> None:
+    osm = "https://tile.openstreetmap.org/{z}/{x}/{y}.png"
+    with (
+        R2TileCache(location=osm, contact="") as tile_cache,
+        pytest.raises(tilehaul.PlanError, match="contact"),
+    ):
+        tile_cache.fetch_tiles_parallel_sync([(1, 0, 0, 0, "png")])
+    with R2TileCache(contact="") as tile_cache:
+        assert tile_cache.fetch_tile_sync(osm.format(z=0, x=0, y=0)) is None
+    assert "contact" in caplog.text
+
+
 async def test_only_what_lies_in_the_bucket_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else whoever names an address could read the rest of the account with our keys."""
     bucket = LabBucket()

@@ -25,14 +25,14 @@ class Batch:
     """
 
     bodies: dict[str, bytes | None]
-    missing: list[Wanted]
+    missing: dict[str, Wanted]
     origins: Counter[str]
     begun_s: float
 
 
 def begin(tiles: Iterable[Asked], kept: KeptTiles, book: Book) -> Batch:
     """Look in memory. Raises ValueError for what has not five values."""
-    batch = Batch({}, [], Counter(), time.monotonic())
+    batch = Batch({}, {}, Counter(), time.monotonic())
     for dataset, z, x, y, fmt in tiles:
         key = key_of(dataset, z, x, y, fmt)
         if key in batch.bodies:
@@ -43,7 +43,7 @@ def begin(tiles: Iterable[Asked], kept: KeptTiles, book: Book) -> Batch:
             batch.origins["memory"] += 1
             continue
         try:
-            batch.missing.append(wanted_of(dataset, z, x, y, fmt))
+            batch.missing[key] = wanted_of(dataset, z, x, y, fmt)
         except PlanError as error:
             log.debug("no tile: %s", error)
             batch.origins["impossible"] += 1

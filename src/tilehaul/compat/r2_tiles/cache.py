@@ -176,7 +176,8 @@ class R2TileCache:
 
         Raises:
             ValueError: `timeout` or `retry` out of range.
-            PlanError: This is closed. UnreachableError: it was closed before the answer came.
+            PlanError: This is closed, or the tiles' host asks every client for a contact.
+            UnreachableError: It was closed before the answer came.
         """
         patience = patience_of(timeout, retry)
         if not url:
@@ -185,7 +186,11 @@ class R2TileCache:
         engine = self._engine.opened()
         found = engine.thread.run(engine.hauler.fetch(url, patience))
         if found.origin == "failed":
-            log.warning("a tile did not come: %s", found.cause, extra={"facts": {"cause": found.cause}})
+            log.warning(
+                "a tile did not come: %s",
+                found.advice or found.cause,
+                extra={"facts": {"cause": found.cause}},
+            )
         else:
             log.debug("fetched a tile in %.2f s: %s", time.monotonic() - begun_s, found.origin)
         return found.body

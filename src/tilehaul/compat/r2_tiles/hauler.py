@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from tilehaul.compat.r2_tiles.book import Book
 from tilehaul.compat.r2_tiles.memory import AheadQueue, KeptTiles
 from tilehaul.compat.r2_tiles.place import TilePlace, Wanted
 from tilehaul.config.sending import Sending
-from tilehaul.errors import ConfigError, DataError, RefusedError, TilehaulError, TimedOutError
+from tilehaul.errors import ConfigError, DataError, PlanError, RefusedError, TilehaulError, TimedOutError
+from tilehaul.net.manners import check_named
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.wire import MIB
 from tilehaul.sources.coalesced import Flights
@@ -65,11 +66,14 @@ def limit_s_of(patience: Patience) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one tile. `cause`, also of a `local` one: why it did not come from the server."""
+    """What became of one tile. `cause`, also of a `local` one: why it did not come from the server.
+    `advice`: what to do about it, where it could not even be asked for.
+    """
 
     body: bytes | None
     origin: Origin
     cause: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,9 @@ class Hauler:
             body = await self._flights.join((url, patience), lambda: self._one(url, patience, ahead=ahead))
         except TilehaulError as error:
             log.debug("a tile did not come: %s", error)
-            return Found(None, "failed", cause_of(error))
+            # Nothing was sent, and somebody has to do something about it: that needs words.
+            advice = str(error) if isinstance(error, ConfigError | PlanError) else ""
+            return Found(None, "failed", cause_of(error), advice)
         return Found(body, "absent" if body is None else "server")
 
     async def tile(self, wanted: Wanted) -> Found:
@@ -129,14 +135,14 @@ class Hauler:
                 return Found(body, "local", found.cause)
         return found
 
-    async def tiles(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
-        """All of them, by key."""
+    async def tiles(self, wanted: Mapping[str, Wanted]) -> dict[str, Found]:
+        """All of them, by the same keys."""
         found: dict[str, Found] = {}
-        left = iter(wanted)
+        left = iter(wanted.items())
 
         async def work() -> None:
-            for one in left:
-                found[one.key] = await self.tile(one)
+            for key, one in left:
+                found[key] = await self.tile(one)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._setup.workers, len(wanted))):
@@ -224,9 +230,15 @@ class Hauler:
 
 @asynccontextmanager
 async def open_hauler(setup: Setup, kept: KeptTiles, book: Book, ahead: AheadQueue) -> AsyncIterator[Hauler]:
-    """Open connections; nothing is sent yet. Raises ConfigError."""
+    """Open connections; nothing is sent yet.
+
+    Raises ConfigError; PlanError: the host asks every client for a contact.
+    """
     sending = Sending(concurrency=setup.workers, max_wait_s=TIMEOUT_S, contact=setup.contact)
-    signing = None if setup.place is None else setup.place.signing
+    signing = None
+    if setup.place is not None:
+        signing = setup.place.signing
+        check_named((setup.place.sample,), sending.rules(), contact=setup.contact)
     async with AsyncExitStack() as stack:
         own, other = [
             await stack.enter_async_context(

@@ -101,6 +101,11 @@ class TilePlace:
         at = wanted.tile_id
         return self.template.format(dataset=wanted.dataset, z=at.z, x=at.x, y=at.y, fmt=wanted.fmt)
 
+    @property
+    def sample(self) -> str:
+        """An address of its host."""
+        return _WORD.sub("0", self.template)
+
     def holds(self, url: str) -> bool:
         """Whether this address is asked for as the place's own are.
 
@@ -140,5 +145,6 @@ def place_of(location: str | None, environ: Mapping[str, str]) -> TilePlace | No
         raise ConfigError(
             f"{redact(text)}: {{z}}, {{x}} and {{y}} are wanted, {{dataset}} and {{fmt}} may be there"
         )
-    host_port_of(_WORD.sub("0", text))
-    return TilePlace(text)
+    place = TilePlace(text)
+    host_port_of(place.sample)
+    return place
