@@ -16,10 +16,10 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8")
 
 @pytest.mark.parametrize(
     ("number", "requests", "says"),
-    [(0, 8, "8/8"), (1, 64, "64 0 0 0"), (2, 1 + 100 + 100, "'status': 'healthy'")],
+    [(0, 8, "8/8"), (1, 64, "64 0 0 0"), (2, 1 + 100 + 100, "'status': 'healthy'"), (3, 11, "10 ")],
 )
 def test_example_runs(number: int, requests: int, says: str) -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     with MockThread() as server:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", EXAMPLES[number]],

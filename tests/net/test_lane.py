@@ -438,7 +438,9 @@ async def test_timer_ends_with_the_sender() -> None:
     assert timer.cancelled()
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 1001}, {"rate_per_s": 0.0}, {"rate_per_s": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 0}, {"limit": 1001}, {"start": 0}, {"rate_per_s": 0.0}, {"rate_per_s": -1.0}]
+)
 def test_wrong_settings_are_refused_before_anything_is_sent(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         LaneSettings(**wrong)  # type: ignore[arg-type]

@@ -439,9 +439,13 @@ def test_classes_and_the_cap_of_the_user() -> None:
     assert limit_rule("unheard-of") == limit_rule("tile") == LimitRule()
     assert (limit_rule("tile", cap=100).start, limit_rule("tile", cap=100).most) == (4, 100)
     assert (limit_rule("cdn", cap=3).start, limit_rule("cdn", cap=3).most) == (3, 3)
+    assert limit_rule("tile", cap=100, start=50) == LimitRule(start=50, most=100)
+    assert limit_rule("tile", start=50) == LimitRule(start=32, most=32)
     for cap in (0, -5):
         with pytest.raises(ConfigError):
             limit_rule("tile", cap=cap)
+        with pytest.raises(ConfigError):
+            limit_rule("tile", start=cap)
 
 
 class LimitMachine(RuleBasedStateMachine):

@@ -50,6 +50,21 @@ def test_ceiling_doubles_and_is_capped() -> None:
     assert delays == [0.5, 1.0, 2.0, 3.0, 3.0, 3.0]
 
 
+def test_waits_that_were_promised_as_numbers_are_those_numbers() -> None:
+    """No jitter: luck changes nothing. Some: only its share is drawn."""
+    rule = RetryRule(attempts_max=9, delay_s_first=0.3, delay_s_max=10.0, growth=3.0, jitter=0.0)
+    for luck in (0.0, 0.5, 0.999):
+        delays = [rule.delay_s(BrokenError("x"), attempt, luck) for attempt in range(1, 6)]
+        assert delays == pytest.approx([0.3, 0.9, 2.7, 8.1, 10.0])
+    half = RetryRule(delay_s_first=4.0, jitter=0.5)
+    assert [half.delay_s(BrokenError("x"), 1, luck) for luck in (0.0, 0.5, 1.0)] == [2.0, 3.0, 4.0]
+
+
+def test_waits_of_any_number_of_attempts_are_numbers() -> None:
+    rule = RetryRule(attempts_max=10_000, delay_s_max=60.0, growth=4.0)
+    assert rule.delay_s(BrokenError("x"), 9_999, 1.0) == 60.0
+
+
 @given(attempt=st.integers(1, 200), luck=st.floats(0, 1, exclude_max=True))
 def test_delay_is_within_its_jitter(attempt: int, luck: float) -> None:
     """Full jitter: anywhere from zero to the ceiling, for any attempt number."""

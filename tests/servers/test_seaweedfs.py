@@ -16,6 +16,7 @@ import pytest
 
 from tilehaul import blocking
 from tilehaul.cli.main import main
+from tilehaul.compat.r2_tiles import R2TileCache
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.mock import MockThread
@@ -160,6 +161,25 @@ def test_a_journal_that_was_lost_writes_nothing_twice(
         monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "another"))
         assert main([*arguments, "--force-source"]) == 0
     assert asyncio.run(_count("s3://tiles/again")) == 21
+
+
+@pytest.mark.usefixtures("environ")
+def test_old_tile_cache_reads_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both spellings of the location, many at once; with another key nothing comes, and the log says why."""
+    asked = [("old", 3, x, y, "png") for x in range(8) for y in range(8)]
+    with MockThread() as server:
+        assert main(["seed", server.template, "s3://tiles/maps/old", "-z", "0-3", "--quiet"]) == 0
+        true = {f"old/3/{x}/{y}.png": server.body_of(f"3/{x}/{y}") for _, _, x, y, _ in asked}
+    for location in ("s3://tiles/maps", "r2://tiles/maps"):
+        with R2TileCache(location=location) as tile_cache:
+            found = tile_cache.fetch_tiles_parallel_sync([*asked, ("old", 9, 1, 1, "png")])
+            assert found == {**true, "old/9/1/1.png": None}
+            assert tile_cache.fetch_tile_sync(tile_cache.get_tile_url("old", 3, 1, 2, "png")) is not None
+            assert tile_cache.get_cache_stats()["fetches_failed"] == 0
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-wrong-98765")
+    with R2TileCache(location="s3://tiles/maps") as tile_cache:
+        assert tile_cache.fetch_tiles_parallel_sync(asked[:1]) == {"old/3/0/0.png": None}
+        assert tile_cache.get_cache_stats()["errors"] == {"http_403": 1}
 
 
 @pytest.mark.usefixtures("environ")

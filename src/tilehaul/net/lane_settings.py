@@ -24,6 +24,7 @@ class LaneSettings:
     Args:
         limit: Attempts under way at once are never more, in [1, LIMIT_MAX] (`--concurrency`). None: what the
             lane's class has as its maximum (`CLASS_LIMITS`), or FIXED_DEFAULT where the limit is fixed.
+        start: What an adaptive limit begins with, >= 1, at most `limit`; None: as the lane's class says.
         wait_s_max: A lane that is held for longer than this answers ThrottledError at once.
         adaptive: The limit finds itself, up to `limit`. False: it is `limit`, always (`--fixed`). A fixed
             lane does not learn how fast its upstream is when idle, so only failures open its breaker, never
@@ -44,6 +45,7 @@ class LaneSettings:
     rate_per_s: float | None = None
     pause: bool = True
     hand_back: bool = False
+    start: int | None = None
 
     def __post_init__(self) -> None:
         # A mistake is told when the settings are made, not at the first tile.
@@ -70,7 +72,7 @@ class LaneSettings:
     def new_limit(self, lane_class: str) -> Limit:
         if not self.adaptive:
             return FixedLimit(self.most(lane_class))
-        return AdaptiveLimit(limit_rule(lane_class, cap=self.limit))
+        return AdaptiveLimit(limit_rule(lane_class, cap=self.limit, start=self.start))
 
     def new_rate(self) -> Rate | None:
         return None if self.rate_per_s is None else Rate(RateRule(self.rate_per_s))

@@ -54,13 +54,18 @@ class Call(Generic[T]):
 
     def end(self) -> None:
         """Cancel the coroutine and wait until it has put away what it holds, `END_S` at most."""
+        if self.cancel():
+            wait([self._answer], END_S)
+
+    def cancel(self) -> bool:
+        """Cancel the coroutine and do not wait. False: it has ended already."""
         if self._answer.done():
-            return
+            return False
         try:
             self._loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:
-            return  # the loop has ended, and every call with it
-        wait([self._answer], END_S)
+            return False  # the loop has ended, and every call with it
+        return True
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """In the loop: the task that answers this call."""

@@ -86,19 +86,20 @@ CLASS_LIMITS: dict[str, tuple[int, int]] = {
 }
 
 
-def limit_rule(lane_class: str, *, cap: int | None = None) -> LimitRule:
+def limit_rule(lane_class: str, *, cap: int | None = None, start: int | None = None) -> LimitRule:
     """The rule for a lane class; an unknown class is treated as `tile`.
 
     Args:
         lane_class: A key of CLASS_LIMITS.
         cap: The user's own maximum, which wins in both directions; None: the class's.
+        start: The user's own beginning, no more than the maximum; None: the class's.
 
     Raises:
-        ConfigError: `cap` is not in [1, LIMIT_MAX].
+        ConfigError: `cap` is not in [1, LIMIT_MAX], or `start` is less than 1.
     """
-    start, _ = _of_class(lane_class)
     most = lane_most(lane_class, cap=cap)
-    return LimitRule(start=max(1, min(start, most)), most=most)
+    first = _of_class(lane_class)[0] if start is None else start
+    return LimitRule(start=min(first, most), most=most)
 
 
 def lane_most(lane_class: str, *, cap: int | None = None, adaptive: bool = True) -> int:

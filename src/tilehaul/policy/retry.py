@@ -18,6 +18,8 @@ from tilehaul.errors import (
 
 # Wrong type twice is permanent (`contracts`, Answers of an origin): a server seldom changes its mind.
 MISTYPED_MAX = 2
+# Waits grow no further than this many times, where nothing else caps them: floats end at 3.0 ** 646.
+GROWTHS_MAX = 500
 # Damage that another attempt may mend, by `DataError.cause`; any other cause is a body of the wrong kind.
 _MENDABLE = frozenset({"truncated", "bad_coding", "corrupt", "empty"})
 
@@ -31,12 +33,18 @@ class RetryRule:
         delay_s_first: Ceiling of the wait before the second attempt, seconds.
         delay_s_max: The ceiling never exceeds this.
         wait_s_max: Push-back costs no attempt, but an item waits at most this long for it (`--max-wait`).
+        growth: The ceiling is this many times as high after each attempt, in [1, 4].
+        jitter: Share of the wait that is drawn, in [0, 1]; the rest is always waited. 0.0 is for callers
+            whose waits were promised as numbers: those who failed together then come back together, and
+            only the lane keeps them apart.
     """
 
     attempts_max: int = 6
     delay_s_first: float = 0.5
     delay_s_max: float = 60.0
     wait_s_max: float = 1800.0
+    growth: float = 2.0
+    jitter: float = 1.0
 
     def delay_s(self, error: TilehaulError, attempt: int, luck: float, *, mistyped: int = 0) -> float | None:
         """Seconds to wait after failed attempt number `attempt` (from 1), or None to give up.
@@ -49,8 +57,8 @@ class RetryRule:
         """
         if not is_transient(error) or attempt >= self.attempts_max or mistyped >= MISTYPED_MAX:
             return None
-        ceiling_s: float = self.delay_s_first * 2.0 ** (attempt - 1)
-        return luck * min(ceiling_s, self.delay_s_max)
+        ceiling_s = min(self.delay_s_first * self.growth ** min(attempt - 1, GROWTHS_MAX), self.delay_s_max)
+        return ceiling_s * (1.0 - self.jitter) + luck * self.jitter * ceiling_s
 
     def patience_s(self, waited_s: float) -> float:
         """Seconds an item that was pushed back may still wait. Zero or less: give up."""

@@ -1,32 +1,36 @@
-"""Many askers of one tile become one question."""
+"""Many askers of one thing become one question."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
 
 from tilehaul.errors import BusyError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
 
 def _untold() -> None:
     pass
 
 
-class _Flight:
+class _Flight(Generic[V]):
     """One fetch on its way and the number of those who wait for it."""
 
     __slots__ = ("task", "waiters")
 
-    def __init__(self, task: asyncio.Task[Tile | NoTile]) -> None:
+    def __init__(self, task: "asyncio.Task[V]") -> None:
         self.task = task
         self.waiters = 0
 
 
-class CoalescedSource:
-    """A source that asks `origin` once for all who ask for the same tile at the same time.
+class Flights(Generic[K, V]):
+    """Fetches on their way, one for all who ask for the same key at the same time. For one event loop.
 
-    The fetch belongs to no asker: one that leaves does not disturb the others, and only when the
+    A fetch belongs to no asker: one that leaves does not disturb the others, and only when the
     last has left is the fetch cancelled. An error reaches all who wait now and is not kept: who
     asks later starts a new fetch. If the fetch itself is cancelled (`aclose`, or an origin that
     gives up that way), those who wait get BusyError, for they were not cancelled.
@@ -37,30 +41,28 @@ class CoalescedSource:
         joined: Told of each asker that shares a fetch which is on its way; never raises.
     """
 
-    def __init__(self, origin: TileSource, *, joined: Callable[[], None] = _untold) -> None:
-        self._origin = origin
+    def __init__(self, *, joined: Callable[[], None] = _untold) -> None:
         self._joined = joined
-        self._flights: dict[TileId, _Flight] = {}
+        self._flights: dict[K, _Flight[V]] = {}
         # Cancelled fetches that have yet to end are held here too: the loop keeps only weak references.
-        self._tasks: set[asyncio.Task[Tile | NoTile]] = set()
+        self._tasks: set[asyncio.Task[V]] = set()
         self._closed = False
-
-    @property
-    def info(self) -> SourceInfo:
-        return self._origin.info
 
     @property
     def in_flight(self) -> int:
         """Fetches on their way now."""
         return len(self._flights)
 
-    async def get(self, tile_id: TileId) -> Tile | NoTile:
-        """The origin's answer; raises what the origin raises, or BusyError when closed."""
+    async def join(self, key: K, fetch: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """The answer of the key's fetch, which `fetch` begins when there is none.
+
+        Raises what the fetch raises, or BusyError when closed.
+        """
         if self._closed:
             raise BusyError("the service is stopping")
-        flight = self._flights.get(tile_id)
+        flight = self._flights.get(key)
         if flight is None or flight.task.done():
-            flight = self._take_off(tile_id)
+            flight = self._take_off(key, fetch())
         else:
             self._joined()
         flight.waiters += 1
@@ -74,7 +76,7 @@ class CoalescedSource:
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.task.done():
-                self._forget(tile_id, flight)
+                self._forget(key, flight)
                 flight.task.cancel()
 
     async def aclose(self) -> None:
@@ -85,14 +87,14 @@ class CoalescedSource:
         # return_exceptions: each fetch's end has been told to its askers already.
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _take_off(self, tile_id: TileId) -> _Flight:
-        flight = _Flight(asyncio.create_task(self._origin.get(tile_id)))
-        self._flights[tile_id] = flight
+    def _take_off(self, key: K, fetch: Coroutine[Any, Any, V]) -> _Flight[V]:
+        flight = _Flight(asyncio.create_task(fetch))
+        self._flights[key] = flight
         self._tasks.add(flight.task)
 
-        def landed(task: asyncio.Task[Tile | NoTile]) -> None:
+        def landed(task: "asyncio.Task[V]") -> None:
             self._tasks.discard(task)
-            self._forget(tile_id, flight)
+            self._forget(key, flight)
             if not task.cancelled():
                 # Marks the error as seen: the askers may all have left in this very turn of the loop.
                 task.exception()
@@ -100,7 +102,32 @@ class CoalescedSource:
         flight.task.add_done_callback(landed)
         return flight
 
-    def _forget(self, tile_id: TileId, flight: _Flight) -> None:
-        # A newer flight of the same tile may have taken the place of one that was abandoned.
-        if self._flights.get(tile_id) is flight:
-            del self._flights[tile_id]
+    def _forget(self, key: K, flight: _Flight[V]) -> None:
+        # A newer flight of the same key may have taken the place of one that was abandoned.
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+class CoalescedSource:
+    """A source that asks `origin` once for all who ask for the same tile at the same time: see `Flights`."""
+
+    def __init__(self, origin: TileSource, *, joined: Callable[[], None] = _untold) -> None:
+        self._origin = origin
+        self._flights: Flights[TileId, Tile | NoTile] = Flights(joined=joined)
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._origin.info
+
+    @property
+    def in_flight(self) -> int:
+        """Fetches on their way now."""
+        return self._flights.in_flight
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        """The origin's answer; raises what the origin raises, or BusyError when closed."""
+        return await self._flights.join(tile_id, lambda: self._origin.get(tile_id))
+
+    async def aclose(self) -> None:
+        """As `Flights.aclose`."""
+        await self._flights.aclose()

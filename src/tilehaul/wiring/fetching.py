@@ -18,8 +18,10 @@ from tilehaul.net.manners import check_named
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.clock import Clock
+from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.ports.wire import Request, Response
+from tilehaul.ports.wire import Request, Response, Signing
 from tilehaul.sources.xyz import XyzOpener
 from tilehaul.wiring.senders import allowed_hosts, open_laned
 
@@ -34,9 +36,10 @@ class Patience:
         timeout_s: As `Sending.timeout_s`.
         retries: Attempts after the first, >= 0.
         delay_s_first: Ceiling of the wait before the second attempt, >= 0; it doubles from attempt to
-            attempt, and the wait is drawn evenly below it.
+            attempt, and the wait is drawn evenly below it (unless `growth` and `jitter` say otherwise).
         delay_s_max: The ceiling never exceeds this, >= 0.
         wait_s_max: Longest wait in all for an upstream that pushes back, >= 0.
+        growth, jitter: As `RetryRule`.
 
     Raises:
         ConfigError: A number out of range.
@@ -47,6 +50,8 @@ class Patience:
     delay_s_first: float = 0.2
     delay_s_max: float = 2.0
     wait_s_max: float = 60.0
+    growth: float = 2.0
+    jitter: float = 1.0
 
     def __post_init__(self) -> None:
         check_patience("timeout", self.timeout_s)
@@ -55,6 +60,19 @@ class Patience:
         for seconds in (self.delay_s_first, self.delay_s_max, self.wait_s_max):
             if not 0.0 <= seconds < inf:
                 raise ConfigError(f"waits must be 0 seconds or more, not {seconds}")
+        if not (1.0 <= self.growth <= 4.0 and 0.0 <= self.jitter <= 1.0):
+            raise ConfigError("growth of waits must be 1 to 4, and their jitter 0 to 1")
+
+    def rule(self) -> RetryRule:
+        """The same for one fetch."""
+        return RetryRule(
+            attempts_max=self.retries + 1,
+            delay_s_first=self.delay_s_first,
+            delay_s_max=self.delay_s_max,
+            wait_s_max=self.wait_s_max,
+            growth=self.growth,
+            jitter=self.jitter,
+        )
 
 
 class Fetcher:
@@ -64,15 +82,23 @@ class Fetcher:
     may not. At most LANES_MAX hosts.
     """
 
-    def __init__(self, laned: LanedSender, sending: Sending, allowed: set[str], tally: Tally) -> None:
+    def __init__(
+        self, laned: LanedSender, sending: Sending, allowed: set[str], tally: Tally, clock: Clock
+    ) -> None:
         self._laned = laned
         self._sending = sending
         self._allowed = allowed
-        self._clock = SystemClock()
+        self._clock = clock
         self.tally = tally
 
     async def get(
-        self, url: str, patience: Patience, *, headers: Headers = (), contact: str = ""
+        self,
+        url: str,
+        patience: Patience,
+        *,
+        headers: Headers = (),
+        contact: str = "",
+        lane_class: str = "tile",
     ) -> Response:
         """One tile by its address. `contact`: named in `headers`, besides the one of the sending.
 
@@ -85,21 +111,19 @@ class Fetcher:
             TransferError, DataError, BusyError: It did not come; TransferError and DataError tell `attempts`.
         """
         self._allow((url,), contact or self._sending.contact)
-        return await _PatientSender(self, patience).send(Request(url, headers=headers))
+        return await _PatientSender(self, patience).send(Request(url, headers=headers, lane_class=lane_class))
 
     async def tile(self, source_of: XyzOpener, tile_id: TileId, patience: Patience) -> Tile | NoTile:
         """One tile of a service. Raises as `get`."""
         self._allow(source_of.typed_urls, self._sending.contact)
         return await source_of(_PatientSender(self, patience)).get(tile_id)
 
+    def lanes(self) -> tuple[LaneSnapshot, ...]:
+        """The lanes as they are now."""
+        return self._laned.snapshots()
+
     async def send(self, request: Request, patience: Patience) -> Response:
-        rule = RetryRule(
-            attempts_max=patience.retries + 1,
-            delay_s_first=patience.delay_s_first,
-            delay_s_max=patience.delay_s_max,
-            wait_s_max=patience.wait_s_max,
-        )
-        retried = RetriedSender(self._laned, rule, self._clock, random.random, self.tally)
+        retried = RetriedSender(self._laned, patience.rule(), self._clock, random.random, self.tally)
         return await retried.send(request._replace(timeouts=timeouts_of(patience.timeout_s)))
 
     def _allow(self, urls: Sequence[str], contact: str) -> None:
@@ -125,7 +149,13 @@ class _PatientSender:
 
 @asynccontextmanager
 async def open_fetcher(
-    sending: Sending, *, connections_max: int | None = None, pause: bool = False
+    sending: Sending,
+    *,
+    connections_max: int | None = None,
+    pause: bool = False,
+    signing: Signing | None = None,
+    start: int | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Fetcher]:
     """Open connections for single fetches.
 
@@ -133,6 +163,9 @@ async def open_fetcher(
         sending: Its retries and timeouts are not used: every fetch brings its own `Patience`.
         connections_max: Connections to all hosts together; None: enough for one lane at its limit.
         pause: While a host that fails is left alone, a fetch waits; else it raises BusyError.
+        signing: See `open_laned`: every request is signed, so only a bucket's addresses may be asked for.
+        start: What a lane's limit begins with; None: as its class says.
+        clock: On which a fetch waits between its attempts; None: the real one.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -140,6 +173,12 @@ async def open_fetcher(
     allowed = allowed_hosts(sending, ())
     tally = Tally()
     async with open_laned(
-        sending, allowed, tally=tally, connections_max=connections_max, pause=pause
+        sending,
+        allowed,
+        tally=tally,
+        connections_max=connections_max,
+        pause=pause,
+        signing=signing,
+        start=start,
     ) as laned:
-        yield Fetcher(laned, sending, allowed, tally)
+        yield Fetcher(laned, sending, allowed, tally, clock or SystemClock())

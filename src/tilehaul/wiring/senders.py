@@ -74,12 +74,13 @@ async def open_laned(
     signing: Signing | None = None,
     gauges: Gauges | None = None,
     pool: LanePool | None = None,
+    start: int | None = None,
 ) -> AsyncIterator[LanedSender]:
     """Laned(Verified(Redirected(wire))): for callers that try again by rules of their own.
 
     `allowed` are the "host:port" that may be private; it may grow while this is open.
-    `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`, `hand_back`:
-    see `LaneSettings`.
+    `connections_max`: see `Wire`; None: enough for one lane at its limit. `pause`, `hand_back`,
+    `start`: see `LaneSettings`.
     `signing`: for a bucket: every request is signed, no redirect is followed, every 503 is push-back, and
     two writes to one key keep their distance.
     `pool`: whose lanes are used, its owner's to close; None: lanes of this opening's own.
@@ -108,6 +109,7 @@ async def open_laned(
                 rate_per_s=sending.rate_limit,
                 pause=pause,
                 hand_back=hand_back,
+                start=start,
             ),
             clock=clock,
             luck=random.random,
