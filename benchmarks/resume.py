@@ -2,9 +2,9 @@
 
     python benchmarks/resume.py [--planned 10000000] [--done 0.9] [--kind mbtiles|pmtiles] [--folder DIR]
 
-The store is filled as a job fills it: the first tiles of the area's order, each a body of its own of 60 bytes,
-through the store's own commits. Then a new process runs the same job over a source that answers at once: when
-it is asked for the first time, how long the rest takes, and the process's peak resident memory (ru_maxrss).
+The store is filled as a job fills it: the first tiles of the area's order, each a body of its own of 60 bytes
+(through the store's own commits). Then a new process runs the same job over a source that answers at once:
+when it is first asked, how long the rest takes, and the process's peak resident memory (ru_maxrss).
 With 10,000,000 planned it takes about five minutes and 1.5 GB in DIR.
 """
 
@@ -113,7 +113,9 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--planned", type=int, default=10_000_000)
     parser.add_argument("--done", type=float, default=0.9)
     parser.add_argument("--kind", choices=sorted(KINDS), default="mbtiles")
@@ -137,7 +139,10 @@ def main() -> None:
             ).stdout
         )
     rows = [
-        ("planned, done before", f"{planned:,}, {options.done:.0%} ({size_mb:,.0f} MB, filled in {filled_s:.0f} s)"),
+        (
+            "planned, done before",
+            f"{planned:,}, {options.done:.0%} ({size_mb:,.0f} MB, filled in {filled_s:.0f} s)",
+        ),
         ("first request after", f"{found['first_s']:.1f} s (aim: below {FIRST_S_MAX:g} s)"),
         ("requests", f"{found['asked']:,.0f}"),
         ("complete after", f"{found['all_s']:.0f} s"),
