@@ -1,5 +1,6 @@
 """The lazy work list of a job: planned tiles that are not settled yet."""
 
+import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -51,11 +52,31 @@ class WorkList:
 
     async def chunks(self) -> AsyncGenerator[Sequence[TileId], None]:
         """Chunks of at most CHUNK_TILES, some of them empty. Raises PlanError: see `each_tile`."""
-        async for chunk in _chunks(self._tiles):
-            if self._unchanged is not None:
-                yield await self._changed(chunk, self._unchanged)
-            else:
-                yield chunk if self._overwrite else await self._pending(chunk)
+        looking: asyncio.Future[list[TileId]] | None = None
+        ended: Exception | None = None
+        chunks = _chunks(self._tiles)
+        try:
+            while ended is None:
+                before, looking = looking, None
+                try:
+                    chunk = await anext(chunks)
+                    # The store looks while the next tiles are walked to.
+                    looking = asyncio.ensure_future(self._wanted(chunk))
+                    await asyncio.sleep(0)
+                except Exception as error:  # noqa: BLE001 - the caller's own; what came before it goes first
+                    ended = error
+                if before is not None:
+                    yield await before
+        finally:
+            if looking is not None:
+                looking.cancel()
+        if not isinstance(ended, StopAsyncIteration):
+            raise ended
+
+    async def _wanted(self, chunk: list[TileId]) -> list[TileId]:
+        if self._unchanged is not None:
+            return await self._changed(chunk, self._unchanged)
+        return chunk if self._overwrite else await self._pending(chunk)
 
     async def _changed(self, chunk: list[TileId], unchanged: Unchanged) -> list[TileId]:
         same = await unchanged(chunk)
@@ -64,6 +85,9 @@ class WorkList:
 
     async def _pending(self, chunk: list[TileId]) -> list[TileId]:
         states = await self._store.settled(chunk)
+        if self._stale is None and states.count("done") == len(chunk):
+            self.skipped["done"] += len(chunk)
+            return []
         old = [False] * len(chunk) if self._stale is None else await self._stale(chunk)
         pending: list[TileId] = []
         for tile_id, state, is_old in zip(chunk, states, old, strict=True):
@@ -85,8 +109,13 @@ async def _chunks(tiles: Iterable[TileId] | AsyncIterable[TileId]) -> AsyncItera
                 chunk = []
         yield chunk
         return
-    rest = each_tile(tiles)
+    rest, before = iter(tiles), 0
     while chunk := list(islice(rest, CHUNK_TILES)):
+        # Looked at together: one by one it costs as much as making them.
+        if set(map(type, chunk)) != {TileId}:
+            for number, item in enumerate(chunk, start=before + 1):
+                checked_tile(item, number)
+        before += len(chunk)
         yield chunk
 
 
