@@ -26,6 +26,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.store import JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores import directory_tree
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
@@ -87,6 +88,12 @@ def _read_directory(root: Path) -> dict[TileId, bytes]:
     return {TileId(*address): body for address, body in files.items()}
 
 
+def _syncing_each(root: Path) -> DirectoryStore:
+    """As on a file system that is not synced as a whole."""
+    directory_tree.open_whole_disk = lambda _: None
+    return DirectoryStore(root)
+
+
 # To add a kind of store: one line here.
 KINDS = {
     "mbtiles": Kind("small.mbtiles", MbtilesStore, _read_mbtiles),
@@ -94,6 +101,7 @@ KINDS = {
     "geopackage": Kind("small.gpkg", GeopackageStore, _read_geopackage),
     "pmtiles": Kind("small.pmtiles", PmtilesStore, _read_pmtiles),
     "directory": Kind("small", DirectoryStore, _read_directory),
+    "directory-each": Kind("small", _syncing_each, _read_directory),
 }
 
 
