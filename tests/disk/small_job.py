@@ -156,6 +156,8 @@ def _run(kind: Kind, folder: Path, tell: int, wait: int) -> int:
         # Where the system lets only parents trace, this lets our sibling.
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1 & (2**64 - 1)), 0, 0, 0)
     outbox.COMMIT_TILES = COMMIT_TILES
+    # A slow machine must not make more commits of them.
+    outbox.COMMIT_S = 60.0
 
     def answer(tile_id: TileId) -> Tile | NoTile:
         os.write(tell, f"ask {tile_id}\n".encode())

@@ -218,7 +218,7 @@ class FakeDisk:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_failed_sync_ends_the_run(root: Any, monkeypatch: Any, whole: bool) -> None:
+async def test_failed_sync_ends_the_run(root: Any, monkeypatch: Any, whole: Any) -> None:
     """After a failed sync nothing more is acknowledged in this run, not even a good commit."""
     disk = FakeDisk([], root.parent.stat().st_dev)
     monkeypatch.setattr(directory_tree, "open_whole_disk", lambda _: disk if whole else None)

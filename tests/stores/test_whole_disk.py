@@ -46,7 +46,7 @@ def test_old_kernels_do_not_tell_of_errors(monkeypatch: Any, tmp_path: Path, rel
 
 
 def test_unknown_file_systems_are_not_trusted(monkeypatch: Any, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     monkeypatch.setattr(whole_disk, "TRUSTED_TYPES", frozenset())
     assert open_whole_disk(str(tmp_path)) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

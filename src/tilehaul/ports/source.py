@@ -57,9 +57,8 @@ class TileSource(Protocol):
 class BatchSource(TileSource, Protocol):
     """A source that many tiles cost little more to ask for than one: an archive on this disk.
 
-    `get_batch` answers for the first of `tile_ids`, at least one, in order: so many as BATCH_BYTES hold. What
-    `get` would raise of a tile alone stands in its place; StorageError and PlanError are raised. Cancelled, it
-    answers nothing.
+    `get_batch` answers for the first of `tile_ids`, at least one, in order: as many as BATCH_BYTES hold.
+    What `get` would raise of a tile alone stands in its place; StorageError and PlanError are raised.
     """
 
     async def get_batch(self, tile_ids: Sequence[TileId]) -> Sequence[Tile | NoTile | TileError]: ...

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 # Before Linux 5.8 `syncfs` does not say that bytes could not be written (syncfs(2), "BUGS").
 KERNEL_MIN = (5, 8)
-# ext2 to ext4, XFS, Btrfs and memory (statfs(2)). An overlay does not pass errors on, a network's is elsewhere.
+# ext2 to ext4, XFS, Btrfs and memory (statfs(2)). An overlay does not pass errors on, and a network's disk
+# is elsewhere.
 TRUSTED_TYPES = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
 # More than `struct statfs` has on any system. It begins with the type, a `long`.
 _STATFS_BYTES = 512
