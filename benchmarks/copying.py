@@ -3,7 +3,7 @@
     python benchmarks/copying.py [--tiles 100000] [--rounds 3] [--peer PMTILES-CONVERT] [--folder PATH]
 
 Every step is a process of its own; CPU and peak memory are the kernel's account of that process. Tiles are
-valid PNGs of 8 KB, 30 % of them repeat another one's bytes. The peer is the `pmtiles-convert` of PyPI's pmtiles.
+valid PNGs of 8 KB, 30 % of them repeat another one's bytes. The peer is `pmtiles-convert` of PyPI's pmtiles.
 `gdal_translate` takes part where it is installed: it decodes and encodes each tile, and so gets fewer.
 
 What a round has made stays until the end: ext4 looks long for the number of a new file where many were
