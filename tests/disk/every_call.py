@@ -31,6 +31,7 @@ CALLS = [
     "fsync",
     "fdatasync",
     "sync_file_range",
+    "syncfs",
     "msync",
     "rename",
     "renameat",

@@ -27,6 +27,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.store import JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores import directory_tree
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
@@ -88,6 +89,12 @@ def _read_directory(root: Path) -> dict[TileId, bytes]:
     return {TileId(*address): body for address, body in files.items()}
 
 
+def _syncing_each(root: Path) -> DirectoryStore:
+    """As on a file system that is not synced as a whole."""
+    directory_tree.open_whole_disk = lambda _: None
+    return DirectoryStore(root)
+
+
 # To add a kind of store: one line here.
 KINDS = {
     "mbtiles": Kind("small.mbtiles", MbtilesStore, _read_mbtiles),
@@ -95,6 +102,7 @@ KINDS = {
     "geopackage": Kind("small.gpkg", GeopackageStore, _read_geopackage),
     "pmtiles": Kind("small.pmtiles", PmtilesStore, _read_pmtiles),
     "directory": Kind("small", DirectoryStore, _read_directory),
+    "directory-each": Kind("small", _syncing_each, _read_directory),
 }
 
 
@@ -149,6 +157,8 @@ def _run(kind: Kind, folder: Path, tell: int, wait: int) -> int:
         # Where the system lets only parents trace, this lets our sibling.
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1 & (2**64 - 1)), 0, 0, 0)
     outbox.COMMIT_TILES = COMMIT_TILES
+    # A slow machine must not make more commits of them.
+    outbox.COMMIT_S = 60.0
 
     def answer(tile_id: TileId) -> Tile | NoTile:
         os.write(tell, f"ask {tile_id}\n".encode())

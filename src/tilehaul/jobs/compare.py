@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import TileArchive
-from tilehaul.ports.tile import Tile
+from tilehaul.ports.store import BatchArchive, TileArchive
+from tilehaul.ports.tile import NoTile, Tile
 
 Sort = Literal["only_a", "only_b", "different"]
 # Bodies of so many tiles of each archive are held at once.
@@ -103,5 +103,17 @@ async def _pages(archive: TileArchive, wanted: Callable[[TileId], bool]) -> Asyn
 
 async def _bodies(archive: TileArchive, page: Sequence[TileId]) -> list[bytes | None]:
     """The bytes of each tile; None where there is none."""
-    answers = await gather(*map(archive.get, page))
+    answers: list[Tile | NoTile] = []
+    if isinstance(archive, BatchArchive):
+        while len(answers) < len(page):
+            for answer in await archive.get_batch(page[len(answers) :], _unchecked):
+                if isinstance(answer, Exception):
+                    raise answer
+                answers.append(answer)
+    else:
+        answers += await gather(*map(archive.get, page))
     return [answer.body if isinstance(answer, Tile) else None for answer in answers]
+
+
+def _unchecked(tile: Tile) -> Tile:
+    return tile

@@ -7,14 +7,18 @@ from contextlib import aclosing
 
 from tilehaul.errors import BusyError, ConfigError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.retries import Item, Origin, Retries
+from tilehaul.jobs.retries import Item, Origin, Retries, alone
 from tilehaul.jobs.stop import Stop
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
+from tilehaul.ports.source import BATCH_TILES, BatchSource
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
 
 Answer = Tile | NoTile | FailedTile
+
+# Of a source that gives batches: one is read while another is handed over, and a third waits to be read.
+BATCH_WORKERS_MAX = 3
 
 
 class Feed:
@@ -41,8 +45,14 @@ class Feed:
         if workers < 1:
             raise ConfigError(f"a job needs 1 worker or more, not {workers}")
         self.error: Exception | None = None
+        source = origin.source
+        # What is tried again is asked for one by one.
+        self._batches = source if isinstance(source, BatchSource) and origin.retrying is None else None
+        if self._batches is not None:
+            workers = min(workers, BATCH_WORKERS_MAX)
         self.workers = workers
-        self._source = origin.source
+        self._ahead = workers * (1 if self._batches is None else BATCH_TILES)
+        self._source = source
         self._turn_away = origin.turn_away
         self._retries = Retries(origin.retrying, workers=workers)
         self._chunks = chunks
@@ -69,7 +79,7 @@ class Feed:
                 async for chunk in chunks:
                     await self._room.wait()
                     self._new.extend(chunk)
-                    if len(self._new) > self.workers:
+                    if len(self._new) > self._ahead:
                         self._room.clear()
                     self._pump()
         except Exception as error:  # noqa: BLE001 - the caller's own code; raised again at the end
@@ -79,6 +89,9 @@ class Feed:
 
     async def work_on(self, settle: Callable[[Answer], Awaitable[None]]) -> None:
         """One worker: take an item, ask for it, hand over what became of it, until there is no more."""
+        if self._batches is not None:
+            await self._work_in_batches(self._batches, settle)
+            return
         get = self._source.get
         while (item := await self._take()) is not None:
             answer: Answer
@@ -101,6 +114,24 @@ class Feed:
                 self._tally.retried += item.attempts > 0
                 self._retries.came(item)
             await settle(answer)
+
+    async def _work_in_batches(
+        self, source: BatchSource, settle: Callable[[Answer], Awaitable[None]]
+    ) -> None:
+        while (item := await self._take()) is not None:
+            tile_ids = [item.tile_id]
+            while len(tile_ids) < BATCH_TILES and self._new:
+                tile_ids.append(self._new.popleft())
+            if len(self._new) <= self._ahead:
+                self._room.set()
+            answers = await source.get_batch(tile_ids)
+            self._new.extendleft(reversed(tile_ids[len(answers) :]))
+            self._pump()
+            for tile_id, answer in zip(tile_ids, answers, strict=False):
+                if isinstance(answer, Tile | NoTile):
+                    await settle(answer)
+                else:
+                    await settle(FailedTile(tile_id, alone(answer), max(1, answer.attempts)))
 
     def end(self) -> None:
         """Send home who waits in the line or for leave to send, after `stop` was raised.
@@ -137,7 +168,7 @@ class Feed:
                 return None
         if not self._new:
             return None
-        if len(self._new) <= self.workers:
+        if len(self._new) <= self._ahead:
             self._room.set()
         return Item(self._new.popleft())
 

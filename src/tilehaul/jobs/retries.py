@@ -118,18 +118,18 @@ class Retries:
         """
         if self._retrying is None:
             attempts = 0 if isinstance(error, BusyError) else max(1, error.attempts)
-            return FailedTile(item.tile_id, _alone(error), attempts)
+            return FailedTile(item.tile_id, alone(error), attempts)
         if isinstance(error, BusyError):
             if item.attempts and item.pushed_back_s is None:
                 self._retrying.budget_of(item.tile_id).refund()
             if error.never_answered:
-                return FailedTile(item.tile_id, _alone(error), item.attempts)
+                return FailedTile(item.tile_id, alone(error), item.attempts)
             self._handed_back_in_a_row += 1
             self._wait(item, now_s + error.retry_after_s)
             return None
         item.attempts += 1
         error.attempts = item.attempts
-        item.error = _alone(error)
+        item.error = alone(error)
         delay_s = self._delay_s(self._retrying, item, error, now_s)
         if delay_s is None:
             return FailedTile(item.tile_id, error, item.attempts)
@@ -200,7 +200,7 @@ class Retries:
         return False
 
 
-def _alone(error: F) -> F:
+def alone(error: F) -> F:
     """The error without its traceback, whose frames hold bodies: ten thousand of them may wait."""
     error.__cause__ = error.__context__ = error.__traceback__ = None
     return error

@@ -1,10 +1,18 @@
 """Where tiles come from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from tilehaul.errors import DataError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import NoTile, Tile
+
+# What may be wrong with one tile of a batch.
+TileError = TransferError | DataError
+# A batch is of so many tiles at most, and ends with the tile that brings its bodies to so many bytes.
+BATCH_TILES = 128
+BATCH_BYTES = 4 * 1024 * 1024
 
 WORLD_DEG = (-180.0, -85.0511287798066, 180.0, 85.0511287798066)
 
@@ -43,3 +51,14 @@ class TileSource(Protocol):
     def info(self) -> SourceInfo: ...
 
     async def get(self, tile_id: TileId) -> Tile | NoTile: ...
+
+
+@runtime_checkable
+class BatchSource(TileSource, Protocol):
+    """A source that many tiles cost little more to ask for than one: an archive on this disk.
+
+    `get_batch` answers for the first of `tile_ids`, at least one, in order: as many as BATCH_BYTES hold.
+    What `get` would raise of a tile alone stands in its place; StorageError and PlanError are raised.
+    """
+
+    async def get_batch(self, tile_ids: Sequence[TileId]) -> Sequence[Tile | NoTile | TileError]: ...

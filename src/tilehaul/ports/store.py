@@ -1,11 +1,11 @@
 """Where tiles are kept: by a job (exact, durable) and by a service (a cache)."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.source import SourceInfo, TileError
 from tilehaul.ports.tile import NoTile, Tile
 
 
@@ -172,6 +172,19 @@ class TileArchive(Protocol):
     async def source_info(self) -> SourceInfo: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class BatchArchive(TileArchive, Protocol):
+    """An archive that reads many tiles at once: one hand-over to its thread, one look at its file."""
+
+    async def get_batch(
+        self, tile_ids: Sequence[TileId], check: Callable[[Tile], Tile]
+    ) -> Sequence[Tile | NoTile | TileError]:
+        """See `BatchSource.get_batch`. `check` is called for each tile on the thread that reads; what it
+        raises of a tile stands in its place.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tilehaul.grid.tile_id import TileId
@@ -17,9 +16,10 @@ from tilehaul.stores.atomic_file import (
     write_temp,
 )
 from tilehaul.stores.directory_files import EXTENSIONS, numbers, plain_number, tile_path, zooms
+from tilehaul.stores.whole_disk import WholeDisk, open_whole_disk
 
-# Written together before the first is synced: the later syncs find their bytes on disk already.
-# Few enough for the usual limit of 1,024 open files.
+# Where files are synced one by one: written together before the first is synced, so that the later syncs find
+# their bytes on disk already. Few enough for the usual limit of 1,024 open files.
 FILES_OPEN_MAX = 64
 # Folders remembered as existing.
 FOLDERS_MAX = 20_000
@@ -35,38 +35,57 @@ class DirectoryTree:
     def __init__(self, root: Path, *, sync: bool) -> None:
         self.root = root
         self._sync = sync
+        self._disk: WholeDisk | None = None
+        self._opened = False
         self._folders: set[str] = set()
 
-    def write(self, tiles: Iterable[tuple[Tile, str]]) -> set[str]:
+    def open(self) -> None:
+        """The root is there: see how its files are synced. Again after `close`."""
+        if self._sync and not self._opened:
+            self._opened = True
+            self._disk = open_whole_disk(str(self.root))
+
+    def close(self) -> None:
+        self._opened = False
+        disk, self._disk = self._disk, None
+        if disk is not None:
+            disk.close()
+
+    def write(self, tiles: Sequence[tuple[Tile, str]]) -> set[str]:
         """Write each tile under `{z}/{x}/{y}.{extension}`, whole; the folders to sync."""
-        touched: set[str] = set()
-        rest = iter(tiles)
-        while group := list(islice(rest, FILES_OPEN_MAX)):
-            paths = [tile_path(self.root, tile.tile_id, extension) for tile, extension in group]
-            folders = {path.rpartition("/")[0] for path in paths}
-            touched |= folders
-            for folder in folders - self._folders:
-                touched |= self._make_folder(folder)
+        paths = [tile_path(self.root, tile.tile_id, extension) for tile, extension in tiles]
+        folders = {path.rpartition("/")[0] for path in paths}
+        touched = set(folders)
+        for folder in folders - self._folders:
+            touched |= self._make_folder(folder)
+        files = FILES_OPEN_MAX if self._disk is None else max(1, len(paths))
+        for at in range(0, len(paths), files):
+            group = slice(at, at + files)
             try:
-                self._write_group(paths, [tile.body for tile, _ in group])
+                self._write_group(paths[group], [tile.body for tile, _ in tiles[group]])
             except OSError:
                 # A folder may have been removed by hand: look again at the next commit.
                 self._folders.clear()
-                for path in paths:
+                for path in paths[group]:
                     Path(temp_path(path)).unlink(missing_ok=True)
                 raise
         return touched
 
     def _write_group(self, paths: Sequence[str], bodies: Sequence[bytes]) -> None:
+        one_by_one = self._sync and self._disk is None
         descriptors: list[int] = []
         try:
             for path, body in zip(paths, bodies, strict=True):
                 descriptors.append(write_temp(path, body))
+                if not one_by_one:
+                    os.close(descriptors.pop())
             while descriptors:
-                sync_and_close(descriptors.pop(), sync=self._sync)
+                sync_and_close(descriptors.pop(), sync=True)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+        if self._disk is not None:
+            self._disk.sync()
         for path in paths:
             publish(path)
 
@@ -79,6 +98,10 @@ class DirectoryTree:
                 grown.add(level.rpartition("/")[0])
             except FileExistsError:
                 _check_own(level)
+        if self._disk is not None and os.stat(folder).st_dev != self._disk.device:  # noqa: PTH116
+            # Another disk hangs there: from here on each file is synced by itself.
+            self._disk.close()
+            self._disk = None
         if len(self._folders) >= FOLDERS_MAX:
             self._folders.clear()
         self._folders.add(folder)
@@ -100,9 +123,11 @@ class DirectoryTree:
                 pass
         return touched
 
-    def sync_folders(self, folders: Iterable[str]) -> None:
-        """Make names durable, each folder once."""
-        if self._sync:
+    def sync_folders(self, folders: Collection[str]) -> None:
+        """Make names durable."""
+        if self._disk is not None and folders:
+            self._disk.sync()
+        elif self._sync:
             for folder in folders:
                 sync_folder(folder)
 

@@ -48,7 +48,7 @@ WRITING = PREFIX + "writing"
 class DirectoryWriter:
     """Blocking writes to one directory, used by one thread at a time.
 
-    Order of a commit: bodies under temporary names, synced; names; folders synced; journal. A crash
+    Order of a commit: bodies under temporary names, synced; names, synced; journal. A crash
     at any point leaves whole files only, and a file without its journal row is fetched again.
     """
 
@@ -133,6 +133,7 @@ class DirectoryWriter:
         if WRITING in before:
             self._sweep()
         with self._translated("syncing"):
+            self._tree.open()
             self._tree.sync_folders({str(self.root), str(self.root.parent)})
         self._record = record
         self._prepared = True
@@ -269,6 +270,7 @@ class DirectoryWriter:
             pass
         finally:
             self._prepared = False
+            self._tree.close()
             self._lock.release()
 
     def _say_clean(self, file: WritableFile) -> None:

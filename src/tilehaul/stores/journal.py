@@ -110,8 +110,10 @@ def write_outcomes(
             rows.append((z, x, y, DONE, details[tile_id]))
         else:
             unnoted.append(address)
-    connection.executemany("DELETE FROM tilehaul_dead_letter WHERE z = ? AND x = ? AND y = ?", alive)
-    connection.executemany("DELETE FROM tilehaul_outcome WHERE z = ? AND x = ? AND y = ?", unnoted)
+    # Mostly there is nothing to remove, and to look for each tile costs more than to note it.
+    for table, addresses in (("tilehaul_dead_letter", alive), ("tilehaul_outcome", unnoted)):
+        if addresses and connection.execute(f"SELECT 1 FROM {table} LIMIT 1").get is not None:  # noqa: S608  constants
+            connection.executemany(f"DELETE FROM {table} WHERE z = ? AND x = ? AND y = ?", addresses)  # noqa: S608
     connection.executemany("INSERT OR REPLACE INTO tilehaul_outcome VALUES (?, ?, ?, ?, ?)", rows)
     connection.executemany(
         "INSERT OR REPLACE INTO tilehaul_dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -27,6 +27,7 @@ ROOT_LEAVES_MAX = 1500
 # What readers load for one tile: small, and not so small that a map of a few thousand tiles has leaves.
 LEAF_ENTRIES_MIN = 4096
 COPY_BYTES = 4 * 1024 * 1024
+SHORT_BYTES_MAX = 256 * 1024
 _PLAN_ITEMS = 1 << 16
 # Two file systems, or one that cannot.
 _NOT_IN_SYSTEM = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
@@ -191,23 +192,64 @@ def write_archive(head: bytes, folder: Path, *, spool: int, base: int | None, ba
     path = folder / "archive"
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
     try:
-        view = memoryview(head)
-        while view:
-            view = view[os.write(target, view) :]
+        _write(target, memoryview(head))
         leaves = os.open(folder / "leaves", os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             _copy(leaves, Span(0, os.fstat(leaves).st_size), target)
         finally:
             os.close(leaves)
+        gathered = _Gathered(target)
         for key, length in _planned(folder / "plan"):
             if key < BASE_KEY:
-                _copy(spool, Span(key, length), target)
+                gathered.copy(spool, Span(key, length))
             elif base is not None:
-                _copy(base, Span(base_data + key - BASE_KEY, length), target)
+                gathered.copy(base, Span(base_data + key - BASE_KEY, length))
+        gathered.flush()
         os.fsync(target)
     finally:
         os.close(target)
     return path
+
+
+class _Gathered:
+    """Spans of other files, appended to one. Methods raise OSError.
+
+    Short ones meet in a buffer: to copy 12 KB inside the system costs twice as much (8.2 to 4.0 us).
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._buffer = memoryview(bytearray(COPY_BYTES))
+        self._filled = 0
+
+    def copy(self, source: int, span: Span) -> None:
+        if span.length > SHORT_BYTES_MAX:
+            self.flush()
+            _copy(source, span, self._target)
+            return
+        if self._filled + span.length > COPY_BYTES:
+            self.flush()
+        stop = self._filled + span.length
+        at = span.offset
+        while self._filled < stop:
+            done = os.preadv(source, [self._buffer[self._filled : stop]], at)
+            if not done:
+                raise _ended_early()
+            self._filled += done
+            at += done
+
+    def flush(self) -> None:
+        _write(self._target, self._buffer[: self._filled])
+        self._filled = 0
+
+
+def _write(target: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(target, view) :]
+
+
+def _ended_early() -> OSError:
+    return OSError(errno.EIO, "a file that tiles are copied from ended early")
 
 
 def _copy(source: int, span: Span, target: int) -> None:
@@ -227,6 +269,6 @@ def _copy(source: int, span: Span, target: int) -> None:
             piece = os.pread(source, min(left, COPY_BYTES), at)
             done = os.write(target, piece) if piece else 0
         if not done:
-            raise OSError(errno.EIO, "a file that tiles are copied from ended early")
+            raise _ended_early()
         at += done
         left -= done

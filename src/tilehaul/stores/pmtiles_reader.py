@@ -55,6 +55,8 @@ class PmtilesReader:
         self._journal_inode: tuple[int, int] | None = None
         self._base: PmtilesFile | None = None
         self._spool: tuple[str, int] | None = None
+        # What every read sees, within `one_look`.
+        self._look: tuple[apsw.Connection | None, PmtilesFile | None] | None = None
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
         """The tile.
@@ -77,12 +79,22 @@ class PmtilesReader:
                             found = None
                 return found or NoTile(tile_id, "not_stored", "store")
             except FileNotFoundError:
+                self._end_look()
                 continue
         raise DataError(
             f"{self.path}: its journal names a file in {part_path(self.path).name} that is not there: "
             f"restore it, or remove {self._journal_path.name} and run the job again",
             cause="corrupt_archive",
         )
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        with self._reading() as look:
+            self._look = look
+            try:
+                yield
+            finally:
+                self._look = None
 
     def _spooled(self, connection: apsw.Connection | None, tile_id: TileId) -> Tile | None:
         """FileNotFoundError when the spool is gone meanwhile."""
@@ -191,8 +203,11 @@ class PmtilesReader:
     @contextmanager
     def _reading(self) -> Iterator[tuple[apsw.Connection | None, PmtilesFile | None]]:
         """Journal and file as they are now, errors of SQLite turned into ours. PlanError without either."""
-        connection = self._newest_journal()
         try:
+            if self._look is not None:
+                yield self._look
+                return
+            connection = self._newest_journal()
             if connection is not None:
                 # From here on it is what it is at this moment: the file that is opened next is not older.
                 connection.execute("BEGIN")
@@ -209,8 +224,14 @@ class PmtilesReader:
         except apsw.Error as error:
             raise from_sqlite(error, self._journal_path, "reading") from error
         finally:
-            if self._connection is not None and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self._look is None:
+                self._end_look()
+
+    def _end_look(self) -> None:
+        """The next read sees what is there then."""
+        self._look = None
+        if self._connection is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def _newest_journal(self) -> apsw.Connection | None:
         inode = _inode(self._journal_path)

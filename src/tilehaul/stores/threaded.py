@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from tilehaul.errors import PlanError
+from tilehaul.errors import DataError, PlanError, TransferError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.source import BATCH_BYTES, SourceInfo, TileError
 from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.worker_thread import WorkerThread
@@ -40,6 +41,10 @@ class BlockingReader(Protocol):
     """The reading half; opens by itself when first asked, and again after `release`."""
 
     def get(self, tile_id: TileId) -> Tile | NoTile: ...
+
+    def one_look(self) -> AbstractContextManager[None]:
+        """Every `get` within it sees the archive as it was at the first, which makes them cheap."""
+        ...
 
     def tile_ids(self) -> Iterator[TileId]: ...
 
@@ -153,6 +158,31 @@ class ThreadedStore:
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         """The tile, `place="store"`, or NoTile with the cause `not_stored`."""
         return await self._read_thread.run(self._reader.get, tile_id)
+
+    async def get_batch(
+        self, tile_ids: Sequence[TileId], check: Callable[[Tile], Tile]
+    ) -> Sequence[Tile | NoTile | TileError]:
+        return await self._read_thread.run(self._get_batch, tile_ids, check)
+
+    def _get_batch(
+        self, tile_ids: Sequence[TileId], check: Callable[[Tile], Tile]
+    ) -> list[Tile | NoTile | TileError]:
+        answers: list[Tile | NoTile | TileError] = []
+        size_bytes = 0
+        with self._reader.one_look():
+            for tile_id in tile_ids:
+                try:
+                    answer = self._reader.get(tile_id)
+                    if isinstance(answer, Tile):
+                        answer = check(answer)
+                        size_bytes += len(answer.body)
+                except (TransferError, DataError) as error:
+                    answers.append(error)
+                    continue
+                answers.append(answer)
+                if size_bytes >= BATCH_BYTES:
+                    break
+        return answers
 
     def tile_ids(self) -> AsyncIterator[TileId]:
         """Every tile kept, zoom by zoom and column by column, without holding up writers or reads."""

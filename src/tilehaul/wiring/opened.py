@@ -19,6 +19,11 @@ class OpenedSource:
         self._gauges = gauges
 
     @property
+    def source(self) -> TileSource:
+        """The source itself, with what else it can do (`BatchSource`)."""
+        return self._source
+
+    @property
     def info(self) -> SourceInfo:
         return self._source.info
 

@@ -158,8 +158,8 @@ async def open_origin(
             )
             yield Origin(tiles, retrying, lanes=gauges.lanes, turn_away=laned.turn_away)
         return
-    async with open_source(location, sending=sending, tally=tally) as source:
-        yield Origin(source, lanes=source.lanes)
+    async with open_source(location, sending=sending, tally=tally) as opened:
+        yield Origin(opened.source, lanes=opened.lanes)
 
 
 def lane_class_of(place: Location) -> str:
