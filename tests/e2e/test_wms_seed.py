@@ -148,6 +148,25 @@ async def test_what_the_service_does_not_have(query, says):
         assert wms.maps == []
 
 
+async def test_capabilities_that_are_too_large_are_told_with_their_address(monkeypatch):
+    monkeypatch.setattr("tilehaul.wiring.wms.CAPABILITIES_BYTES_MAX", 1 << 10)
+    with FakeWms() as wms:
+        with pytest.raises(PlanError, match=r"/wms\?.*GetCapabilities.*: its capabilities are larger than"):
+            async with tilehaul.open(wms.location("layers=relief&token=abcdef123")):
+                pass
+        assert len(wms.others) == 1
+
+
+async def test_an_address_for_maps_that_is_none():
+    with FakeWms() as wms:
+        typed = wms.location()
+        wms.url = "http://[bad/"
+        with pytest.raises(PlanError, match=r"declares for GetMap is no address: http://\[bad/"):
+            async with tilehaul.open(typed):
+                pass
+        assert wms.maps == []
+
+
 async def test_a_picture_of_another_size_is_refused():
     def small(_query, _number):
         out = io.BytesIO()

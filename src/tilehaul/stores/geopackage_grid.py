@@ -15,6 +15,9 @@ from tilehaul.stores.tile_table import FROM_NORTH, Level, TileTable
 WEB_MERCATOR = {("EPSG", 3857), ("EPSG", 900913), ("ESRI", 102100)}
 # How far a matrix may lie beside the grid, in tiles: half a pixel of 256.
 OFF_GRID_MAX = 1 / 512
+# Tiles a zoom beyond the least and the greatest; corners far beyond the world: no grid of ours.
+_SIDE_M_MIN, _SIDE_M_MAX = HALF_WORLD_M / (1 << ZOOM_MAX), 4 * HALF_WORLD_M
+_FAR_M = 1000 * HALF_WORLD_M
 
 _NEEDED = {"gpkg_contents", "gpkg_spatial_ref_sys", "gpkg_tile_matrix_set", "gpkg_tile_matrix"}
 _SETS = (
@@ -89,8 +92,10 @@ def _level(row: tuple[object, ...], min_x: float, max_y: float, width: float, he
     if min(columns, rows) < 1 or min(width, height) <= 0:
         return None
     side_m = width / columns
-    exact = math.log2(2 * HALF_WORLD_M / side_m)
-    zoom = round(exact)
+    # Before anything is divided: no number that a file may hold is then too large or too small.
+    if not _SIDE_M_MIN <= side_m <= _SIDE_M_MAX or max(abs(min_x), abs(max_y), height) > _FAR_M:
+        return None
+    zoom = round(math.log2(2 * HALF_WORLD_M / side_m))
     if not 0 <= zoom <= ZOOM_MAX:
         return None
     side_m = 2 * HALF_WORLD_M / (1 << zoom)

@@ -67,6 +67,9 @@ class SqliteReader:
     def _not_binary(self, tile_id: TileId) -> DataError:
         return DataError(f"{self.path}: tile {tile_id} is not binary", cause="corrupt_archive")
 
+    def _no_text(self) -> DataError:
+        return DataError(f"{self.path}: a text in it is not UTF-8: it is damaged", cause="corrupt_archive")
+
     def tile_ids(self) -> Iterator[TileId]:
         """By zoom, column, and row as stored; pages of their own, so that no snapshot is held."""
         after: tuple[int, int, int] | None = None
@@ -150,6 +153,9 @@ class SqliteReader:
         except apsw.Error as error:
             connection.close(force=True)
             raise from_sqlite(error, self.path, "reading") from error
+        except UnicodeDecodeError as error:
+            connection.close(force=True)
+            raise self._no_text() from error
         except BaseException:
             connection.close(force=True)
             raise
@@ -168,6 +174,8 @@ class SqliteReader:
             yield connection
         except apsw.Error as error:
             raise from_sqlite(error, self.path, "reading") from error
+        except UnicodeDecodeError as error:
+            raise self._no_text() from error
 
 
 def _size_bytes(path: Path) -> int:

@@ -4,12 +4,13 @@ import difflib
 from urllib.parse import parse_qsl, urlsplit
 
 from tilehaul.codec.safe_url import redact
+from tilehaul.codec.service_address import service_address
 from tilehaul.codec.sniff import plain_media_type
 from tilehaul.codec.verify import SIDE_PX_MAX
 from tilehaul.codec.wms_capabilities import WmsCapabilities, WmsLayer, parse_wms_capabilities
 from tilehaul.codec.wms_request import MERCATOR_NAMES, VERSIONS, MapRequest, WmsLocation
 from tilehaul.config.sending import Sending
-from tilehaul.errors import DataError, PlanError
+from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.wire import MIB, Request, Sender
 from tilehaul.sources.wms import WMS_TIMEOUTS, WmsSource, meta_within
@@ -20,17 +21,24 @@ _LIKED = ("image/png", "image/jpeg", "image/webp")
 
 
 async def fetch_capabilities(url: str, sender: Sender, sending: Sending, lane_class: str) -> bytes:
-    """The document, once. Raises as the sender, PlanError when the service has none."""
-    response = await sender.send(
-        Request(
-            url,
-            headers=sending.headers,
-            lane_class=lane_class,
-            body_bytes_max=CAPABILITIES_BYTES_MAX,
-            expect="any",
-            timeouts=WMS_TIMEOUTS if sending.timeout_s is None else None,
-        )
+    """The document, once. Raises as the sender; PlanError when the service has none, or one too large."""
+    asked = Request(
+        url,
+        headers=sending.headers,
+        lane_class=lane_class,
+        body_bytes_max=CAPABILITIES_BYTES_MAX,
+        expect="any",
+        timeouts=WMS_TIMEOUTS if sending.timeout_s is None else None,
     )
+    try:
+        response = await sender.send(asked)
+    except RefusedError as error:
+        if error.cause != "too_large":
+            raise
+        raise PlanError(
+            f"{redact(url)}: its capabilities are larger than {CAPABILITIES_BYTES_MAX // MIB} MiB,"
+            " and no more is read; ask the service for fewer layers (many have an address for each workspace)"
+        ) from error
     if response.status != 200:
         raise PlanError(f"{redact(url)}: no capabilities there (HTTP {response.status})")
     return response.body
@@ -139,7 +147,9 @@ def _get_map_address(place: WmsLocation, declared: str) -> tuple[str, tuple[tupl
 
     Many services declare an address behind their proxy; and a key must go to no other host.
     """
-    here, there = urlsplit(place.address), urlsplit(declared)
+    if not declared:
+        return place.address, place.extra
+    here, there = urlsplit(place.address), service_address(declared, "the service declares for GetMap")
     if (here.scheme, here.netloc.rpartition("@")[2]) != (there.scheme, there.netloc):
         return place.address, place.extra
     typed = {name.lower() for name, _ in place.extra}
