@@ -42,6 +42,43 @@ async def test_push_back_without_retry_after_waits_for_the_quota() -> None:
         assert caught.value.retry_after_s == wanted_s
 
 
+RANGED = Request("http://a.test/a?key=sesame", headers=(("Range", "bytes=10-19"),), expect="range")
+
+
+@pytest.mark.parametrize(
+    ("told", "body", "cause"),
+    [
+        ("bytes 10-19/90", b"0123456789", ""),
+        ("Bytes 10-19/*", b"0123456789", ""),
+        ("bytes 10-14/15", b"01234", ""),
+        ("bytes 10-14/90", b"01234", "truncated"),
+        ("bytes 10-14/*", b"01234", "truncated"),
+        ("bytes 11-20/90", b"0123456789", "no_range"),
+        ("bytes 10-19/90", b"012345678", "no_range"),
+        ("bytes 10-20/90", b"0123456789a", "no_range"),
+        ("bytes */90", b"0123456789", "no_range"),
+        ("", b"0123456789", "no_range"),
+    ],
+)
+async def test_a_range_is_the_one_that_was_asked_for(told: str, body: bytes, cause: str) -> None:
+    response = answer(206, body, content_range=told)
+    if not cause:
+        assert (await sent(response, RANGED)).body == body
+        return
+    with pytest.raises(DataError) as caught:
+        await sent(response, RANGED)
+    assert (caught.value.cause, SECRET in str(caught.value)) == (cause, False)
+
+
+async def test_the_whole_in_place_of_a_range_is_a_failed_attempt() -> None:
+    for whole in (answer(200, b"0" * 90), RefusedError("too large", cause="too_large")):
+        with pytest.raises(DataError) as caught:
+            await sent(whole, RANGED)
+        assert caught.value.cause == "no_range"
+    with pytest.raises(RefusedError):
+        await sent(RefusedError("no", cause="refused_address"), RANGED)
+
+
 async def test_whole_tile_passes_with_its_true_type() -> None:
     """The server's label may be wrong among pictures; the bytes decide."""
     response = await sent(answer(content_type="image/jpeg"))

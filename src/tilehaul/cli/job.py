@@ -267,5 +267,5 @@ async def say_end(
     elif report.state == "dead_letters" and not quiet:
         more = f"tilehaul retry {shlex.quote(report.store)}"
         print(f"{again} to try the dead ones again; {more} tells more of them", file=sys.stderr)
-    elif report.state != "complete" and not quiet:
+    elif report.state != "complete" and not quiet and "--overwrite" not in report.message:
         print(f"{again} to go on", file=sys.stderr)

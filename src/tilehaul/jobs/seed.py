@@ -13,8 +13,9 @@ from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
-from tilehaul.errors import BusyError, ConfigError, DeniedError, FuseError, ThrottledError, first_error
+from tilehaul.errors import ConfigError, DeniedError, FuseError, first_error
 from tilehaul.grid.tile_id import TileId
+from tilehaul.jobs.ending import is_replaced, why_end
 from tilehaul.jobs.feed import Answer, Feed
 from tilehaul.jobs.letter import dead_letter
 from tilehaul.jobs.outbox import Outbox
@@ -238,7 +239,9 @@ class _Run:
             self._outbox.close()
             await writing
         if self._feed.error is not None:
-            raise self._feed.error
+            if not is_replaced(self._feed.error):
+                raise self._feed.error
+            self._blow(str(self._feed.error))
 
     async def _settle(self, answer: Answer) -> None:
         """Hand one tile's end over to the writer, and judge what it says of the job."""
@@ -249,23 +252,14 @@ class _Run:
             await self._outbox.put(answer)
             return
         error = answer.error
-        if isinstance(error, ThrottledError) and self._is_held_up(error):
-            # The lane is at fault, not the tile: it stays pending, and the job ends for now.
-            self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
-            return
-        if isinstance(error, BusyError) and error.never_answered:
-            self._blow(str(error))
+        fruitless_s = self._clock.now_s() - self._succeeded_s
+        if end := why_end(error, max_wait_s=self._plan.max_wait_s, fruitless_s=fruitless_s):
+            self._blow(end)
             return
         reason = self._fuse.failed(denied=isinstance(error, DeniedError))
         if reason is not None:
             self._blow(reason)
         await self._outbox.put(dead_letter(answer, at_s=self._clock.wall_s()))
-
-    def _is_held_up(self, error: ThrottledError) -> bool:
-        """Whether the origin is away for all, not just pushing this one tile back again and again."""
-        if (error.retry_after_s or 0.0) > self._plan.max_wait_s:
-            return True
-        return self._clock.now_s() - self._succeeded_s >= self._plan.max_wait_s
 
     def _blow(self, reason: str) -> None:
         self.blown = self.blown or reason
