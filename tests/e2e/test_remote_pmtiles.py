@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.mock import MockThread
 from tilehaul.ports.tile import Tile
+from tilehaul.wiring.senders import open_laned
 
 
 class RangeServer:
@@ -132,6 +134,24 @@ def test_one_odd_answer_is_tried_again(remote: RangeServer, tmp_path: Path, habi
     assert len(remote.asked) == 2 + 85 + 2
     report = json.loads((tmp_path / "r").read_text())
     assert (report["done"], report["dead"], report["retried"]) == (85, 0, 2)
+
+
+def test_a_job_waits_out_an_outage_of_it_and_a_reader_does_not(
+    remote: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open breaker is a pause in a job, as with every source; else its tiles would end as `busy`."""
+    pauses = []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        pauses.append(options["pause"])
+        return open_laned(*args, **options)
+
+    monkeypatch.setattr("tilehaul.wiring.remote.open_laned", spy)
+    area = Area.from_bbox(-180, -85, 180, 85, zooms=[1])
+    assert blocking.seed(remote.url, str(tmp_path / "tiles"), area).done == 4
+    with blocking.open(remote.url) as source:
+        source.get(TileId(0, 0, 0))
+    assert pauses == [True, False]
 
 
 def test_a_file_replaced_in_mid_run_stops_the_copy(

@@ -158,6 +158,16 @@ async def open_origin(
             )
             yield Origin(tiles, retrying, lanes=gauges.lanes, turn_away=laned.turn_away)
         return
+    if place.kind == "remote":
+        check_named(remote_urls(place), sending.rules(), contact=sending.contact)
+        gauges = Gauges()
+        archive = open_remote(place, sending, tally=tally, tell=tell, gauges=gauges, pause=True)
+        try:
+            stored = await StoredSource.open(archive, location=redact(place.text))
+            yield Origin(stored, lanes=gauges.lanes, turn_away=archive.turn_away)
+        finally:
+            await archive.close()
+        return
     async with open_source(location, sending=sending, tally=tally) as source:
         yield Origin(source, lanes=source.lanes)
 
