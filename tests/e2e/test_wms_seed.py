@@ -4,6 +4,7 @@
 
 import asyncio
 import io
+import json
 import sys
 
 import pytest
@@ -129,6 +130,30 @@ async def test_an_exception_at_200_is_dead_with_its_words(tmp_path):
     ]
     assert "LayerNotDefined: no such layer" in letters[0].message
     assert "abcdef123" not in repr(letters)
+
+
+@pytest.mark.parametrize("more", ["", "x" * 300 + " "])
+def test_the_words_of_an_exception_are_shown(tmp_path, capsys, more):
+    """In the line of the dead tile, in the list of them, and in the report; masked, short, in one line."""
+    body = EXCEPTION.replace("no such", f"TIME=2031 has\n\x9b31mno data; no such {more}").encode()
+    store, report = str(tmp_path / "out.mbtiles"), tmp_path / "report.json"
+    with FakeWms(answers=lambda _query, _number: (200, "text/xml", body)) as wms:
+        flags = ["--bbox=-10,-10,10,10", "-z", "0", "--retries", "0", "--report", str(report)]
+        location = wms.location("layers=relief&token=abcdef123&TIME=2031-01-01")
+        assert main(["seed", location, store, *flags]) == 3
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith("dead 0/0/0 ")]
+    said = "the service answered with an exception: LayerNotDefined: TIME=2031 has 31mno data; no such"
+    assert line.startswith(f"dead 0/0/0 error_page {said}")
+    assert len(line) < 250
+    (first,) = json.loads(report.read_text())["first_dead"]
+    assert (first["tile_id"], first["cause"]) == ("0/0/0", "error_page")
+    assert said in first["message"]
+    assert main(["retry", store, "--list"]) == 3
+    out = capsys.readouterr().out
+    assert said in out
+    assert len(out.splitlines()) == 2
+    assert "abcdef123" not in err + out + report.read_text()
 
 
 @pytest.mark.parametrize(

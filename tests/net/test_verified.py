@@ -1,6 +1,7 @@
 """The verified sender: what passes, what is refused, and as which error."""
 
 import gzip
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,13 @@ async def test_push_back_without_retry_after_waits_for_the_quota() -> None:
         with pytest.raises(ThrottledError) as caught:
             await VerifiedSender(wire, VirtualClock(), Tally()).send(Request("http://a.test/1"))
         assert caught.value.retry_after_s == wanted_s
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, RefusedError), (500, BrokenError)])
+async def test_the_words_of_an_exception_come_along_with_any_status(status: int, kind: Any) -> None:
+    body = f'<ServiceExceptionReport><ServiceException code="A">no {SECRET} b</ServiceException></a>'.encode()
+    with pytest.raises(kind, match=rf"HTTP {status}\): A: no \*\*\* b\Z"):
+        await sent(answer(status, body))
 
 
 RANGED = Request("http://a.test/a?key=sesame", headers=(("Range", "bytes=10-19"),), expect="range")

@@ -234,6 +234,7 @@ async def say_end(
         again: The beginning of what to do about a job that is not complete.
     """
     from tilehaul.cli.watching import summary_line
+    from tilehaul.jobs.letter import said_of
     from tilehaul.wiring.places import open_archive
 
     if not quiet:
@@ -250,7 +251,7 @@ async def say_end(
                 if within is not None and letter.tile_id not in within:
                     continue
                 if count < DEAD_SHOWN:
-                    print(f"dead {letter.tile_id} {letter.cause}", file=sys.stderr)
+                    print(f"dead {letter.tile_id} {letter.cause} {said_of(letter)}".rstrip(), file=sys.stderr)
                 count += 1
                 causes.add(letter.cause)
         finally:

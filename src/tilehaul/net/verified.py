@@ -12,7 +12,7 @@ from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_retry_after
 from tilehaul.codec.limit_fields import parse_limit_fields
 from tilehaul.codec.safe_url import MASK, redact
-from tilehaul.codec.safe_xml import is_out_of_range
+from tilehaul.codec.safe_xml import exception_said, is_out_of_range
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import (
     BrokenError,
@@ -105,7 +105,8 @@ class VerifiedSender:
         if retry_after_s is None and meaning == "pushed_back":
             quota = parse_limit_fields(response.headers, wall_s=self.clock.wall_s()).quota
             retry_after_s = quota.hold_s if quota is not None else None
-        raise _error_of(meaning, status, redact(request.url), retry_after_s)
+        said = exception_said(response.body)
+        raise _error_of(meaning, status, redact(request.url), retry_after_s, _masked(request, said))
 
     def _is_push_back(self, request: Request, response: Response) -> bool:
         """Whether this provider means "too much" by it, whatever others mean."""
@@ -121,7 +122,9 @@ class VerifiedSender:
         return rule.is_push_back(response.status, response.headers, body)
 
 
-def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) -> TransferError:
+def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None, said: str) -> TransferError:
+    """`said`: the words of a service's exception, masked; "" for none."""
+    words = f": {said}" if said else ""
     cause = f"http_{status}"
     if meaning == "pushed_back":
         return ThrottledError(
@@ -132,12 +135,12 @@ def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) 
             cause=cause if status == 429 else f"pushed_back_{status}",
         )
     if meaning == "transient":
-        return BrokenError(f"{url} failed (HTTP {status})", url=url, cause=cause)
+        return BrokenError(f"{url} failed (HTTP {status}){words}", url=url, cause=cause)
     if meaning == "denied":
         return DeniedError(
             f"{url} denies access (HTTP {status}): check the key or the permission", url=url, cause=cause
         )
-    return RefusedError(f"{url} refuses the request (HTTP {status})", url=url, cause=cause)
+    return RefusedError(f"{url} refuses the request (HTTP {status}){words}", url=url, cause=cause)
 
 
 def _is_conditional(request: Request) -> bool:
@@ -218,9 +221,14 @@ def _damaged(request: Request, what: str, cause: str, body: bytes) -> DataError:
     url = redact(request.url)
     head = body[: DataError.HEAD_BYTES_MAX]
     for secret in _secrets_of(request):
-        what = what.replace(secret, MASK)
         head = head.replace(secret.encode(), MASK.encode())
-    return DataError(f"{url}: {what}", cause=cause, url=url, head=head)
+    return DataError(f"{url}: {_masked(request, what)}", cause=cause, url=url, head=head)
+
+
+def _masked(request: Request, text: str) -> str:
+    for secret in _secrets_of(request) if text else ():
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _secrets_of(request: Request) -> list[str]:
