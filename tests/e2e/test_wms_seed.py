@@ -139,7 +139,7 @@ def test_the_words_of_an_exception_are_shown(tmp_path, capsys, more):
     store, report = str(tmp_path / "out.mbtiles"), tmp_path / "report.json"
     with FakeWms(answers=lambda _query, _number: (200, "text/xml", body)) as wms:
         flags = ["--bbox=-10,-10,10,10", "-z", "0", "--retries", "0", "--report", str(report)]
-        location = wms.location("layers=relief&token=abcdef123&TIME=2031-01-01")
+        location = wms.location("layers=relief&token=abcdef123")
         assert main(["seed", location, store, *flags]) == 3
     err = capsys.readouterr().err
     (line,) = [line for line in err.splitlines() if line.startswith("dead 0/0/0 ")]
@@ -163,6 +163,10 @@ def test_the_words_of_an_exception_are_shown(tmp_path, capsys, more):
         ("layers=relief,rivers,roads", "at most 2 layers"),
         ("layers=relief&crs=EPSG:900913", "not offered in EPSG:900913"),
         ("layers=relief&format=image/jpg", "did you mean image/jpeg"),
+        ("layers=rivers&styles=bleu", "did you mean blue"),
+        ("layers=rivers,roads&styles=blue", "is 1 for 2 layers"),
+        ("layers=relief&time=2031-01-01", "no value of TIME '2031-01-01'"),
+        ("layers=roads&time=2020-01-01", "no dimension 'time'"),
     ],
 )
 async def test_what_the_service_does_not_have(query, says):

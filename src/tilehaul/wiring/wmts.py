@@ -7,6 +7,7 @@ from tilehaul.codec.safe_url import is_secret_name, redact
 from tilehaul.codec.service_address import service_address
 from tilehaul.codec.sniff import plain_media_type
 from tilehaul.codec.url_template import Address, UrlTemplate
+from tilehaul.codec.wms_choices import no_such
 from tilehaul.codec.wms_request import MERCATOR_NAMES, with_query
 from tilehaul.codec.wmts_capabilities import MatrixSet, WmtsCapabilities, WmtsLayer, parse_wmts_capabilities
 from tilehaul.codec.wmts_request import WmtsLocation, filled_template, zoom_matrices
@@ -16,7 +17,7 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.wire import Sender
 from tilehaul.sources.wmts import WmtsSource
 from tilehaul.sources.xyz import XyzSource
-from tilehaul.wiring.wms import fetch_capabilities, no_such, within_world
+from tilehaul.wiring.wms import fetch_capabilities, within_world
 
 _LIKED = ("image/png", "image/jpeg", "image/webp")
 
