@@ -227,3 +227,23 @@ def test_an_update_moves_only_what_differs(capsys, archive: Path, tmp_path: Path
     code, _, err = ran(capsys, "copy", archive, store, "--update", "--format", "webp")
     assert code == 2
     assert "compares the bytes" in err
+
+
+def test_flags_that_would_change_nothing_are_refused(capsys, archive: Path, tmp_path: Path) -> None:
+    """Rather than be accepted and ignored; nothing is made."""
+    store = tmp_path / "new.pmtiles"
+    for flags, says in (
+        (["--rate-limit", "5"], "--rate-limit holds back requests"),
+        (["--compression", "none"], "zips vector tiles in any case"),
+        (["--compression", "gzip"], "has image/png"),
+        (["--compression", "gzip", "--format", "png"], "give one"),
+    ):
+        code, _, err = ran(capsys, "copy", archive, store, *flags)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert says in err
+    assert ran(capsys, "seed", archive, store, "-z", "0", "--rate-limit", "5")[0] == 2
+    assert not store.exists()
+    vector = tmp_path / "vector.mbtiles"
+    write(vector, {TileId(0, 0, 0): b"\x1a\x02\x0a\x00"}, format="pbf")
+    assert "has vector tiles" in ran(capsys, "copy", vector, tmp_path / "c.mbtiles", "--format", "png")[2]
+    assert ran(capsys, "copy", vector, tmp_path / "b.pmtiles", "--compression", "gzip")[0] == 0

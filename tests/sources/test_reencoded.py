@@ -79,3 +79,10 @@ async def test_absence_passes_and_the_identity_follows_the_encoding() -> None:
 def test_what_is_not_known_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         Encoding(**wrong)
+
+
+async def test_a_picture_that_should_be_zipped_is_no_tile_of_it() -> None:
+    """Where the source could not say beforehand what it has."""
+    with pytest.raises(DataError, match="--compression is for vector tiles") as caught:
+        await source_of(plain_png(HERE), "image/png", Encoding(compression="gzip")).get(HERE)
+    assert caught.value.cause == "mistyped"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tilehaul.codec.coding import decode
 from tilehaul.codec.sniff import GZIP_MAGIC, JPEG, PNG, VECTOR_TILE, WEBP
 from tilehaul.codec.verify import VECTOR_BYTES_MAX
-from tilehaul.errors import ConfigError, DataError
+from tilehaul.errors import ConfigError, DataError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
@@ -28,7 +28,7 @@ class Encoding:
         quality: 1..100, of JPEG and WebP.
         compression: `gzip` or `none` for vector tiles; empty: they stay as they are.
 
-    Raises ConfigError for anything else.
+    Raises ConfigError for anything else, and for both: a source has pictures or vector tiles.
     """
 
     format_name: str = ""
@@ -42,6 +42,19 @@ class Encoding:
             raise ConfigError(f"quality {self.quality} is beyond 1..100")
         if self.compression and self.compression not in COMPRESSIONS:
             raise ConfigError(f"compression {self.compression!r}: gzip and none are known")
+        if self.format_name and self.compression:
+            raise ConfigError("--format is for pictures, --compression for vector tiles: give one")
+
+    def check_kind(self, media_type: str, name: str) -> None:
+        """Raise PlanError when the tiles of `name`, of that type as far as is known, cannot become this."""
+        if self.compression and media_type not in ("", VECTOR_TILE):
+            raise PlanError(
+                f"--compression is for vector tiles, and {name} has {media_type}: leave it out, or --format"
+            )
+        if self.format_name and media_type == VECTOR_TILE:
+            raise PlanError(
+                f"--format is for pictures, and {name} has vector tiles: leave it out, or --compression"
+            )
 
     def __str__(self) -> str:
         words = []
@@ -79,14 +92,19 @@ class ReencodedSource:
         return replace(info, name=f"{info.name} {encoding}", identity=identity, media_type=kind)
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
-        """As the source inside; DataError also for a picture that cannot be decoded (`corrupt`), and for a
-        vector tile that should become one (`mistyped`).
+        """As the source inside; DataError also for a picture that cannot be decoded (`corrupt`), for a vector
+        tile that should become one, and for a picture that should be zipped or not (`mistyped`).
         """
         answer = await self._inner.get(tile_id)
         if isinstance(answer, NoTile):
             return answer
         if answer.media_type == VECTOR_TILE:
             return await self._zipped(answer)
+        if self._encoding.compression:
+            raise DataError(
+                f"tile {tile_id} is {answer.media_type}, and --compression is for vector tiles",
+                cause="mistyped",
+            )
         wanted = MEDIA_TYPES.get(self._encoding.format_name, answer.media_type)
         if answer.media_type == wanted:
             return answer

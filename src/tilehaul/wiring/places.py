@@ -199,9 +199,11 @@ def open_archive(
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
     if place.kind == "remote":
         return open_remote(place, sending, pool=pool)
+    if place.kind == "bucket":
+        return open_bucket(place, sending, partial(open_laned, pool=pool), rated=True)
     # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
     begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
-    if place.kind != "bucket" and not begun and not place.path.exists():
+    if not begun and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
     return open_store(place, sending=sending, pool=pool)
 
