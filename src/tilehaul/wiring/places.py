@@ -172,6 +172,13 @@ async def open_origin(
         yield Origin(source, lanes=source.lanes)
 
 
+def placed_name(name: str, location: str) -> str:
+    """A source for people: an archive's name is its maker's, and says nothing of where it lies."""
+    place = parse_location(location)
+    where = redact(place.text)
+    return name if place.kind in SERVICES or name.startswith(where) else f"{name} ({where})"
+
+
 def lane_class_of(place: Location) -> str:
     """The class of the lane that tiles come through from there; one for tiles, where there is no lane."""
     if place.kind == "remote":

@@ -32,7 +32,7 @@ from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.named import xyz_urls
-from tilehaul.wiring.places import AnyStore, open_origin, open_store, workers_for
+from tilehaul.wiring.places import AnyStore, open_origin, open_store, placed_name, workers_for
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
 from tilehaul.wiring.remote import remote_urls
@@ -180,7 +180,9 @@ async def run_between(
                     options.encoding.check_kind(opened.source.info.media_type, redact(source))
                     origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = workers_for(parse_location(source), options.sending)
-                plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
+                plan = await plan_of(origin.source.info, keeper)
+                key = replace(plan.key, source_name=placed_name(plan.key.source_name, source))
+                plan = replace(plan, key=key, job_id=job_id, workers=workers)
                 clock = SystemClock()
                 if not refreshes:
                     return await run_seed(
