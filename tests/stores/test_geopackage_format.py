@@ -284,3 +284,13 @@ async def test_damaged_file_is_told_of(tmp_path: Any) -> None:
     with pytest.raises(DataError, match="tile 3/5/1 is not binary"):
         await store.get(A)
     await store.close()
+
+
+async def test_a_text_that_is_none_ends_reading_and_adding_in_a_line(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.gpkg", "UPDATE gpkg_contents SET description = CAST(x'ff' AS TEXT)")
+    assert "not UTF-8" in await told_by(path)
+    store = GeopackageStore(path)
+    with pytest.raises(DataError, match="not UTF-8") as caught:
+        await store.begin(JOB, force_source=True)
+    assert caught.value.cause == "corrupt_archive"
+    await store.close()

@@ -54,6 +54,10 @@ _WORDS = {
 }
 
 
+def no_text(path: Path) -> DataError:
+    return DataError(f"{path}: a text in it is not UTF-8: it is damaged", cause="corrupt_archive")
+
+
 def from_sqlite(
     error: apsw.Error, path: Path, doing: str, *, system_errno: int = 0
 ) -> StorageError | DataError:
@@ -218,6 +222,8 @@ class WritableFile:
             told_by_system = isinstance(error, (apsw.IOError, apsw.CantOpenError))
             number = self.connection.system_errno if told_by_system else 0
             raise from_sqlite(error, self.path, doing, system_errno=number) from error
+        except UnicodeDecodeError as error:
+            raise no_text(self.path) from error
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:

@@ -20,7 +20,7 @@ from tilehaul.stores.archive_metadata import (
     source_info_of,
 )
 from tilehaul.stores.record import has_completed, parse_record, state_of
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, no_text, open_reading
 from tilehaul.stores.sqlite_form import ReadForm
 from tilehaul.stores.tile_table import TileTable
 
@@ -66,9 +66,6 @@ class SqliteReader:
 
     def _not_binary(self, tile_id: TileId) -> DataError:
         return DataError(f"{self.path}: tile {tile_id} is not binary", cause="corrupt_archive")
-
-    def _no_text(self) -> DataError:
-        return DataError(f"{self.path}: a text in it is not UTF-8: it is damaged", cause="corrupt_archive")
 
     def tile_ids(self) -> Iterator[TileId]:
         """By zoom, column, and row as stored; pages of their own, so that no snapshot is held."""
@@ -155,7 +152,7 @@ class SqliteReader:
             raise from_sqlite(error, self.path, "reading") from error
         except UnicodeDecodeError as error:
             connection.close(force=True)
-            raise self._no_text() from error
+            raise no_text(self.path) from error
         except BaseException:
             connection.close(force=True)
             raise
@@ -175,7 +172,7 @@ class SqliteReader:
         except apsw.Error as error:
             raise from_sqlite(error, self.path, "reading") from error
         except UnicodeDecodeError as error:
-            raise self._no_text() from error
+            raise no_text(self.path) from error
 
 
 def _size_bytes(path: Path) -> int:
