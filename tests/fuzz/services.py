@@ -56,7 +56,7 @@ def open_wmts_of(body: bytes) -> None:
 def one_word(request: Request) -> None:
     """An address the wire would refuse must be refused when the service is opened."""
     url = request.url
-    if not url.startswith(("http://", "https://")) or any(
+    if not url.lower().startswith(("http://", "https://")) or any(
         ord(char) <= 32 or ord(char) == 127 for char in url
     ):
         raise AssertionError(f"no address: {url!r}")
