@@ -86,10 +86,12 @@ def test_list_has_a_line_for_each_tile(capsys, archive: str) -> None:
     letters = listed(capsys, archive)
     assert main(["retry", archive, "--list"]) == 3
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["tile", "cause", "attempts", "status", "when", "url"]
+    assert head.split() == ["tile", "cause", "attempts", "status", "when", "url", "said"]
     assert len(lines) == len(letters) > 10
     for line, letter in zip(lines, letters, strict=True):
-        tile, cause, attempts, status, when, url = line.split()
+        tile, cause, attempts, status, when, url, *words = line.split(maxsplit=6)
+        said = {"empty": "the body is empty", "http_403": "check the key or the permission"}
+        assert words == ([said[cause]] if cause in said else [])
         assert (tile, cause, int(attempts)) == (letter["tile"], letter["cause"], 1)
         assert status == ("-" if cause == "empty" else cause.removeprefix("http_"))
         assert letter["status"] == (None if status == "-" else int(status))

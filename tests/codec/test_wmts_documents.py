@@ -62,8 +62,18 @@ def test_names_of_a_crs(text: str) -> None:
     [
         (b"<html/>", "not the capabilities of a WMTS"),
         (b"<Capabilities/>", "not the capabilities of a WMTS"),
-        (document(matrices=matrix("0", -1.0)), "scale denominator"),
-        (document(matrices=matrix("0", SCALE_0, "here there")), "valid numbers"),
+        (document(matrices=matrix("0", -1.0)), "matrix set goog has no valid numbers: a ScaleDenominator"),
+        (document(matrices=matrix("0", SCALE_0, "here there")), "a TopLeftCorner of 'here'"),
+        (document(matrices=matrix("0", SCALE_0, "nan 0")), "a TopLeftCorner of 'nan'"),
+        (document(matrices=matrix("0", SCALE_0, "0")), "a TopLeftCorner of 1 numbers, not two"),
+        (document(matrices=matrix("0", SCALE_0, side=-5)), "a MatrixWidth of '-5'"),
+        (document(matrices=matrix("0", SCALE_0, side=0)), "a MatrixWidth of '0'"),
+        (document(matrices=matrix("0", SCALE_0, side=10**400)), "a MatrixWidth of '1000"),
+        (
+            document().replace(b">-180 -85<", b">-180 x<"),
+            "layer alps has no valid numbers: a LowerCorner of 'x'",
+        ),
+        (document().replace(b">-180 -85<", b">-180<"), "layer alps has no valid numbers: a LowerCorner"),
     ],
 )
 def test_bad_documents(body: bytes, says: str) -> None:

@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tilehaul import blocking
 from tilehaul.cli.main import main
 from tilehaul.config.buckets import bucket_place
+from tilehaul.config.sending import Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
@@ -21,6 +23,7 @@ from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.wire import Signing
 from tilehaul.wiring.places import open_archive
+from tilehaul.wiring.senders import open_laned
 
 
 @pytest.fixture
@@ -145,3 +148,20 @@ def test_a_bucket_as_source_of_a_missing_tile(bucket: LabBucket) -> None:
         TileId(1, 1, 0),
     ]
     assert bucket.counts.by_method["PUT"] == 0
+
+
+def test_a_rate_limit_is_the_source_bucket_s_and_not_the_store_s(
+    bucket: LabBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+
+    def spy(sending: Sending, *args: Any, **options: Any) -> Any:
+        rates.append(sending.rate_limit)
+        return open_laned(sending, *args, **options)
+
+    with MockThread() as server:
+        assert main(["seed", server.template, "s3://tiles/world", "-z", "0", "--quiet"]) == 0
+    monkeypatch.setattr("tilehaul.wiring.places.open_laned", spy)
+    flags = ["-z", "0", "--rate-limit", "500", "--quiet"]
+    assert main(["seed", "s3://tiles/world", "s3://tiles/other", *flags]) == 0
+    assert sorted(rates, key=str) == [500.0, None]

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.mock import MockThread
 from tilehaul.ports.tile import Tile
+from tilehaul.wiring.senders import open_laned
 
 
 class RangeServer:
@@ -22,6 +24,10 @@ class RangeServer:
     def __init__(self, content: bytes) -> None:
         self.content, self.etag, self.ranges = content, '"one"', True
         self.asked: list[str] = []
+        # What the answer with this number (from 1) is instead: short, whole, shifted.
+        self.odd: dict[int, str] = {}
+        # From this one on, the file is another.
+        self.replaced_at = 0
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,8 +37,15 @@ class RangeServer:
                 asked = self.headers.get("Range", "")
                 owner.asked.append(asked)
                 body, status = owner.content, 200
-                if asked and owner.ranges:
+                habit = owner.odd.get(len(owner.asked), "")
+                if len(owner.asked) == owner.replaced_at:
+                    owner.etag = '"two"'
+                if asked and owner.ranges and habit != "whole":
                     first, last = map(int, asked.removeprefix("bytes=").split("-"))
+                    if habit == "short":
+                        last = (first + last) // 2
+                    if habit == "shifted":
+                        first, last = first + 1, last + 1
                     body, status = owner.content[first : last + 1], 206
                 self.send_response(status)
                 if status == 206:
@@ -109,6 +122,56 @@ def test_a_file_that_is_replaced_meanwhile_is_never_mixed(remote: RangeServer) -
         remote.etag = '"two"'
         with pytest.raises(Exception, match="was replaced while it was read"):
             source.get(TileId(3, 5, 2))
+
+
+@pytest.mark.parametrize("habit", ["short", "whole", "shifted"])
+def test_one_odd_answer_is_tried_again(remote: RangeServer, tmp_path: Path, habit: str) -> None:
+    remote.odd = {20: habit, 50: habit}
+    assert (
+        main(["copy", remote.url, str(tmp_path / "a.mbtiles"), "--quiet", "--report", str(tmp_path / "r")])
+        == 0
+    )
+    assert len(remote.asked) == 2 + 85 + 2
+    report = json.loads((tmp_path / "r").read_text())
+    assert (report["done"], report["dead"], report["retried"]) == (85, 0, 2)
+
+
+def test_a_job_waits_out_an_outage_of_it_and_a_reader_does_not(
+    remote: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open breaker is a pause in a job, as with every source; else its tiles would end as `busy`."""
+    pauses = []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        pauses.append(options["pause"])
+        return open_laned(*args, **options)
+
+    monkeypatch.setattr("tilehaul.wiring.remote.open_laned", spy)
+    area = Area.from_bbox(-180, -85, 180, 85, zooms=[1])
+    assert blocking.seed(remote.url, str(tmp_path / "tiles"), area).done == 4
+    with blocking.open(remote.url) as source:
+        source.get(TileId(0, 0, 0))
+    assert pauses == [True, False]
+
+
+def test_a_file_replaced_in_mid_run_stops_the_copy(
+    remote: RangeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing dead, nothing kept of the new one; and the way to go on is told, once."""
+    remote.replaced_at = 40
+    store = str(tmp_path / "a.mbtiles")
+    report = tmp_path / "r"
+    assert main(["copy", remote.url, store, "-c", "4", "--report", str(report)]) == 4
+    said = capsys.readouterr().err
+    assert said.count("was replaced while it was read") == 1
+    assert "--overwrite" in said
+    assert "without --overwrite" not in said
+    counts = json.loads(report.read_text())
+    assert counts["dead"] == 0
+    assert counts["done"] <= 37
+    assert counts["pending"] == 85 - counts["done"]
+    remote.replaced_at = 0
+    assert main(["copy", remote.url, store, "--overwrite", "--quiet"]) == 0
 
 
 def test_what_cannot_be_is_told_in_one_line(

@@ -4,6 +4,7 @@
 
 import asyncio
 import io
+import json
 import sys
 
 import pytest
@@ -131,6 +132,30 @@ async def test_an_exception_at_200_is_dead_with_its_words(tmp_path):
     assert "abcdef123" not in repr(letters)
 
 
+@pytest.mark.parametrize("more", ["", "x" * 300 + " "])
+def test_the_words_of_an_exception_are_shown(tmp_path, capsys, more):
+    """In the line of the dead tile, in the list of them, and in the report; masked, short, in one line."""
+    body = EXCEPTION.replace("no such", f"TIME=2031 has\n\x9b31mno data; no such {more}").encode()
+    store, report = str(tmp_path / "out.mbtiles"), tmp_path / "report.json"
+    with FakeWms(answers=lambda _query, _number: (200, "text/xml", body)) as wms:
+        flags = ["--bbox=-10,-10,10,10", "-z", "0", "--retries", "0", "--report", str(report)]
+        location = wms.location("layers=relief&token=abcdef123")
+        assert main(["seed", location, store, *flags]) == 3
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith("dead 0/0/0 ")]
+    said = "the service answered with an exception: LayerNotDefined: TIME=2031 has 31mno data; no such"
+    assert line.startswith(f"dead 0/0/0 error_page {said}")
+    assert len(line) < 250
+    (first,) = json.loads(report.read_text())["first_dead"]
+    assert (first["tile_id"], first["cause"]) == ("0/0/0", "error_page")
+    assert said in first["message"]
+    assert main(["retry", store, "--list"]) == 3
+    out = capsys.readouterr().out
+    assert said in out
+    assert len(out.splitlines()) == 2
+    assert "abcdef123" not in err + out + report.read_text()
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
@@ -138,12 +163,35 @@ async def test_an_exception_at_200_is_dead_with_its_words(tmp_path):
         ("layers=relief,rivers,roads", "at most 2 layers"),
         ("layers=relief&crs=EPSG:900913", "not offered in EPSG:900913"),
         ("layers=relief&format=image/jpg", "did you mean image/jpeg"),
+        ("layers=rivers&styles=bleu", "did you mean blue"),
+        ("layers=rivers,roads&styles=blue", "is 1 for 2 layers"),
+        ("layers=relief&time=2031-01-01", "no value of TIME '2031-01-01'"),
+        ("layers=roads&time=2020-01-01", "no dimension 'time'"),
     ],
 )
 async def test_what_the_service_does_not_have(query, says):
     with FakeWms() as wms:
         with pytest.raises(PlanError, match=says):
             async with tilehaul.open(wms.location(query)):
+                pass
+        assert wms.maps == []
+
+
+async def test_capabilities_that_are_too_large_are_told_with_their_address(monkeypatch):
+    monkeypatch.setattr("tilehaul.wiring.wms.CAPABILITIES_BYTES_MAX", 1 << 10)
+    with FakeWms() as wms:
+        with pytest.raises(PlanError, match=r"/wms\?.*GetCapabilities.*: its capabilities are larger than"):
+            async with tilehaul.open(wms.location("layers=relief&token=abcdef123")):
+                pass
+        assert len(wms.others) == 1
+
+
+async def test_an_address_for_maps_that_is_none():
+    with FakeWms() as wms:
+        typed = wms.location()
+        wms.url = "http://[bad/"
+        with pytest.raises(PlanError, match=r"declares for GetMap is no address: http://\[bad/"):
+            async with tilehaul.open(typed):
                 pass
         assert wms.maps == []
 

@@ -6,7 +6,7 @@ import pytest
 
 from doubles.clock import VirtualClock
 from doubles.wire import ScriptedWire, answer
-from doubles.wmts import document
+from doubles.wmts import SCALE_0, document, matrix
 from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.sending import Sending
 from tilehaul.errors import PlanError, RefusedError
@@ -80,6 +80,41 @@ async def test_out_of_range_is_absent_and_other_400_is_not() -> None:
 async def test_what_the_service_does_not_have(query: str, says: str) -> None:
     with pytest.raises(PlanError, match=says):
         await opened(query)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("/t/", "does not begin with http"),
+        ("file:///t/", "does not begin with http"),
+        ("gopher://h/", "does not begin with http"),
+        ("http://[bad/", "is no address"),
+        ("http://h:port/", "is no address"),
+        ("http://{TileMatrix}.h/", "names no host"),
+        ("http:///t/", "names no host"),
+        ("http://h/a b/", "has white space"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["rest", "kvp"])
+async def test_addresses_that_are_none_end_it_at_the_start(template: str, says: str, encoding: str) -> None:
+    holes = f"{template}{{TileMatrix}}/{{TileRow}}/{{TileCol}}"
+    told = document().replace(b"http://h/kvp?", (template + "?").encode())
+    head, _, tail = told.partition(b'template="')
+    told = head + f'template="{holes}"'.encode() + tail.partition(b'"')[2]
+    wire = ScriptedWire([answer(200, told, content_type="text/xml")])
+    place = parse_wmts_location(f"wmts+http://h/kvp?layer=alps&tilehaul.encoding={encoding}")
+    with pytest.raises(PlanError, match=says):
+        await open_wmts(place, VerifiedSender(wire, VirtualClock(), Tally()), Sending())
+    assert len(wire.requests) == 1
+
+
+async def test_a_matrix_is_one_word_of_the_address() -> None:
+    told = document(matrices=matrix("a b/{TileRow}?", SCALE_0))
+    wire = ScriptedWire([answer(200, told, content_type="text/xml")])
+    source = await open_wmts(parse_wmts_location("wmts+http://h/kvp?layer=alps"), wire, Sending())
+    assert (
+        source.request(TileId(0, 0, 0)).url == "http://h/alps/day/2020/goog/a%20b%2F%7BTileRow%7D%3F/0/0.png"
+    )
 
 
 async def test_identity_knows_style_and_dimension() -> None:

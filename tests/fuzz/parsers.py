@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tilehaul.stores.mbtiles_reader import MbtilesReader
-
+from fuzz.services import WMS_SEEDS, WMTS_SEEDS, open_wms_of, open_wmts_of
 from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_http_date, parse_retry_after
 from tilehaul.codec.limit_fields import parse_limit_fields
@@ -34,9 +33,14 @@ from tilehaul.errors import TilehaulError
 from tilehaul.grid.geojson import parse_region
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.plain_png import plain_png
+from tilehaul.stores import geopackage_schema as gpkg
+from tilehaul.stores.geopackage_form import GeopackageForm
+from tilehaul.stores.mbtiles_dedup import FlatForm
 from tilehaul.stores.pmtiles_file import PmtilesFile
 from tilehaul.stores.pmtiles_metadata import rows_of
 from tilehaul.stores.pmtiles_reader import PmtilesReader
+from tilehaul.stores.sqlite_form import ReadForm
+from tilehaul.stores.sqlite_reader import SqliteReader
 from tilehaul.stores.vector_layers import json_row_of, merged_json_row, vector_layers_of
 
 WALL_S = 1_700_000_000.0
@@ -99,6 +103,24 @@ def mbtiles_bytes() -> bytes:
         return path.read_bytes()
 
 
+def geopackage_bytes(*changes: str) -> bytes:
+    """Zooms 0 and 1 of the whole world, changed by SQL statements."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "seed.gpkg")
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA page_size=512")
+            connection.execute(f"PRAGMA application_id={gpkg.APPLICATION_ID}")
+            connection.executescript(gpkg.schema(gpkg.TILES))
+            connection.execute("UPDATE gpkg_spatial_ref_sys SET definition = 'short'")
+            for zoom in (0, 1):
+                matrix = (gpkg.TILES, zoom, 1 << zoom, 1 << zoom, 256, 256, 1.0, 1.0)
+                connection.execute("INSERT INTO gpkg_tile_matrix VALUES (?, ?, ?, ?, ?, ?, ?, ?)", matrix)
+                connection.execute("INSERT INTO tiles VALUES (NULL, ?, 0, 0, ?)", (zoom, PNG[:64]))
+            for change in changes:
+                connection.execute(change)
+        return path.read_bytes()
+
+
 _FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 
 
@@ -129,8 +151,8 @@ def _pmtiles(body: bytes) -> None:
         reader.release()
 
 
-def _mbtiles(body: bytes) -> None:
-    reader = MbtilesReader(_file("f.mbtiles", body))
+def _sqlite(name: str, form: ReadForm, body: bytes) -> None:
+    reader = SqliteReader(_file(name, body), form)
     try:
         reader.source_info()
         reader.get(TileId(0, 0, 0))
@@ -139,6 +161,14 @@ def _mbtiles(body: bytes) -> None:
         list(islice(reader.dead_letters(), 1000))
     finally:
         reader.release()
+
+
+def _mbtiles(body: bytes) -> None:
+    _sqlite("f.mbtiles", FlatForm(), body)
+
+
+def _geopackage(body: bytes) -> None:
+    _sqlite("f.gpkg", GeopackageForm(), body)
 
 
 def _metadata(body: bytes) -> None:
@@ -209,6 +239,9 @@ PARSERS = {
     "pmtiles-metadata": Parser(_metadata, (b'{"name": "a", "vector_layers": [{"id": "b", "fields": {}}]}',)),
     "pmtiles-archive": Parser(_pmtiles, (archive_bytes(),)),
     "mbtiles-archive": Parser(_mbtiles, (mbtiles_bytes(),), 8192),
+    "geopackage-archive": Parser(_geopackage, (geopackage_bytes(),), 16384),
+    "wms-capabilities": Parser(open_wms_of, WMS_SEEDS, 8192),
+    "wmts-capabilities": Parser(open_wmts_of, WMTS_SEEDS, 8192),
     "vector-layers": Parser(_vector_layers, (b'{"vector_layers": [{"id": "b", "fields": {}}]}',)),
     "url-template": Parser(
         _template, (b"https://u:p@{a-c}.h/{z}/{x}/{-y}{r}.png?key=1", b"http://h/{q}?b={bbox-epsg-3857}")

@@ -1,6 +1,7 @@
 """The verified sender: what passes, what is refused, and as which error."""
 
 import gzip
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,50 @@ async def test_push_back_without_retry_after_waits_for_the_quota() -> None:
         with pytest.raises(ThrottledError) as caught:
             await VerifiedSender(wire, VirtualClock(), Tally()).send(Request("http://a.test/1"))
         assert caught.value.retry_after_s == wanted_s
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, RefusedError), (500, BrokenError)])
+async def test_the_words_of_an_exception_come_along_with_any_status(status: int, kind: Any) -> None:
+    body = f'<ServiceExceptionReport><ServiceException code="A">no {SECRET} b</ServiceException></a>'.encode()
+    with pytest.raises(kind, match=rf"HTTP {status}\): A: no \*\*\* b\Z"):
+        await sent(answer(status, body))
+
+
+RANGED = Request("http://a.test/a?key=sesame", headers=(("Range", "bytes=10-19"),), expect="range")
+
+
+@pytest.mark.parametrize(
+    ("told", "body", "cause"),
+    [
+        ("bytes 10-19/90", b"0123456789", ""),
+        ("Bytes 10-19/*", b"0123456789", ""),
+        ("bytes 10-14/15", b"01234", ""),
+        ("bytes 10-14/90", b"01234", "truncated"),
+        ("bytes 10-14/*", b"01234", "truncated"),
+        ("bytes 11-20/90", b"0123456789", "no_range"),
+        ("bytes 10-19/90", b"012345678", "no_range"),
+        ("bytes 10-20/90", b"0123456789a", "no_range"),
+        ("bytes */90", b"0123456789", "no_range"),
+        ("", b"0123456789", "no_range"),
+    ],
+)
+async def test_a_range_is_the_one_that_was_asked_for(told: str, body: bytes, cause: str) -> None:
+    response = answer(206, body, content_range=told)
+    if not cause:
+        assert (await sent(response, RANGED)).body == body
+        return
+    with pytest.raises(DataError) as caught:
+        await sent(response, RANGED)
+    assert (caught.value.cause, SECRET in str(caught.value)) == (cause, False)
+
+
+async def test_the_whole_in_place_of_a_range_is_a_failed_attempt() -> None:
+    for whole in (answer(200, b"0" * 90), RefusedError("too large", cause="too_large")):
+        with pytest.raises(DataError) as caught:
+            await sent(whole, RANGED)
+        assert caught.value.cause == "no_range"
+    with pytest.raises(RefusedError):
+        await sent(RefusedError("no", cause="refused_address"), RANGED)
 
 
 async def test_whole_tile_passes_with_its_true_type() -> None:

@@ -50,12 +50,17 @@ async def test_mapserver_says_what_is_wrong(mapserver, tmp_path):
         async with tilehaul.open(mapserver.location("layers=eart")):
             pass
     area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(1))
-    source = mapserver.location("layers=earth&styles=nosuch")
+    with pytest.raises(tilehaul.PlanError, match="no style for layer earth 'nosuch'"):
+        async with tilehaul.open(mapserver.location("layers=earth&styles=nosuch")):
+            pass
+    # What is not declared is the server's to judge.
+    source = mapserver.location("layers=earth&sld=")
     report = await tilehaul.seed(source, str(tmp_path / "out.mbtiles"), area, options=ALL)
     assert report.dead == 1
     letters = [letter async for letter in tilehaul.dead_letters(str(tmp_path / "out.mbtiles"))]
     assert letters[0].cause == "error_page"
-    assert "StyleNotDefined" in letters[0].message
+    assert "the service answered with an exception: " in letters[0].message
+    assert "open SLD" in letters[0].message
 
 
 async def test_mapproxy_rest_and_kvp_are_its_xyz(mapproxy, tmp_path):

@@ -93,3 +93,10 @@ async def test_sixteen_bits_of_grey_become_eight(name: str) -> None:
     with Image.open(BytesIO(tile.body)) as became:
         row = [became.convert("L").getpixel((column, 100)) for column in range(256)]
     assert max(abs(grey - column) for column, grey in enumerate(row)) <= 4
+
+
+async def test_a_picture_that_should_be_zipped_is_no_tile_of_it() -> None:
+    """Where the source could not say beforehand what it has."""
+    with pytest.raises(DataError, match="--compression is for vector tiles") as caught:
+        await source_of(plain_png(HERE), "image/png", Encoding(compression="gzip")).get(HERE)
+    assert caught.value.cause == "mistyped"

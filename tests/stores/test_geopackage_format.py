@@ -284,3 +284,27 @@ async def test_damaged_file_is_told_of(tmp_path: Any) -> None:
     with pytest.raises(DataError, match="tile 3/5/1 is not binary"):
         await store.get(A)
     await store.close()
+
+
+async def test_a_text_that_is_none_ends_reading_and_adding_in_a_line(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "a.gpkg", "UPDATE gpkg_contents SET description = CAST(x'ff' AS TEXT)")
+    assert "not UTF-8" in await told_by(path)
+    store = GeopackageStore(path)
+    with pytest.raises(DataError, match="not UTF-8") as caught:
+        await store.begin(JOB, force_source=True)
+    assert caught.value.cause == "corrupt_archive"
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE gpkg_contents SET table_name = 'a' || char(10) || char(27) || 'b'",
+        "UPDATE gpkg_spatial_ref_sys SET srs_name = 'a' || char(10) || 'b', organization = 'X'",
+        "INSERT INTO gpkg_contents (table_name, data_type) VALUES ('a' || char(10), 'tiles')",
+        "INSERT INTO gpkg_tile_matrix VALUES ('tiles', 'a' || char(10), 1, 1, 1, 1, 1, 1)",
+    ],
+)
+async def test_names_of_others_are_told_in_one_line(tmp_path: Path, change: str) -> None:
+    said = await told_by(foreign(tmp_path / "a.gpkg", change))
+    assert said.isprintable(), repr(said)

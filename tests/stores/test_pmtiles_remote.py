@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from doubles.clock import VirtualClock
 from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.net.verified import VerifiedSender
+from tilehaul.policy.tally import Tally
 from tilehaul.ports.store import JobKey
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request, Response
@@ -42,6 +45,8 @@ class Host:
                 raise RefusedError("too large", cause="too_large")
             return Response(request.url, 200, {}, self.content)
         part = self.content[first : last + 1]
+        if self.habit == "short":
+            part = part[: len(part) // 2]
         shift = 1 if self.habit == "shifts" else 0
         told = f"bytes {first + shift}-{first + shift + len(part) - 1}/{len(self.content)}"
         return Response(request.url, 206, {"content-range": told, "etag": self.etag}, part)
@@ -60,7 +65,8 @@ async def content(tmp_path: Path, monkeypatch: Any) -> bytes:
 
 
 def remote(host: Host) -> RemotePmtiles:
-    return RemotePmtiles(HttpRangeReader("http://h/a.pmtiles", host, shown="http://h/a.pmtiles"))
+    sender = VerifiedSender(host, VirtualClock(), Tally())
+    return RemotePmtiles(HttpRangeReader("http://h/a.pmtiles", sender, shown="http://h/a.pmtiles"))
 
 
 async def test_tiles_cost_one_request_each_and_one_a_leaf(content: Any) -> None:
@@ -102,8 +108,24 @@ async def test_file_replaced_under_us_is_no_tile_of_either(content: Any) -> None
     archive = remote(host)
     await archive.get(IDS[0])
     host.etag = '"2"'
-    with pytest.raises(DataError, match="replaced"):
+    with pytest.raises(DataError, match="replaced") as caught:
         await archive.get(IDS[-1])
+    assert caught.value.cause == "replaced"
+
+
+@pytest.mark.parametrize(
+    ("habit", "cause"), [("ignores", "no_range"), ("shifts", "no_range"), ("short", "truncated")]
+)
+async def test_one_odd_answer_later_is_a_failed_attempt(content: Any, habit: Any, cause: Any) -> None:
+    host = Host(content)
+    archive = remote(host)
+    await archive.get(IDS[0])
+    host.habit = habit
+    with pytest.raises(DataError) as caught:
+        await archive.get(IDS[-1])
+    assert caught.value.cause == cause
+    host.habit = ""
+    assert isinstance(await archive.get(IDS[-1]), Tile)
 
 
 async def test_cut_file_is_a_data_error(content: Any) -> None:

@@ -250,6 +250,7 @@ async def say_end(
         again: The beginning of what to do about a job that is not complete.
     """
     from tilehaul.cli.watching import summary_line
+    from tilehaul.jobs.letter import said_of
     from tilehaul.wiring.places import open_archive
 
     if not quiet:
@@ -266,7 +267,7 @@ async def say_end(
                 if within is not None and letter.tile_id not in within:
                     continue
                 if count < DEAD_SHOWN:
-                    print(f"dead {letter.tile_id} {letter.cause}", file=sys.stderr)
+                    print(f"dead {letter.tile_id} {letter.cause} {said_of(letter)}".rstrip(), file=sys.stderr)
                 count += 1
                 causes.add(letter.cause)
         finally:
@@ -283,5 +284,5 @@ async def say_end(
     elif report.state == "dead_letters" and not quiet:
         more = f"tilehaul retry {shlex.quote(report.store)}"
         print(f"{again} to try the dead ones again; {more} tells more of them", file=sys.stderr)
-    elif report.state != "complete" and not quiet:
+    elif report.state != "complete" and not quiet and "--overwrite" not in report.message:
         print(f"{again} to go on", file=sys.stderr)

@@ -135,23 +135,25 @@ async def _list(options: argparse.Namespace, causes: list[str]) -> int:
 
     letters = dead_letters(options.archive, causes=causes)
     if not options.json and not options.quiet:
-        print(_row("tile", "cause", "attempts", "status", "when", "url"))
+        print(_row("tile", "cause", "attempts", "status", "when", "url", "said"))
     async for letter in letters:
         print(_record("dead.letter", letter) if options.json else _line(letter))
     return _code_of(await _left(options.archive))
 
 
 def _line(letter: "DeadLetter") -> str:
+    from tilehaul.jobs.letter import said_of
     from tilehaul.policy.causes import status_of
 
     status = status_of(letter.cause) or "-"
     when = _when(letter.at_s) or "-"
-    return _row(str(letter.tile_id), letter.cause, letter.attempts, status, when, letter.url or "-")
+    tile = str(letter.tile_id)
+    return _row(tile, letter.cause, letter.attempts, status, when, letter.url or "-", said_of(letter))
 
 
 def _row(*words: object) -> str:
-    tile, cause, attempts, status, when, url = (shown(str(word)) for word in words)
-    return f"{tile:<20} {cause:<20} {attempts:>8} {status:>6} {when:<20} {url}"
+    tile, cause, attempts, status, when, url, said = (shown(str(word)) for word in words)
+    return f"{tile:<20} {cause:<20} {attempts:>8} {status:>6} {when:<20} {url} {said}".rstrip()
 
 
 def _record(event: str, letter: "DeadLetter") -> str:

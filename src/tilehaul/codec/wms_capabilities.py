@@ -12,16 +12,24 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 @dataclass(frozen=True, slots=True)
 class WmsDimension:
-    """One further axis of a layer. `name` as declared (`time`, `elevation`); `default` empty when none."""
+    """One further axis of a layer. `name` as declared (`time`, `elevation`); `default` empty when none.
+
+    `values`: a list with commas of values and intervals (`first/last/step`). `nearest`: the server takes the
+    value that is nearest to any.
+    """
 
     name: str
     default: str = ""
     values: str = ""
+    nearest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WmsLayer:
-    """A layer that can be asked for, with what it inherits. `bounds_deg` is (west, south, east, north)."""
+    """A layer that can be asked for, with what it inherits. `bounds_deg` is (west, south, east, north).
+
+    `dimensions` are also those of layers within it: whoever asks for a group may name them.
+    """
 
     name: str
     title: str = ""
@@ -97,10 +105,13 @@ def _layers(element: Element, parent: WmsLayer) -> Iterator[WmsLayer]:
         styles=parent.styles + tuple(text_of(each, "Name") for each in element.findall("Style")),
         attribution=text_of(element, "Attribution/Title") or parent.attribution,
     )
+    within = [each for child in element.findall("Layer") for each in _layers(child, layer)]
     if layer.name:
-        yield layer
-    for child in element.findall("Layer"):
-        yield from _layers(child, layer)
+        own = {each.name.lower() for each in layer.dimensions}
+        theirs = {each.name.lower(): each for one in within for each in one.dimensions}
+        more = tuple(each for name, each in theirs.items() if name not in own)
+        yield replace(layer, dimensions=layer.dimensions + more)
+    yield from within
 
 
 def _bounds(element: Element) -> tuple[float, float, float, float] | None:
@@ -127,8 +138,9 @@ def _dimensions(element: Element, parent: WmsLayer) -> tuple[WmsDimension, ...]:
         for each in element.findall(tag):
             name, values = each.get("name", ""), " ".join((each.text or "").split())
             before = known.get(name.lower(), WmsDimension(name))
+            nearest = each.get("nearestValue", "").strip().lower() in ("1", "true") or before.nearest
             known[name.lower()] = WmsDimension(
-                name, each.get("default") or before.default, values or before.values
+                name, each.get("default") or before.default, values or before.values, nearest
             )
     return tuple(known.values())
 

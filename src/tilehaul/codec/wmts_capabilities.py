@@ -1,15 +1,21 @@
 """What a WMTS 1.0.0 says of itself: layers, matrix sets, and where tiles are asked for."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 from xml.etree.ElementTree import Element
 
+from tilehaul.codec.safe_url import redact
 from tilehaul.codec.safe_xml import exception_said, parse_xml, text_of
 from tilehaul.codec.wms_capabilities import WORLD, WmsDimension
 from tilehaul.errors import DataError
 
 # Rows and columns of a matrix, both ends within: (first row, last row, first column, last column).
 Limits = tuple[int, int, int, int]
+# Columns, rows and pixels: none of a matrix of zoom 30 has more digits.
+COUNT_DIGITS_MAX = 10
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,42 @@ def parse_wmts_capabilities(body: bytes) -> WmtsCapabilities:
         raise DataError(
             f"<{root.tag[:40]}> came, not the capabilities of a WMTS", cause="error_page", head=body
         )
-    try:
-        sets = tuple(_matrix_set(each) for each in contents.findall("TileMatrixSet"))
-        layers = tuple(_layer(each) for each in contents.findall("Layer"))
-    except ValueError as error:
-        raise DataError(f"a matrix of the WMTS has no valid numbers: {error}", head=body) from error
+    sets = tuple(_named("matrix set", _matrix_set, each) for each in contents.findall("TileMatrixSet"))
+    layers = tuple(_named("layer", _layer, each) for each in contents.findall("Layer"))
     return WmtsCapabilities(_kvp_url(root), layers, sets)
+
+
+def _named(what: str, read: Callable[[Element], T], element: Element) -> T:
+    """Raises DataError that says in which matrix set or layer a number is none."""
+    try:
+        return read(element)
+    except ValueError as error:
+        name = redact(text_of(element, "Identifier")[:60])
+        raise DataError(f"its {what} {name} has no valid numbers: {error}", cause="corrupt") from error
+
+
+def _pair(element: Element, name: str) -> tuple[float, float]:
+    words = text_of(element, name).split()
+    if len(words) != 2:
+        raise ValueError(f"a {name} of {len(words)} numbers, not two")
+    return _number(name, words[0]), _number(name, words[1])
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"a {name} of {text[:40]!r}")
+    return number
+
+
+def _count(name: str, text: str) -> int:
+    """A whole number from 1 on."""
+    if not (text.isascii() and text.isdigit()) or len(text) > COUNT_DIGITS_MAX or not int(text):
+        raise ValueError(f"a {name} of {text[:40]!r}")
+    return int(text)
 
 
 def plain_crs(text: str) -> str:
@@ -105,21 +141,23 @@ def _matrix_set(element: Element) -> MatrixSet:
 
 
 def _matrix(element: Element) -> Matrix:
-    left, top = (float(word) for word in text_of(element, "TopLeftCorner").split())
+    left, top = _pair(element, "TopLeftCorner")
     width, height, columns, rows = (
-        int(text_of(element, name)) for name in ("TileWidth", "TileHeight", "MatrixWidth", "MatrixHeight")
+        _count(name, text_of(element, name))
+        for name in ("TileWidth", "TileHeight", "MatrixWidth", "MatrixHeight")
     )
-    scale = float(text_of(element, "ScaleDenominator"))
-    if not 0.0 < scale < float("inf"):
-        raise ValueError(f"a scale denominator of {scale}")
+    scale = _number("ScaleDenominator", text_of(element, "ScaleDenominator"))
+    if scale <= 0.0:
+        raise ValueError(f"a ScaleDenominator of {scale}")
     return Matrix(text_of(element, "Identifier"), scale, left, top, (width, height), (columns, rows))
 
 
 def _layer(element: Element) -> WmtsLayer:
     styles = sorted(element.findall("Style"), key=lambda each: each.get("isDefault", "").lower() != "true")
-    low = text_of(element, "WGS84BoundingBox/LowerCorner").split()
-    high = text_of(element, "WGS84BoundingBox/UpperCorner").split()
-    west, south, east, north = (float(word) for word in low + high) if len(low + high) == 4 else WORLD
+    west, south, east, north = WORLD
+    box = element.find("WGS84BoundingBox")
+    if box is not None:
+        (west, south), (east, north) = _pair(box, "LowerCorner"), _pair(box, "UpperCorner")
     return WmtsLayer(
         name=text_of(element, "Identifier"),
         title=text_of(element, "Title"),

@@ -20,6 +20,8 @@ ZOOM_ERROR = 0.001
 # How far a matrix's corner may lie beside a tile's, in tiles: a pixel.
 CORNER_ERROR = 1 / 256
 ZOOM_MAX = 30
+# Tiles that are no zoom's, left out before numbers become too large or too small to reckon with.
+SIDE_M_MIN, SIDE_M_MAX = WORLD_M / (2 << ZOOM_MAX), 2 * WORLD_M
 
 _HOLE = re.compile(r"\{([^{}]*)\}")
 
@@ -96,7 +98,9 @@ def zoom_matrices(matrix_set: MatrixSet, limits: Mapping[str, Limits]) -> dict[i
     found: dict[int, ZoomMatrix] = {}
     for matrix in matrix_set.matrices:
         side_m = matrix.scale_denominator * PIXEL_M * matrix.tile_px[0]
-        if matrix.tile_px[0] != matrix.tile_px[1] or side_m <= 0.0:
+        if matrix.tile_px[0] != matrix.tile_px[1] or not SIDE_M_MIN <= side_m <= SIDE_M_MAX:
+            continue
+        if max(abs(matrix.left), abs(matrix.top)) > WORLD_M:
             continue
         zoom = math.log2(WORLD_M / side_m)
         z = round(zoom)

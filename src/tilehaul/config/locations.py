@@ -17,6 +17,9 @@ Kind = Literal[
 # Kinds that answer tiles and cannot say which they have.
 SERVICES: frozenset[Kind] = frozenset({"xyz", "provider", "wms", "wmts"})
 
+# Kinds that lie on this machine: nothing is asked of anybody.
+NEAR_KINDS: frozenset[Kind] = frozenset({"mbtiles", "pmtiles", "geopackage", "directory"})
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PROVIDER = re.compile(r"provider:[^/\\]", re.IGNORECASE)
 _SERVICES: dict[str, Kind] = {

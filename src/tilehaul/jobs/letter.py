@@ -6,6 +6,21 @@ from tilehaul.policy.causes import cause_of
 from tilehaul.ports.store import DeadLetter
 from tilehaul.ports.tile import FailedTile, NoTile
 
+# Of what a source says of a tile, so many characters are shown in a line.
+SAID_CHARS_MAX = 200
+
+
+def said_of(letter: DeadLetter) -> str:
+    """What its message tells besides address and cause, above all the words of a service; "" for nothing.
+
+    One printable line of at most SAID_CHARS_MAX, secrets masked: an archive may be anybody's.
+    """
+    if not letter.url or not letter.message.startswith(letter.url):
+        return ""
+    words = redact_text(letter.message.removeprefix(letter.url).partition(": ")[2])
+    plain = " ".join("".join(char if char.isprintable() else " " for char in words).split())
+    return plain if len(plain) <= SAID_CHARS_MAX else plain[: SAID_CHARS_MAX - 3] + "..."
+
 
 def dead_letter(failed: FailedTile, *, at_s: float) -> DeadLetter:
     """What the journal keeps of it: cause, attempts, redacted address, the beginning of a wrong body.

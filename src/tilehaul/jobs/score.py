@@ -2,13 +2,16 @@
 
 from collections import deque
 
+from tilehaul.jobs.telling import death_of
 from tilehaul.policy.causes import by_class
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.events import Progress, SeedReport
+from tilehaul.ports.events import Progress, SeedReport, TileDead
 from tilehaul.ports.store import DeadLetter, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 RATE_WINDOW_S = 5.0
+# Dead tiles that a report names; the archive has all.
+FIRST_DEAD_MAX = 20
 
 
 class Score:
@@ -24,6 +27,7 @@ class Score:
         self._bytes = 0
         self._marks: deque[tuple[float, int]] = deque([(begun_s, 0)])
         self.dead = 0
+        self._first_dead: list[TileDead] = []
 
     def add(self, batch: list[Outcome]) -> list[DeadLetter]:
         """Count a batch that has been committed. Answers the dead letters in it."""
@@ -37,6 +41,8 @@ class Score:
             elif isinstance(outcome, DeadLetter):
                 letters.append(outcome)
         self.dead += len(letters)
+        if len(self._first_dead) < FIRST_DEAD_MAX:
+            self._first_dead += map(death_of, letters[: FIRST_DEAD_MAX - len(self._first_dead)])
         return letters
 
     @property
@@ -113,4 +119,5 @@ class Score:
             message=message,
             dropped=self.dropped,
             causes=by_class(self._tally.causes),
+            first_dead=tuple(self._first_dead),
         )

@@ -12,14 +12,8 @@ import asyncio
 from dataclasses import replace
 from math import inf
 
-from tilehaul.errors import (
-    BusyError,
-    DeniedError,
-    FuseError,
-    StorageError,
-    ThrottledError,
-    first_error,
-)
+from tilehaul.errors import DeniedError, FuseError, StorageError, first_error
+from tilehaul.jobs.ending import changed_words, is_replaced, late_message, why_end
 from tilehaul.jobs.feed import Answer, Feed
 from tilehaul.jobs.letter import dead_letter, vanished
 from tilehaul.jobs.outbox import Outbox
@@ -28,7 +22,7 @@ from tilehaul.jobs.score import Score
 from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.silence import Silence
 from tilehaul.jobs.stop import CANCEL, DRAIN, Stop
-from tilehaul.jobs.telling import changed_words, death_of, late_message, signed
+from tilehaul.jobs.telling import death_of, signed
 from tilehaul.jobs.worklist import WorkList
 from tilehaul.policy.causes import cause_of
 from tilehaul.policy.fuse import Fuse
@@ -199,7 +193,9 @@ class _Run:
             self._outbox.close()
             await writing
         if self._feed.error is not None:
-            raise self._feed.error
+            if not is_replaced(self._feed.error):
+                raise self._feed.error
+            self._blow(str(self._feed.error))
 
     async def _settle(self, answer: Answer) -> None:
         """Hand one tile's end over to the writer, and judge what it says of the job."""
@@ -212,23 +208,14 @@ class _Run:
             await self._outbox.put(answer)
             return
         error = answer.error
-        if isinstance(error, ThrottledError) and self._is_held_up(error):
-            # The lane is at fault, not the tile: it stays pending, and the job ends for now.
-            self._blow(f"{error}: more than --max-wait {self._plan.max_wait_s:.0f} s")
-            return
-        if isinstance(error, BusyError) and error.never_answered:
-            self._blow(str(error))
+        fruitless_s = self._clock.now_s() - self._succeeded_s
+        if end := why_end(error, max_wait_s=self._plan.max_wait_s, fruitless_s=fruitless_s):
+            self._blow(end)
             return
         reason = self._fuse.failed(denied=isinstance(error, DeniedError), cause=cause_of(error))
         if reason is not None:
             self._blow(reason)
         await self._outbox.put(dead_letter(answer, at_s=self._clock.wall_s()))
-
-    def _is_held_up(self, error: ThrottledError) -> bool:
-        """Whether the origin is away for all, not just pushing this one tile back again and again."""
-        if (error.retry_after_s or 0.0) > self._plan.max_wait_s:
-            return True
-        return self._clock.now_s() - self._succeeded_s >= self._plan.max_wait_s
 
     def _blow(self, reason: str) -> None:
         self.blown = self.blown or reason

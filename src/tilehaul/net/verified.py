@@ -12,12 +12,13 @@ from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_retry_after
 from tilehaul.codec.limit_fields import parse_limit_fields
 from tilehaul.codec.safe_url import MASK, redact
-from tilehaul.codec.safe_xml import is_out_of_range
+from tilehaul.codec.safe_xml import exception_said, is_out_of_range
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import (
     BrokenError,
     DataError,
     DeniedError,
+    PlanError,
     RefusedError,
     ThrottledError,
     TransferError,
@@ -30,6 +31,8 @@ from tilehaul.ports.wire import Request, Response, Sender
 
 # Shorter values are words such as "png": masking them would only make the message unreadable.
 SECRET_CHARS_MIN = 5
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})", re.ASCII)
+_PART = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)", re.ASCII | re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", re.ASCII)
 
 
@@ -54,7 +57,7 @@ class VerifiedSender:
     async def send(self, request: Request) -> Response:
         self.tally.requests += 1
         try:
-            response = await self.wire.send(request)
+            response = await self._answer(request)
             if response.status != 200 or self.providers.suspects_200:
                 return self._judge(request, response)
             verified = _verified(request, response)
@@ -63,6 +66,15 @@ class VerifiedSender:
             raise
         self.tally.fetches.add(response.total_s)
         return verified
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            return await self.wire.send(request)
+        except RefusedError as error:
+            if request.expect != "range" or error.cause != "too_large":
+                raise
+            # Cut off where the range would have ended: it may well be a slip that another attempt mends.
+            raise _damaged(request, "sent more than the range that was asked for", "no_range", b"") from None
 
     def _judge(self, request: Request, response: Response) -> Response:
         """Decide on an answer that is not a plain 200, or may be a notice in its place."""
@@ -93,7 +105,8 @@ class VerifiedSender:
         if retry_after_s is None and meaning == "pushed_back":
             quota = parse_limit_fields(response.headers, wall_s=self.clock.wall_s()).quota
             retry_after_s = quota.hold_s if quota is not None else None
-        raise _error_of(meaning, status, redact(request.url), retry_after_s)
+        said = exception_said(response.body)
+        raise _error_of(meaning, status, redact(request.url), retry_after_s, _masked(request, said))
 
     def _is_push_back(self, request: Request, response: Response) -> bool:
         """Whether this provider means "too much" by it, whatever others mean."""
@@ -109,7 +122,9 @@ class VerifiedSender:
         return rule.is_push_back(response.status, response.headers, body)
 
 
-def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) -> TransferError:
+def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None, said: str) -> TransferError:
+    """`said`: the words of a service's exception, masked; "" for none."""
+    words = f": {said}" if said else ""
     cause = f"http_{status}"
     if meaning == "pushed_back":
         return ThrottledError(
@@ -120,12 +135,12 @@ def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None) 
             cause=cause if status == 429 else f"pushed_back_{status}",
         )
     if meaning == "transient":
-        return BrokenError(f"{url} failed (HTTP {status})", url=url, cause=cause)
+        return BrokenError(f"{url} failed (HTTP {status}){words}", url=url, cause=cause)
     if meaning == "denied":
         return DeniedError(
             f"{url} denies access (HTTP {status}): check the key or the permission", url=url, cause=cause
         )
-    return RefusedError(f"{url} refuses the request (HTTP {status})", url=url, cause=cause)
+    return RefusedError(f"{url} refuses the request (HTTP {status}){words}", url=url, cause=cause)
 
 
 def _is_conditional(request: Request) -> bool:
@@ -154,7 +169,9 @@ def _verified(request: Request, response: Response) -> Response:
         raise _damaged(request, f"promised {declared[:20]} bytes and sent {len(body)}", "truncated", body)
     try:
         coding = headers.get("content-encoding")
-        if coding is not None and request.expect != "stored":
+        if request.expect == "range":
+            _check_range(request, response)
+        elif coding is not None and request.expect != "stored":
             body = decode(body, coding, request.body_bytes_max)
         media_type = ""
         if request.expect == "tile":
@@ -170,6 +187,31 @@ def _verified(request: Request, response: Response) -> Response:
     )
 
 
+def _check_range(request: Request, response: Response) -> None:
+    """Raise DataError unless the body is the range that was asked for (RFC 9110, 14.4).
+
+    `no_range`: the whole object, or another place of it. `truncated`: only the beginning of the range.
+    """
+    first, last = _asked_range(request)
+    found = _PART.fullmatch(response.headers.get("content-range", "").strip())
+    if response.status != 206 or found is None:
+        raise DataError("sent no range where one was asked for", cause="no_range")
+    length = len(response.body)
+    if int(found[1]) != first or int(found[2]) != first + length - 1 or length > last - first + 1:
+        raise DataError("sent another range than was asked for", cause="no_range")
+    at_end = found[3] != "*" and first + length == int(found[3])
+    if first + length - 1 < last and not at_end:
+        raise DataError("sent a part of the range that was asked for", cause="truncated")
+
+
+def _asked_range(request: Request) -> tuple[int, int]:
+    """First and last byte, both within. Raises PlanError when the request has no such header."""
+    for name, value in request.headers:
+        if name.lower() == "range" and (found := _RANGE.fullmatch(value)):
+            return int(found[1]), int(found[2])
+    raise PlanError("a range is expected, and the request names none")
+
+
 def _damaged(request: Request, what: str, cause: str, body: bytes) -> DataError:
     """The error for a body that is not what was promised: names the address, repeats no secret.
 
@@ -179,9 +221,14 @@ def _damaged(request: Request, what: str, cause: str, body: bytes) -> DataError:
     url = redact(request.url)
     head = body[: DataError.HEAD_BYTES_MAX]
     for secret in _secrets_of(request):
-        what = what.replace(secret, MASK)
         head = head.replace(secret.encode(), MASK.encode())
-    return DataError(f"{url}: {what}", cause=cause, url=url, head=head)
+    return DataError(f"{url}: {_masked(request, what)}", cause=cause, url=url, head=head)
+
+
+def _masked(request: Request, text: str) -> str:
+    for secret in _secrets_of(request) if text else ():
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _secrets_of(request: Request) -> list[str]:

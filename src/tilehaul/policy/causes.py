@@ -19,6 +19,9 @@ from typing import Final, Literal, get_args
 
 from tilehaul.errors import BusyError, DataError, ThrottledError, TilehaulError, TransferError
 
+# The object that is read in pieces is another one by now: no fault of the piece, and the end of the job.
+REPLACED: Final = "replaced"
+
 CauseClass = Literal["rate_limit", "network", "timeout", "server", "client", "body", "other"]
 CAUSE_CLASSES: Final[tuple[CauseClass, ...]] = get_args(CauseClass)
 
@@ -35,6 +38,7 @@ _BY_CLASS: dict[CauseClass, tuple[str, ...]] = {
         *("corrupt", "truncated", "empty", "mistyped", "error_page", "vanished"),
         *("bad_coding", "bad_header", "bad_listing"),
         *("corrupt_archive", "too_large", "too_many_pixels"),
+        *("no_range", REPLACED),
     ),
     "other": ("busy",),
 }

@@ -95,6 +95,7 @@ class SeedReport:
     Times in seconds; percentiles of the fetch in milliseconds.
     `state` is `complete`, `dead_letters`, `interrupted`, or `stopped` (fuse or origin away).
     `causes` counts failed attempts and push-back by class. `lanes` and `health` are as they were at the end.
+    `first_dead`: the first few tiles that this run gave up on, with what their source said.
     `events_dropped`: what a slow reader has lost of the stream before this event; 0 in the report that a call
     returns.
     """
@@ -124,6 +125,7 @@ class SeedReport:
     causes: dict[CauseClass, int] = field(default_factory=dict)
     lanes: tuple[LaneSnapshot, ...] = ()
     health: Health = HEALTHY
+    first_dead: tuple[TileDead, ...] = ()
     events_dropped: int = field(default=0, compare=False)
 
 
@@ -152,4 +154,6 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, TileDead):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

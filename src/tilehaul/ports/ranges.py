@@ -16,7 +16,8 @@ class RangeReader(Protocol):
 
         Raises:
             PlanError: There is no such object, or its server sends no ranges.
-            DataError: It was replaced since the first read (`changed`).
+            DataError: It was replaced since the first read (`replaced`); or what came is no such range,
+                attempt after attempt (`truncated`, `no_range`).
             TransferError: As the sender.
         """
         ...

@@ -48,7 +48,8 @@ class Request(NamedTuple):
     `body_bytes_max` bounds the answer's body as it crosses the wire and again once decoded.
     `lane_class` and the address's scheme, host and port name the lane.
     `expect` is the kind of body that verifies: `tile` (picture or vector tile), `any`, or `stored`: as `any`,
-    with the content coding left on, because it is part of what a bucket keeps.
+    with the content coding left on, because it is part of what a bucket keeps. `range`: as `stored`, and
+    nothing but the bytes that the header Range asks for, or fewer where the object ends.
     `timeouts` are this request's own limits; None: the sender's.
     """
 

@@ -89,8 +89,7 @@ def _plain(job: RunningJob, event: Event) -> dict[str, Any]:
     if isinstance(event, LaneHeld | LaneChanged):
         return record_of(replace(event, lane=_lane(job, event.lane)))
     if isinstance(event, TileDead):
-        # Its message may quote the origin.
-        return record_of(replace(event, url="", message=""))
+        return record_of(_nameless(event))
     if isinstance(event, SeedReport):
         lanes = tuple(replace(lane, name=_lane(job, lane.name)) for lane in event.lanes)
         return record_of(
@@ -101,9 +100,15 @@ def _plain(job: RunningJob, event: Event) -> dict[str, Any]:
                 message="",
                 lanes=lanes,
                 health=judge_health(lanes),
+                first_dead=tuple(map(_nameless, event.first_dead)),
             )
         )
     return record_of(event)
+
+
+def _nameless(event: TileDead) -> TileDead:
+    """Its message may quote the origin."""
+    return replace(event, url="", message="")
 
 
 def _lane(job: RunningJob, name: str) -> str:

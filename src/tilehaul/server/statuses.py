@@ -66,6 +66,8 @@ _SENTENCES_BY_CAUSE = {
     "refused_address": "the origin of this tile has an address this service does not ask",
     "refused_scheme": "the origin of this tile has an address this service does not ask",
     "tls_certificate": "the certificate of this tile's origin is not valid",
+    "no_range": "the server of the archive that has this tile sent another part of it",
+    "replaced": "the archive that has this tile was replaced while it was read",
     "too_large": "the tile is larger than this service takes",
     "truncated": "the tile came incomplete",
 }

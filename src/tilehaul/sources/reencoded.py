@@ -28,7 +28,7 @@ class Encoding:
         quality: 1..100, of JPEG and WebP.
         compression: `gzip` or `none` for vector tiles; empty: they stay as they are.
 
-    Raises ConfigError for anything else.
+    Raises ConfigError for anything else, and for both: a source has pictures or vector tiles.
     """
 
     format_name: str = ""
@@ -42,6 +42,19 @@ class Encoding:
             raise ConfigError(f"quality {self.quality} is beyond 1..100")
         if self.compression and self.compression not in COMPRESSIONS:
             raise ConfigError(f"compression {self.compression!r}: gzip and none are known")
+        if self.format_name and self.compression:
+            raise ConfigError("--format is for pictures, --compression for vector tiles: give one")
+
+    def check_kind(self, media_type: str, name: str) -> None:
+        """Raise PlanError when the tiles of `name`, of that type as far as is known, cannot become this."""
+        if self.compression and media_type not in ("", VECTOR_TILE):
+            raise PlanError(
+                f"--compression is for vector tiles, and {name} has {media_type}: leave it out, or --format"
+            )
+        if self.format_name and media_type == VECTOR_TILE:
+            raise PlanError(
+                f"--format is for pictures, and {name} has vector tiles: leave it out, or --compression"
+            )
 
     def __str__(self) -> str:
         words = []
@@ -58,8 +71,7 @@ class ReencodedSource:
     """`TileSource` over another. A picture that has the format already keeps its bytes.
 
     It is another source than the one inside: a store of one format refuses tiles of another. Encoding runs
-    on threads. Raises ConfigError when Pillow is needed and not there, PlanError when the source says that it
-    has vector tiles and they should become pictures.
+    on threads. Raises ConfigError when Pillow is needed and not there.
     """
 
     def __init__(self, inner: TileSource, encoding: Encoding) -> None:
@@ -67,10 +79,6 @@ class ReencodedSource:
             from tilehaul.pixels.encode import encoded  # noqa: PLC0415  Pillow is an extra
 
             self._encoded = encoded
-            if inner.info.media_type == VECTOR_TILE:
-                raise PlanError(
-                    f"{inner.info.name} has vector tiles: they cannot become {encoding.format_name}"
-                )
         self._inner = inner
         self._encoding = encoding
 
@@ -84,14 +92,19 @@ class ReencodedSource:
         return replace(info, name=f"{info.name} {encoding}", identity=identity, media_type=kind)
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
-        """As the source inside; DataError also for a picture that cannot be decoded (`corrupt`), and for a
-        vector tile that should become one (`mistyped`).
+        """As the source inside; DataError also for a picture that cannot be decoded (`corrupt`), for a vector
+        tile that should become one, and for a picture that should be zipped or not (`mistyped`).
         """
         answer = await self._inner.get(tile_id)
         if isinstance(answer, NoTile):
             return answer
         if answer.media_type == VECTOR_TILE:
             return await self._zipped(answer)
+        if self._encoding.compression:
+            raise DataError(
+                f"tile {tile_id} is {answer.media_type}, and --compression is for vector tiles",
+                cause="mistyped",
+            )
         wanted = MEDIA_TYPES.get(self._encoding.format_name, answer.media_type)
         if answer.media_type == wanted:
             return answer

@@ -9,12 +9,16 @@ import apsw
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.mercator import HALF_WORLD_M
 from tilehaul.grid.tile_id import ZOOM_MAX
+from tilehaul.stores.sqlite_file import one_line
 from tilehaul.stores.tile_table import FROM_NORTH, Level, TileTable
 
 # Names of spherical Mercator on the WGS 84 ellipsoid's axis: today's, and two from before it had a number.
 WEB_MERCATOR = {("EPSG", 3857), ("EPSG", 900913), ("ESRI", 102100)}
 # How far a matrix may lie beside the grid, in tiles: half a pixel of 256.
 OFF_GRID_MAX = 1 / 512
+# Tiles a zoom beyond the least and the greatest; corners far beyond the world: no grid of ours.
+_SIDE_M_MIN, _SIDE_M_MAX = HALF_WORLD_M / (1 << ZOOM_MAX), 4 * HALF_WORLD_M
+_FAR_M = 1000 * HALF_WORLD_M
 
 _NEEDED = {"gpkg_contents", "gpkg_spatial_ref_sys", "gpkg_tile_matrix_set", "gpkg_tile_matrix"}
 _SETS = (
@@ -44,33 +48,36 @@ def table_in(connection: apsw.Connection, tables: Collection[str], path: Path, w
     if not sets:
         raise PlanError(f"{path} holds no tiles (no row with the data type tiles in gpkg_contents)")
     if wanted and wanted not in sets:
-        raise PlanError(f"{path} has no tile table {wanted}: {', '.join(sets)}")
+        raise PlanError(f"{path} has no tile table {wanted}: {', '.join(map(one_line, sets))}")
     if not wanted and len(sets) > 1:
-        raise PlanError(f"{path} has several tile tables, name one: {', '.join(f'{path}#{n}' for n in sets)}")
+        places = ", ".join(f"{path}#{one_line(each)}" for each in sets)
+        raise PlanError(f"{path} has several tile tables, name one: {places}")
     name = wanted or next(iter(sets))
+    told = one_line(name)
     if name not in tables:
-        raise DataError(f"{path}: its tile table {name} is missing", cause="corrupt_archive")
+        raise DataError(f"{path}: its tile table {told} is missing", cause="corrupt_archive")
     min_x, max_y, width, height, organization, number, srs_name = sets[name]
+    projection = one_line(str(srs_name or "an unknown projection"))
     if (organization, number) not in WEB_MERCATOR:
         raise PlanError(
-            f"{path}: the tiles of {name} are in {srs_name or 'an unknown projection'}; tilehaul reads "
+            f"{path}: the tiles of {told} are in {projection}; tilehaul reads "
             "web mercator only (EPSG:3857): warp it into that first"
         )
     extent = [_number(value) for value in (min_x, max_y, width, height)]
     if None in extent:
-        raise DataError(f"{path}: the extent of {name} makes no sense", cause="corrupt_archive")
+        raise DataError(f"{path}: the extent of {told} makes no sense", cause="corrupt_archive")
     levels = []
     for row in connection.execute(_MATRICES, (name,)):
         level = _level(row, *(value or 0.0 for value in extent))
         if level is None:
             raise PlanError(
-                f"{path}: zoom {row[0]} of {name} is not cut along the web mercator grid: "
+                f"{path}: zoom {one_line(str(row[0]))} of {told} is not cut along the web mercator grid: "
                 "warp it into that first (GDAL: -co TILING_SCHEME=GoogleMapsCompatible)"
             )
         levels.append(level)
     zooms = [level.zoom for level in levels]
     if zooms != sorted(set(zooms)):
-        raise PlanError(f"{path}: the zooms of {name} are not in order: warp it into web mercator first")
+        raise PlanError(f"{path}: the zooms of {told} are not in order: warp it into web mercator first")
     # The whole grid where all of it is numbered as ours is: also the zooms that a job has yet to bring.
     plain = all(level == FROM_NORTH[level.zoom] for level in levels) and (levels or _is_world(extent))
     return TileTable(name, FROM_NORTH if plain else tuple(levels))
@@ -89,8 +96,10 @@ def _level(row: tuple[object, ...], min_x: float, max_y: float, width: float, he
     if min(columns, rows) < 1 or min(width, height) <= 0:
         return None
     side_m = width / columns
-    exact = math.log2(2 * HALF_WORLD_M / side_m)
-    zoom = round(exact)
+    # Before anything is divided: no number that a file may hold is then too large or too small.
+    if not _SIDE_M_MIN <= side_m <= _SIDE_M_MAX or max(abs(min_x), abs(max_y), height) > _FAR_M:
+        return None
+    zoom = round(math.log2(2 * HALF_WORLD_M / side_m))
     if not 0 <= zoom <= ZOOM_MAX:
         return None
     side_m = 2 * HALF_WORLD_M / (1 << zoom)

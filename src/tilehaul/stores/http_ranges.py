@@ -1,15 +1,13 @@
 """Ranges of one HTTP object: RFC 9110, sections 13.1.5 and 14."""
 
-import re
-
 from tilehaul.errors import DataError, PlanError, RefusedError
+from tilehaul.policy.causes import REPLACED
 from tilehaul.ports.wire import Request, Response, Sender
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.ASCII | re.IGNORECASE)
 
 
 class HttpRangeReader:
-    """`RangeReader` over a sender that lets 404 through. Not for use after a DataError `corrupt_archive`.
+    """`RangeReader` over a sender that verifies ranges (`expect="range"`), tries again, and lets 404 through.
+    Not for use after a DataError `replaced`.
 
     The first answer's ETag (or Last-Modified) and size are the object's; another one later means that it was
     replaced, and offsets that were learnt before are worth nothing. `headers` go with every request.
@@ -43,39 +41,35 @@ class HttpRangeReader:
             lane_class=self._lane_class,
             # A server that ignores the range is cut off soon, not after the whole archive.
             body_bytes_max=length,
-            expect="stored",
+            expect="range",
         )
         try:
             answer = await self._sender.send(request)
         except RefusedError as error:
-            if error.cause == "too_large":
-                raise self._no_ranges() from error
             if error.cause == "http_416":
                 raise DataError(f"{self._shown} ends before byte {offset}", cause="truncated") from error
             raise
+        except DataError as error:
+            # Where a range has come before, the server knows them: this one is a fault like any other.
+            if error.cause == "no_range" and self._version is None:
+                raise PlanError(
+                    f"{self._shown}: its server sends no ranges: copy the file here, or serve it with one"
+                    " that does"
+                ) from error
+            raise
         if answer.status in (404, 410):
             raise PlanError(f"{self._shown}: there is no such file")
-        if answer.status != 206:
-            raise self._no_ranges()
-        return self._checked(answer, offset, length)
+        self._check_version(answer)
+        return answer.body
 
-    def _checked(self, answer: Response, offset: int, length: int) -> bytes:
-        match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", "").strip())
-        if match is None or int(match[1]) != offset or int(match[2]) != offset + len(answer.body) - 1:
-            raise self._no_ranges()
-        version = (answer.headers.get("etag") or answer.headers.get("last-modified", ""), match[3])
+    def _check_version(self, answer: Response) -> None:
+        size = answer.headers["content-range"].rpartition("/")[2].strip()
+        version = (answer.headers.get("etag") or answer.headers.get("last-modified", ""), size)
         if self._version is None:
             self._version = version
         elif version != self._version:
             raise DataError(
-                f"{self._shown} was replaced while it was read: open it again", cause="corrupt_archive"
+                f"{self._shown} was replaced while it was read; tiles that are kept are of the old one: run"
+                " again with --overwrite to begin with the new one",
+                cause=REPLACED,
             )
-        whole = match[3].isdigit() and offset + len(answer.body) == int(match[3])
-        if len(answer.body) < length and not whole:
-            raise DataError(f"{self._shown} sent a part of the range", cause="truncated")
-        return answer.body
-
-    def _no_ranges(self) -> PlanError:
-        return PlanError(
-            f"{self._shown}: its server sends no ranges: copy the file here, or serve it with one that does"
-        )

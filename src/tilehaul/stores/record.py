@@ -116,10 +116,10 @@ def _decide_replay(
 
 def _check_same(record: StoreRecord, job: JobKey, location: str, hint: str) -> None:
     if record.source_identity != job.source_identity:
-        raise PlanError(
-            f"{location} holds tiles of {record.source_name or record.source_identity}, not of "
-            f"{job.source_name or job.source_identity}; {hint}"
-        )
+        there, here = record.source_name or record.source_identity, job.source_name or job.source_identity
+        # Two files may have one name, in two folders.
+        told = f"{there}, not of {here}" if there != here else f"another {there} than the one named now"
+        raise PlanError(f"{location} holds tiles of {told}; {hint}")
     if record.grid != job.grid:
         raise PlanError(f"{location} is cut in the grid {record.grid}, not {job.grid}; {hint}")
 

@@ -54,11 +54,15 @@ _WORDS = {
 }
 
 
+def no_text(path: Path) -> DataError:
+    return DataError(f"{path}: a text in it is not UTF-8: it is damaged", cause="corrupt_archive")
+
+
 def from_sqlite(
     error: apsw.Error, path: Path, doing: str, *, system_errno: int = 0
 ) -> StorageError | DataError:
     """The error of ours that an SQLite error means. `doing` as in "writing"."""
-    told = _plain(str(error))
+    told = one_line(str(error))
     if isinstance(error, _CORRUPT):
         # SQLite says "malformed" also of a page that the disk could not read (SQLITE_IOERR_CORRUPTFS).
         way_out = "move it away, or restore it from a copy"
@@ -82,7 +86,7 @@ def from_sqlite(
     return StorageError(f"{doing} {path} failed: {words} ({detail})")
 
 
-def _plain(text: str) -> str:
+def one_line(text: str) -> str:
     """One printable line: SQLite quotes a schema, which others may have written."""
     return "".join(c if c.isprintable() else "?" for c in text[:_DETAIL_CHARS_MAX])
 
@@ -218,6 +222,8 @@ class WritableFile:
             told_by_system = isinstance(error, (apsw.IOError, apsw.CantOpenError))
             number = self.connection.system_errno if told_by_system else 0
             raise from_sqlite(error, self.path, doing, system_errno=number) from error
+        except UnicodeDecodeError as error:
+            raise no_text(self.path) from error
 
     @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:

@@ -20,7 +20,7 @@ from tilehaul.stores.archive_metadata import (
     source_info_of,
 )
 from tilehaul.stores.record import has_completed, parse_record, state_of
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, no_text, open_reading
 from tilehaul.stores.sqlite_form import ReadForm
 from tilehaul.stores.tile_table import TileTable
 
@@ -162,6 +162,9 @@ class SqliteReader:
         except apsw.Error as error:
             connection.close(force=True)
             raise from_sqlite(error, self.path, "reading") from error
+        except UnicodeDecodeError as error:
+            connection.close(force=True)
+            raise no_text(self.path) from error
         except BaseException:
             connection.close(force=True)
             raise
@@ -180,6 +183,8 @@ class SqliteReader:
             yield connection
         except apsw.Error as error:
             raise from_sqlite(error, self.path, "reading") from error
+        except UnicodeDecodeError as error:
+            raise no_text(self.path) from error
 
 
 def _size_bytes(path: Path) -> int:

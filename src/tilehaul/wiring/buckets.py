@@ -32,12 +32,14 @@ def open_bucket(
     *,
     durability: Durability = "full",
     journal: str | None = None,
+    rated: bool = False,
 ) -> BucketStore:
     """The store there; nothing is sent before it is first asked.
 
     Args:
         place: Of kind `bucket`.
-        sending: Patience, limits and roots. Its rate limit is the source's and does not hold a bucket up.
+        sending: Patience, limits and roots.
+        rated: Whether its rate limit is for this bucket: it is the source's, and does not hold a store up.
         open_laned: `places.open_laned`, which needs this file itself.
         durability: Of the journal.
         journal: The journal's file; None: one in the state folder, named after the place.
@@ -45,7 +47,8 @@ def open_bucket(
     Raises PlanError, ConfigError: see `bucket_place`.
     """
     where = bucket_place(place.text, os.environ)
-    sending = replace(sending, rate_limit=None)
+    if not rated:
+        sending = replace(sending, rate_limit=None)
     tally = Tally()
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from tilehaul.config.locations import parse_location
+from tilehaul.config.locations import NEAR_KINDS, parse_location
 from tilehaul.config.providers import with_providers
 from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
@@ -27,9 +27,6 @@ from tilehaul.wiring.caches import Caches, LayerCaching, open_caches
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
 from tilehaul.wiring.shared_lanes import LaneWish, hosts_of, shared_wishes, wish_at, wish_of
-
-# Kinds of locations that lie on this machine's disks.
-NEAR_KINDS = frozenset({"mbtiles", "pmtiles", "geopackage", "directory"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,8 +158,25 @@ async def open_origin(
             )
             yield Origin(tiles, retrying, lanes=gauges.lanes, turn_away=laned.turn_away)
         return
+    if place.kind == "remote":
+        check_named(remote_urls(place), sending.rules(), contact=sending.contact)
+        gauges = Gauges()
+        archive = open_remote(place, sending, tally=tally, tell=tell, gauges=gauges, pause=True)
+        try:
+            stored = await StoredSource.open(archive, location=redact(place.text))
+            yield Origin(stored, lanes=gauges.lanes, turn_away=archive.turn_away)
+        finally:
+            await archive.close()
+        return
     async with open_source(location, sending=sending, tally=tally) as opened:
         yield Origin(opened.source, lanes=opened.lanes)
+
+
+def placed_name(name: str, location: str) -> str:
+    """A source for people: an archive's name is its maker's, and says nothing of where it lies."""
+    place = parse_location(location)
+    where = redact(place.text)
+    return name if place.kind in SERVICES or name.startswith(where) else f"{name} ({where})"
 
 
 def lane_class_of(place: Location) -> str:
@@ -194,9 +211,11 @@ def open_archive(
         raise PlanError(f"{redact(place.text)} is a tile service, not an archive")
     if place.kind == "remote":
         return open_remote(place, sending, pool=pool)
+    if place.kind == "bucket":
+        return open_bucket(place, sending, partial(open_laned, pool=pool), rated=True)
     # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
     begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
-    if place.kind != "bucket" and not begun and not place.path.exists():
+    if not begun and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
     return open_store(place, sending=sending, pool=pool)
 

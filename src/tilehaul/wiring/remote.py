@@ -13,6 +13,7 @@ from tilehaul.config.sending import Sending
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.gauges import Gauges
 from tilehaul.net.lane_pool import LanePool
+from tilehaul.net.laned import LanedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import TellLane
@@ -29,6 +30,10 @@ class RemoteArchive(RemotePmtiles):
         super().__init__(reader)
         self._late = sender
 
+    def turn_away(self) -> None:
+        """End all waiting for leave to send: BusyError for who waits, and whoever comes."""
+        self._late.turn_away()
+
     async def close(self) -> None:
         await super().close()
         await self._late.aclose()
@@ -42,18 +47,19 @@ def open_remote(
     tell: TellLane | None = None,
     gauges: Gauges | None = None,
     pool: LanePool | None = None,
+    pause: bool = False,
 ) -> RemoteArchive:
     """The archive there; nothing is sent before it is first asked.
 
     Args:
         place: Of kind `remote`.
         sending: Patience, limits, headers (not to a bucket) and roots.
-        tally, tell, gauges, pool: As for `open_laned`.
+        tally, tell, gauges, pool, pause: As for `open_laned`.
 
     Raises PlanError, ConfigError: see `bucket_place`.
     """
     url, signing = remote_url(place, os.environ)
-    late = _LateSender(url, sending, signing, tally or Tally(), tell, gauges, pool)
+    late = _LateSender(url, sending, signing, tally or Tally(), tell, gauges, pool, pause=pause)
     headers = () if signing is not None else sending.headers
     lane_class = "s3-read" if is_bucket(place) else "tile"
     return RemoteArchive(
@@ -90,6 +96,8 @@ class _LateSender:
         tell: TellLane | None,
         gauges: Gauges | None,
         pool: LanePool | None,
+        *,
+        pause: bool,
     ) -> None:
         self._url = url
         self._sending = sending
@@ -98,8 +106,10 @@ class _LateSender:
         self._tell = tell
         self._gauges = gauges
         self._pool = pool
+        self._pause = pause
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
+        self._laned: LanedSender | None = None
         self._opening = asyncio.Lock()
 
     async def send(self, request: Request) -> Response:
@@ -119,9 +129,15 @@ class _LateSender:
                 signing=self._signing,
                 gauges=self._gauges,
                 pool=self._pool,
+                pause=self._pause,
             )
         )
+        self._laned = laned
         return RetriedSender(laned, retry_rule(self._sending), SystemClock(), random.random, self._tally)
+
+    def turn_away(self) -> None:
+        if self._laned is not None:
+            self._laned.turn_away()
 
     async def aclose(self) -> None:
         await self._stack.aclose()

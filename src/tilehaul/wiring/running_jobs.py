@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tilehaul.config.job_request import JobRequest, area_of, failures_of, store_of
+from tilehaul.config.locations import NEAR_KINDS, parse_location
 from tilehaul.config.providers import with_providers
 from tilehaul.config.reading import Place
 from tilehaul.config.sending import Sending
@@ -87,8 +88,8 @@ class RunningJobs:
         store = store_of(request.store, self._folder)
         area = area_of(request, self._jobs_settings.tiles_max)
         _check_within(area, layer)
-        options = self._options(request, layer)
         source = _location_of(layer)
+        options = self._options(request, layer, near=parse_location(source).kind in NEAR_KINDS)
         try:
             check_places(source, str(store), options.sending)
             await check_location(source, options.sending)
@@ -136,8 +137,11 @@ class RunningJobs:
                 f"{len(running)} jobs run already (jobs.running_max)", retry_after_s=RETRY_AFTER_S
             )
 
-    def _options(self, request: JobRequest, layer: LayerSettings) -> SeedOptions:
-        """The layer's own settings are the bounds of what a client may ask for."""
+    def _options(self, request: JobRequest, layer: LayerSettings, *, near: bool) -> SeedOptions:
+        """The layer's own settings are the bounds of what a client may ask for.
+
+        `near`: its tiles are here, and its rate is nobody's; one that a client asks for is refused as such.
+        """
         sending = Sending(
             concurrency=_least(request.concurrency, layer.concurrency),
             timeout_s=layer.timeout,
@@ -146,7 +150,7 @@ class RunningJobs:
             headers=tuple(layer.headers.items()),
             allow_private=tuple(self._settings.allow_private),
             providers=self._providers,
-            rate_limit=_least(request.rate_limit, layer.rate_limit),
+            rate_limit=request.rate_limit if near else _least(request.rate_limit, layer.rate_limit),
         )
         return SeedOptions(
             sending=sending,

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tilehaul.codec.safe_url import redact
 from tilehaul.codec.wms_request import parse_wms_location
 from tilehaul.codec.wmts_request import parse_wmts_location
-from tilehaul.config.locations import Location, parse_location
+from tilehaul.config.locations import NEAR_KINDS, Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
@@ -32,7 +33,7 @@ from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.named import xyz_urls
-from tilehaul.wiring.places import AnyStore, open_origin, open_store, workers_for
+from tilehaul.wiring.places import AnyStore, open_origin, open_store, placed_name, workers_for
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
 from tilehaul.wiring.remote import remote_urls
@@ -138,7 +139,7 @@ async def run_between(
 
     Returns and raises as `seed`, and what `plan_of` raises.
     """
-    check_places(source, store, options.sending)
+    check_places(source, store, options.sending, options.encoding)
     refreshes = options.refresh_older_s is not None or options.keep_freshness
     if refreshes:
         check_refresh(source, store, encodes=options.encoding is not None)
@@ -177,9 +178,12 @@ async def run_between(
                 if options.on_lanes is not None:
                     options.on_lanes(opened.lanes)
                 if options.encoding is not None:
+                    options.encoding.check_kind(opened.source.info.media_type, redact(source))
                     origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = workers_for(parse_location(source), options.sending)
-                plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
+                plan = await plan_of(origin.source.info, keeper)
+                key = replace(plan.key, source_name=placed_name(plan.key.source_name, source))
+                plan = replace(plan, key=key, job_id=job_id, workers=workers)
                 clock = SystemClock()
                 if not refreshes:
                     return await run_seed(
@@ -258,18 +262,27 @@ def plan_with(
     )
 
 
-def check_places(source: str, store: str, sending: Sending) -> None:
+def check_places(source: str, store: str, sending: Sending, encoding: Encoding | None = None) -> None:
     """Refuse what no seed could begin with, without looking at disk or network.
 
     Raises:
-        PlanError: A location is none, both are the same place, the store cannot keep tiles, or the
-            provider forbids bulk download.
+        PlanError: A location is none, both are the same place, the store cannot keep tiles, or not as the
+            encoding has them, the provider forbids bulk download, or a rate is given for a local source.
         ConfigError: The URL template is wrong.
     """
     here, there = parse_location(source), parse_location(store)
     open_store(there)
     if here.kind == there.kind and _name_of(here) == _name_of(there):
         raise PlanError(f"{store} is the source as well as the store: name another store")
+    if sending.rate_limit is not None and here.kind in NEAR_KINDS:
+        raise PlanError(
+            f"--rate-limit holds back requests, and {source} is read from this machine: leave it out"
+        )
+    if encoding is not None and encoding.compression == "none" and there.kind == "pmtiles":
+        raise PlanError(
+            f"{store}: a PMTiles file zips vector tiles in any case: leave out --compression none, or name an"
+            " .mbtiles file"
+        )
     if samples := typed_urls(here):
         check_bulk(samples, sending.rules())
 

@@ -1,15 +1,16 @@
 """A WMS location and what the service says of itself become a source."""
 
-import difflib
 from urllib.parse import parse_qsl, urlsplit
 
 from tilehaul.codec.safe_url import redact
+from tilehaul.codec.service_address import service_address
 from tilehaul.codec.sniff import plain_media_type
 from tilehaul.codec.verify import SIDE_PX_MAX
 from tilehaul.codec.wms_capabilities import WmsCapabilities, WmsLayer, parse_wms_capabilities
+from tilehaul.codec.wms_choices import check_dimensions, chosen_styles, no_such
 from tilehaul.codec.wms_request import MERCATOR_NAMES, VERSIONS, MapRequest, WmsLocation
 from tilehaul.config.sending import Sending
-from tilehaul.errors import DataError, PlanError
+from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.wire import MIB, Request, Sender
 from tilehaul.sources.wms import WMS_TIMEOUTS, WmsSource, meta_within
@@ -20,17 +21,24 @@ _LIKED = ("image/png", "image/jpeg", "image/webp")
 
 
 async def fetch_capabilities(url: str, sender: Sender, sending: Sending, lane_class: str) -> bytes:
-    """The document, once. Raises as the sender, PlanError when the service has none."""
-    response = await sender.send(
-        Request(
-            url,
-            headers=sending.headers,
-            lane_class=lane_class,
-            body_bytes_max=CAPABILITIES_BYTES_MAX,
-            expect="any",
-            timeouts=WMS_TIMEOUTS if sending.timeout_s is None else None,
-        )
+    """The document, once. Raises as the sender; PlanError when the service has none, or one too large."""
+    asked = Request(
+        url,
+        headers=sending.headers,
+        lane_class=lane_class,
+        body_bytes_max=CAPABILITIES_BYTES_MAX,
+        expect="any",
+        timeouts=WMS_TIMEOUTS if sending.timeout_s is None else None,
     )
+    try:
+        response = await sender.send(asked)
+    except RefusedError as error:
+        if error.cause != "too_large":
+            raise
+        raise PlanError(
+            f"{redact(url)}: its capabilities are larger than {CAPABILITIES_BYTES_MAX // MIB} MiB,"
+            " and no more is read; ask the service for fewer layers (many have an address for each workspace)"
+        ) from error
     if response.status != 200:
         raise PlanError(f"{redact(url)}: no capabilities there (HTTP {response.status})")
     return response.body
@@ -40,8 +48,8 @@ async def open_wms(place: WmsLocation, sender: Sender, sending: Sending) -> WmsS
     """Ask for the capabilities and choose what the location leaves open.
 
     Raises:
-        PlanError: Unknown layers (with the nearest names), or a format, CRS or number of layers that the
-            service does not offer.
+        PlanError: Unknown layers (with the nearest names), or a format, CRS, style, dimension or number of
+            layers that the service does not offer.
         ConfigError: Pillow is missing and needed.
         TransferError, DataError: The capabilities did not come, or are none.
     """
@@ -56,6 +64,7 @@ async def open_wms(place: WmsLocation, sender: Sender, sending: Sending) -> WmsS
     layers = [layer_named(name, said) for name in place.layers]
     if said.layer_limit is not None and len(layers) > said.layer_limit:
         raise PlanError(f"{place.shown}: at most {said.layer_limit} layers are given at once")
+    check_dimensions(place.extra, layers)
     address, extra = _get_map_address(place, said.get_map_url)
     media_type = _format(place, said)
     ask = MapRequest(
@@ -63,7 +72,7 @@ async def open_wms(place: WmsLocation, sender: Sender, sending: Sending) -> WmsS
         version=place.version or (said.version if said.version in VERSIONS else "1.1.1"),
         crs=_crs(place, layers),
         layers=place.layers,
-        styles=place.styles or "," * (len(layers) - 1),
+        styles=chosen_styles(place.styles, layers, place.extra),
         format=media_type,
         transparent=place.transparent,
         extra=extra,
@@ -106,13 +115,6 @@ def layer_named(name: str, said: WmsCapabilities) -> WmsLayer:
     raise PlanError(no_such("layer", name, [layer.name for layer in said.layers]))
 
 
-def no_such(what: str, name: str, there: list[str]) -> str:
-    """One line about a name that is not there: the nearest, or the first few that are."""
-    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(there[:10]) or 'none'}"
-    return f"the service has no {what} {name[:60]!r}; {hint}"
-
-
 def _crs(place: WmsLocation, layers: list[WmsLayer]) -> str:
     wanted = (place.crs,) if place.crs else MERCATOR_NAMES
     for name in wanted:
@@ -139,7 +141,9 @@ def _get_map_address(place: WmsLocation, declared: str) -> tuple[str, tuple[tupl
 
     Many services declare an address behind their proxy; and a key must go to no other host.
     """
-    here, there = urlsplit(place.address), urlsplit(declared)
+    if not declared:
+        return place.address, place.extra
+    here, there = urlsplit(place.address), service_address(declared, "the service declares for GetMap")
     if (here.scheme, here.netloc.rpartition("@")[2]) != (there.scheme, there.netloc):
         return place.address, place.extra
     typed = {name.lower() for name, _ in place.extra}

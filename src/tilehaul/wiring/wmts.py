@@ -1,11 +1,13 @@
 """A WMTS location and what the service says of itself become a source."""
 
 import hashlib
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from tilehaul.codec.safe_url import is_secret_name, redact
+from tilehaul.codec.service_address import service_address
 from tilehaul.codec.sniff import plain_media_type
 from tilehaul.codec.url_template import Address, UrlTemplate
+from tilehaul.codec.wms_choices import no_such
 from tilehaul.codec.wms_request import MERCATOR_NAMES, with_query
 from tilehaul.codec.wmts_capabilities import MatrixSet, WmtsCapabilities, WmtsLayer, parse_wmts_capabilities
 from tilehaul.codec.wmts_request import WmtsLocation, filled_template, zoom_matrices
@@ -15,7 +17,7 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.wire import Sender
 from tilehaul.sources.wmts import WmtsSource
 from tilehaul.sources.xyz import XyzSource
-from tilehaul.wiring.wms import fetch_capabilities, no_such, within_world
+from tilehaul.wiring.wms import fetch_capabilities, within_world
 
 _LIKED = ("image/png", "image/jpeg", "image/webp")
 
@@ -50,7 +52,7 @@ async def open_wmts(
     def url_of(tile_id: Address) -> str:
         matrix = matrices[tile_id.z]
         return (
-            pattern.replace("{TileMatrix}", matrix.identifier)
+            pattern.replace("{TileMatrix}", quote(matrix.identifier, safe=":,"))
             .replace("{TileRow}", str(tile_id.y - matrix.row_0))
             .replace("{TileCol}", str(tile_id.x - matrix.column_0))
         )
@@ -79,7 +81,7 @@ async def open_wmts(
 
 
 def _host(url: str) -> tuple[str, str]:
-    parts = urlsplit(url.replace("{", "").replace("}", ""))
+    parts = service_address(url, "the service declares for its tiles")
     return parts.scheme, parts.netloc.rpartition("@")[2]
 
 
@@ -121,7 +123,7 @@ def _pattern(place: WmtsLocation, said: WmtsCapabilities, layer: WmtsLayer, set_
         return form, filled
     if place.encoding == "rest" or not (said.kvp_url or not place.address.lower().endswith(".xml")):
         raise PlanError(f"{place.shown}: the service offers no {place.encoding or 'address'} for {form}")
-    same = _host(said.kvp_url) == _host(place.address)
+    same = bool(said.kvp_url) and _host(said.kvp_url) == _host(place.address)
     asked = {
         "SERVICE": "WMTS", "REQUEST": "GetTile", "VERSION": "1.0.0", "LAYER": layer.name, "STYLE": style,
         "TILEMATRIXSET": set_name, "FORMAT": form, **{name: value for name, value in axes.items() if value},
