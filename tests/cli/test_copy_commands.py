@@ -376,3 +376,19 @@ def test_another_source_of_the_same_name_is_told_by_its_place(
     _, out, _ = ran(capsys, "info", tmp_path / "b.mbtiles", "--json")
     assert json.loads(out)["metadata"]["name"] == "World"
     assert str(tmp_path) not in str(json.loads(out)["metadata"])
+
+
+def test_directory_with_rows_from_the_south(capsys, archive: Path, tmp_path: Path) -> None:
+    """There and back, and nothing is named with braces."""
+    tms = f"{tmp_path}/tms/{{z}}/{{x}}/{{-y}}"
+    assert ran(capsys, "copy", archive, tms)[0] == 0
+    assert (tmp_path / "tms/3/5/5.png").exists()
+    assert ran(capsys, "verify", tms)[0] == 0
+    assert ran(capsys, "copy", tms, tmp_path / "back.mbtiles")[0] == 0
+    assert ran(capsys, "diff", archive, tmp_path / "back.mbtiles")[0] == 0
+    code, _, err = ran(capsys, "copy", archive, tmp_path / "tms")
+    assert (code, "counted from the other end" in err) == (2, True)
+    for wrong in ("x/{z}/{x}/{-y}.png", "x/{z}_{x}_{y}", "x/{z}"):
+        code, _, err = ran(capsys, "copy", archive, tmp_path / wrong)
+        assert (code, "FOLDER/{z}/{x}/{-y}" in err) == (2, True)
+    assert not (tmp_path / "x").exists()

@@ -44,8 +44,8 @@ class Backend:
             return GeopackageStore(self.folder / "store.gpkg", durability="fast")
         if self.kind == "pmtiles":
             return PmtilesStore(self.folder / "store.pmtiles", durability="fast")
-        if self.kind == "directory":
-            return DirectoryStore(self.folder / "store", durability="fast")
+        if self.kind in ("directory", "directory-tms"):
+            return DirectoryStore(self.folder / "store", durability="fast", tms=self.kind.endswith("-tms"))
         if self.kind == "bucket":
             return bucket_store(self.bucket, self.folder / "store.journal")
         return self.kept
@@ -57,7 +57,16 @@ class Backend:
         return names - {"store.mbtiles", "store.gpkg", "store", "store.journal"} - pmtiles
 
 
-BACKENDS = ("mbtiles", "mbtiles-dedup", "geopackage", "pmtiles", "directory", "bucket", "memory")
+BACKENDS = (
+    "mbtiles",
+    "mbtiles-dedup",
+    "geopackage",
+    "pmtiles",
+    "directory",
+    "directory-tms",
+    "bucket",
+    "memory",
+)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -72,7 +72,7 @@ async def test_describe_counts_by_zoom(backend: Any, make: Any) -> None:
     info = await archive.describe()
     assert (info.tiles, info.tiles_by_zoom) == (3, {4: 1, 5: 2})
     assert (info.absent, info.dead, info.state) == (0, 0, "complete")
-    assert info.kind == backend.kind.removesuffix("-dedup")
+    assert info.kind == backend.kind.removesuffix("-dedup").removesuffix("-tms")
     assert info.bytes >= sum(len(make.png(tile_id).body) for tile_id in (A, B, B))
     assert info.metadata["name"] == "Alps"
     assert info.metadata["format"] == "png"

@@ -405,3 +405,37 @@ async def test_sweep_leaves_linked_folders_alone(root: Any, tmp_path: Any) -> No
     await store.begin(JOB)
     assert {path.name for path in outside.iterdir()} == {".9.png.tilehaul-tmp", "9.png", "9.jpg"}
     await store.close()
+
+
+async def test_rows_from_the_south(root: Path) -> None:
+    """The file's name has the other row; everything else is the same, also for who reads it without us."""
+    store = DirectoryStore(root, tms=True)
+    await store.begin(JobKey("s", "S", "a", 2))
+    north, south = TileId(3, 1, 0), TileId(3, 1, 6)
+    await store.commit([Tile(north, PNG, "image/png"), Tile(south, PNG, "image/png")])
+    await store.finish(complete=True)
+    await store.close()
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*.png")) == ["3/1/1.png", "3/1/7.png"]
+    again = DirectoryStore(root, tms=True)
+    assert [tile_id async for tile_id in again.tile_ids()] == [north, south]
+    assert (await again.source_info()).bounds_deg[3] == pytest.approx(85.0511287798066)
+    await again.close()
+
+
+async def test_rows_are_not_taken_for_those_from_the_other_end(root: Path) -> None:
+    """Our journal knows; without one it is the operator's word."""
+    store = DirectoryStore(root, tms=True)
+    await store.begin(JobKey("s", "S", "a", 1))
+    await store.commit([Tile(TileId(3, 1, 0), PNG, "image/png")])
+    await store.finish(complete=True)
+    await store.close()
+    other = DirectoryStore(root)
+    with pytest.raises(PlanError, match=r"name it .*/\{z\}/\{x\}/\{-y\}"):
+        await other.source_info()
+    with pytest.raises(PlanError, match="counted from the other end"):
+        await other.begin(JobKey("s", "S", "a", 1))
+    await other.close()
+    Path(f"{root}.journal").unlink()
+    foreign = DirectoryStore(root)
+    assert isinstance(await foreign.get(TileId(3, 1, 7)), Tile)
+    await foreign.close()

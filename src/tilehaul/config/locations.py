@@ -30,6 +30,8 @@ _SERVICES: dict[str, Kind] = {
 }
 _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
+# How the rows of a directory are counted; without it from the north.
+_ROWS = re.compile(r"(?P<root>.+?)/\{z\}/\{x\}/\{(?P<south>-?)y\}", re.DOTALL)
 # A GeoPackage may hold several tile tables.
 _TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOTALL)
 
@@ -37,10 +39,10 @@ _TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOT
 @dataclass(frozen=True, slots=True)
 class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
-    `directory`, an address `s3://bucket/prefix` or `r2://...` for `bucket`. A GeoPackage's tile table may
-    follow its name, `file.gpkg#table`. For `wms` and `wmts` it is `wms+https://...`, `wmts+https://...` with
-    the service's query; for `remote` the address of a .pmtiles file, `https://...` or in a bucket; for
-    `provider` it is `provider:NAME?key=...`.
+    `directory` (`FOLDER/{z}/{x}/{-y}`: rows from the south), an address `s3://bucket/prefix` or `r2://...` for
+    `bucket`. A GeoPackage's tile table may follow its name, `file.gpkg#table`. For `wms` and `wmts` it is
+    `wms+https://...`, `wmts+https://...` with the service's query; for `remote` the address of a .pmtiles
+    file, `https://...` or in a bucket; for `provider` it is `provider:NAME?key=...`.
     """
 
     kind: Kind
@@ -49,7 +51,15 @@ class Location:
     @property
     def path(self) -> Path:
         named = self._named_table()
+        if self.kind == "directory" and (rows := _ROWS.fullmatch(self.text)):
+            return Path(rows["root"])
         return Path(named["file"] if named else self.text)
+
+    @property
+    def tms(self) -> bool:
+        """Whether a directory's rows are counted from the south."""
+        rows = _ROWS.fullmatch(self.text) if self.kind == "directory" else None
+        return rows is not None and rows["south"] == "-"
 
     @property
     def table(self) -> str:
@@ -98,6 +108,11 @@ def parse_location(text: str) -> Location:
     if suffix and Path(stripped).is_file():
         raise PlanError(
             f"{stripped} is a file of an unknown kind: .mbtiles, .pmtiles, .gpkg and directories are known"
+        )
+    if "{" in stripped and not _ROWS.fullmatch(stripped):
+        raise PlanError(
+            f"{stripped}: a folder of tiles is named as it is, or FOLDER/{{z}}/{{x}}/{{-y}} where rows are"
+            " counted from the south; file names follow the tiles' own formats"
         )
     near = get_close_matches(suffix, _KINDS, n=1) if suffix else []
     if near and not Path(stripped).exists():

@@ -12,8 +12,8 @@ from tilehaul.stores.threaded import ThreadedStore
 class DirectoryStore(ThreadedStore):
     """`JobStore` and `TileArchive` on one directory; nothing is touched before the first call.
 
-    Rows are counted from the north (XYZ); extensions follow the bytes. `NAME.journal` (SQLite)
-    stays: complete, it holds the source's identity and the list of jobs only. Without it the
+    Rows are counted from the north (XYZ), or with `tms` from the south; extensions follow the bytes.
+    `NAME.journal` (SQLite) stays: complete, it holds the source's identity and the list of jobs only. Without it the
     directory is foreign: readable, and added to with `force_source` only.
 
     Args:
@@ -24,7 +24,12 @@ class DirectoryStore(ThreadedStore):
     """
 
     def __init__(
-        self, root: Path, *, durability: Durability = "full", free_bytes_min: int = FREE_BYTES_MIN
+        self,
+        root: Path,
+        *,
+        durability: Durability = "full",
+        free_bytes_min: int = FREE_BYTES_MIN,
+        tms: bool = False,
     ) -> None:
-        writer = DirectoryWriter(root, durability=durability, free_bytes_min=free_bytes_min)
-        super().__init__(writer, lambda: DirectoryReader(root), name="directory")
+        writer = DirectoryWriter(root, durability=durability, free_bytes_min=free_bytes_min, tms=tms)
+        super().__init__(writer, lambda: DirectoryReader(root, tms=tms), name="directory")

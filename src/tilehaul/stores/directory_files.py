@@ -3,15 +3,18 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.store import State
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, bounds_of_columns
-from tilehaul.stores.record import PREFIX
+from tilehaul.stores.record import PREFIX, SOURCE
 
+# The journal's mark of a directory whose rows are counted from the south.
+SOUTH = PREFIX + "rows_from_south"
 # Files without a journal row count as done: a job was complete before, or the operator forced it.
 TRUSTED = PREFIX + "trusted"
 # Asked for in this order after the extension that was right the last time.
@@ -23,12 +26,18 @@ def journal_path(root: Path) -> Path:
     return Path(f"{root}.journal")
 
 
-def tile_path(root: Path, tile_id: TileId, extension: str) -> str:
-    """`root/{z}/{x}/{y}.{ext}`. `:d` lets nothing but integers into the name.
+def row_of(tile_id: TileId, *, tms: bool) -> int:
+    """The row as it is named: counted from the north, or with `tms` from the south."""
+    return (1 << tile_id.z) - 1 - tile_id.y if tms else tile_id.y
+
+
+def tile_path(root: Path, tile_id: TileId, extension: str, *, tms: bool = False) -> str:
+    """`root/{z}/{x}/{row}.{ext}`: see `row_of`. `:d` lets nothing but integers into the name.
 
     A string, because it is made for every tile and a `Path` costs more than reading the file.
     """
-    return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{tile_id.y:d}.{extension}"
+    row = row_of(tile_id, tms=tms) if tms else tile_id.y
+    return f"{root}/{tile_id.z:d}/{tile_id.x:d}/{row:d}.{extension}"
 
 
 def numbers(folder: Path, stop: int) -> list[int]:
@@ -79,13 +88,14 @@ def _leads_to(is_kind: Callable[[], bool]) -> bool:
         raise
 
 
-def walk(root: Path) -> Iterator[tuple[TileId, str, int]]:
+def walk(root: Path, *, tms: bool = False) -> Iterator[tuple[TileId, str, int]]:
     """Id, extension and size of every tile, in tile order; holds one column at a time. OSError."""
     for zoom in zooms(root):
         side = 1 << zoom
         for column in numbers(root / str(zoom), side):
-            for row, extension, size_bytes in files(root / str(zoom) / str(column), side):
-                yield TileId(zoom, column, row), extension, size_bytes
+            found = files(root / str(zoom) / str(column), side)
+            for row, extension, size_bytes in reversed(found) if tms else found:
+                yield TileId(zoom, column, side - 1 - row if tms else row), extension, size_bytes
 
 
 def plain_number(name: str) -> bool:
@@ -93,10 +103,11 @@ def plain_number(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name) <= 10 and (name == "0" or name[0] != "0")
 
 
-def has_file(root: Path, tile_id: TileId, extension: str) -> bool:
+def has_file(root: Path, tile_id: TileId, extension: str, *, tms: bool = False) -> bool:
     """Whether a plain file is there and not empty. OSError."""
     try:
-        status = os.stat(tile_path(root, tile_id, extension))  # noqa: PTH116  asked for every tile of a job
+        path = tile_path(root, tile_id, extension, tms=tms)
+        status = os.stat(path)  # noqa: PTH116  asked for every tile of a job
         return status.st_size > 0 and stat.S_ISREG(status.st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -106,25 +117,25 @@ def has_file(root: Path, tile_id: TileId, extension: str) -> bool:
         raise
 
 
-def extensions_of(root: Path, tile_id: TileId) -> list[str]:
+def extensions_of(root: Path, tile_id: TileId, *, tms: bool = False) -> list[str]:
     """The extensions under which a tile is kept, not empty. OSError."""
-    return [extension for extension in EXTENSIONS if has_file(root, tile_id, extension)]
+    return [extension for extension in EXTENSIONS if has_file(root, tile_id, extension, tms=tms)]
 
 
 def state_of_file(
-    root: Path, tile_id: TileId, note: tuple[int, str] | None, *, trusted: bool
+    root: Path, tile_id: TileId, note: tuple[int, str] | None, *, trusted: bool, tms: bool = False
 ) -> State | None:
     """See `JobStore.settled`. A tile journalled as done whose file is gone or empty is pending. OSError.
 
     `note` is its journal row, state and extension; `trusted`: a file without one counts as done.
     """
     if note is None:
-        return "done" if trusted and extensions_of(root, tile_id) else None
+        return "done" if trusted and extensions_of(root, tile_id, tms=tms) else None
     state = journal.STATES[note[0]]
-    return None if state == "done" and not has_file(root, tile_id, note[1]) else state
+    return None if state == "done" and not has_file(root, tile_id, note[1], tms=tms) else state
 
 
-def column_bounds(root: Path, zoom: int) -> Bounds | None:
+def column_bounds(root: Path, zoom: int, *, tms: bool = False) -> Bounds | None:
     """The box of one zoom's tiles, in degrees; None without a tile. OSError."""
     columns: list[int] = []
     rows: list[int] = []
@@ -136,4 +147,13 @@ def column_bounds(root: Path, zoom: int) -> Bounds | None:
             rows += (found[0][0], found[-1][0])
     if not columns:
         return None
+    if tms:
+        rows = [side - 1 - row for row in rows]
     return bounds_of_columns(zoom, (columns[0], columns[-1]), (min(rows), max(rows)))
+
+
+def check_rows(metadata: Mapping[str, str], root: Path, *, tms: bool) -> None:
+    """Raise PlanError when our journal says that rows are counted from the other end."""
+    if SOURCE in metadata and (metadata.get(SOUTH) == "1") != tms:
+        way = "{y}" if tms else "{-y}"
+        raise PlanError(f"{root}: its rows are counted from the other end: name it {root}/{{z}}/{{x}}/{way}")

@@ -25,6 +25,7 @@ from tilehaul.stores.archive_metadata import (
 from tilehaul.stores.directory_files import (
     EXTENSIONS,
     TRUSTED,
+    check_rows,
     column_bounds,
     journal_path,
     state_of_file,
@@ -43,8 +44,9 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 class DirectoryReader:
     """Blocking reads, used by one thread; the journal is opened only when it is needed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, tms: bool = False) -> None:
         self.root = root
+        self._tms = tms
         self._likely = EXTENSIONS[0]
 
     def get(self, tile_id: TileId) -> Tile | NoTile:
@@ -57,11 +59,11 @@ class DirectoryReader:
         """
         z, x, y = tile_id.z, tile_id.x, tile_id.y
         if 0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z:
-            body = self._read(tile_path(self.root, tile_id, self._likely))
+            body = self._read(tile_path(self.root, tile_id, self._likely, tms=self._tms))
             if body:
                 return self._tile(tile_id, body, self._likely)
             for extension in EXTENSIONS:
-                path = tile_path(self.root, tile_id, extension)
+                path = tile_path(self.root, tile_id, extension, tms=self._tms)
                 if os.path.exists(path) and (body := self._read(path)):  # noqa: PTH110  as in tile_path
                     self._likely = extension
                     return self._tile(tile_id, body, extension)
@@ -100,7 +102,7 @@ class DirectoryReader:
         if not self.root.is_dir():
             raise PlanError(f"{self.root}: no such folder")
         try:
-            yield from walk(self.root)
+            yield from walk(self.root, tms=self._tms)
         except OSError as error:
             raise from_os(error, self.root, "reading") from error
 
@@ -129,6 +131,7 @@ class DirectoryReader:
                     tile_id,
                     notes.get(tile_id.z, {}).get(tile_id.x << journal.KEY_BITS | tile_id.y),
                     trusted=trusted,
+                    tms=self._tms,
                 )
                 for tile_id in tile_ids
             ]
@@ -166,12 +169,13 @@ class DirectoryReader:
         metadata, _ = self._journal()
         if not self.root.is_dir():
             raise PlanError(f"{self.root}: no such folder")
+        check_rows(metadata, self.root, tms=self._tms)
         try:
             kept = zooms(self.root)
-            first = next(walk(self.root), None)
+            first = next(walk(self.root, tms=self._tms), None)
             bounds = None
             if kept and parse_bounds(metadata.get("bounds", "")) is None:
-                bounds = column_bounds(self.root, kept[-1])
+                bounds = column_bounds(self.root, kept[-1], tms=self._tms)
         except OSError as error:
             raise from_os(error, self.root, "reading") from error
         media_type = ""
@@ -181,7 +185,7 @@ class DirectoryReader:
         return source_info_of(
             metadata,
             name=self.root.name,
-            identity=identity_of("directory", self.root),
+            identity=identity_of("directory-tms" if self._tms else "directory", self.root),
             zooms=(kept[0], kept[-1]) if kept else None,
             bounds=bounds,
             media_type=media_type,

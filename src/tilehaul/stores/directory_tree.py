@@ -32,8 +32,9 @@ class DirectoryTree:
     swept, because it leads out of the store.
     """
 
-    def __init__(self, root: Path, *, sync: bool) -> None:
+    def __init__(self, root: Path, *, sync: bool, tms: bool = False) -> None:
         self.root = root
+        self._tms = tms
         self._sync = sync
         self._disk: WholeDisk | None = None
         self._opened = False
@@ -53,7 +54,7 @@ class DirectoryTree:
 
     def write(self, tiles: Sequence[tuple[Tile, str]]) -> set[str]:
         """Write each tile under `{z}/{x}/{y}.{extension}`, whole; the folders to sync."""
-        paths = [tile_path(self.root, tile.tile_id, extension) for tile, extension in tiles]
+        paths = [tile_path(self.root, tile.tile_id, extension, tms=self._tms) for tile, extension in tiles]
         folders = {path.rpartition("/")[0] for path in paths}
         touched = set(folders)
         for folder in folders - self._folders:
@@ -111,7 +112,7 @@ class DirectoryTree:
         """Remove files of a tile; the folders to sync."""
         touched: set[str] = set()
         for extension in extensions:
-            path = tile_path(self.root, tile_id, extension)
+            path = tile_path(self.root, tile_id, extension, tms=self._tms)
             folder = path.rpartition("/")[0]
             if folder not in self._folders:
                 _check_own(folder.rpartition("/")[0])
@@ -148,7 +149,10 @@ class DirectoryTree:
                         seen.setdefault(int(entry.stem), []).append(entry.suffix[1:])
                 for row, found in seen.items():
                     if len(found) > 1 and row < side:
-                        yield TileId(zoom, column, row), sorted(found, key=EXTENSIONS.index)
+                        yield (
+                            TileId(zoom, column, side - 1 - row if self._tms else row),
+                            sorted(found, key=EXTENSIONS.index),
+                        )
 
 
 def _check_own(folder: str) -> None:

@@ -14,7 +14,9 @@ from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
 from tilehaul.stores.directory_files import (
     EXTENSIONS,
+    SOUTH,
     TRUSTED,
+    check_rows,
     column_bounds,
     extensions_of,
     journal_path,
@@ -52,13 +54,14 @@ class DirectoryWriter:
     at any point leaves whole files only, and a file without its journal row is fetched again.
     """
 
-    def __init__(self, root: Path, *, durability: Durability, free_bytes_min: int) -> None:
+    def __init__(self, root: Path, *, durability: Durability, free_bytes_min: int, tms: bool = False) -> None:
         self.root = root
+        self._tms = tms
         self._path = journal_path(root)
         self._durability: Durability = durability
         self._free_bytes_min = free_bytes_min
         self._lock = WriterLock(root)
-        self._tree = DirectoryTree(root, sync=durability == "full")
+        self._tree = DirectoryTree(root, sync=durability == "full", tms=tms)
         self._file: WritableFile | None = None
         self._job: JobKey | None = None
         self._record: StoreRecord | None = None
@@ -72,8 +75,9 @@ class DirectoryWriter:
         self._lock.take_once()
         try:
             metadata = self._read_journal()
+            check_rows(metadata, self.root, tms=self._tms)
             with self._translated("reading"):
-                has_tiles = next(walk(self.root), None) is not None
+                has_tiles = next(walk(self.root, tms=self._tms), None) is not None
             old = parse_record(metadata, str(self.root))
             record = decide_begin(
                 old,
@@ -128,7 +132,7 @@ class DirectoryWriter:
             journal.create_journal(connection)
             before = read_metadata(connection)
             after = merged({} if self._anew else before, dict(job.metadata)) | record_rows(record)
-            marks = {WRITING: "1", TRUSTED: "1" if self._trusted else ""}
+            marks = {WRITING: "1", SOUTH: "1" if self._tms else "", TRUSTED: "1" if self._trusted else ""}
             write_metadata(connection, before, after | marks)
         if WRITING in before:
             self._sweep()
@@ -164,7 +168,7 @@ class DirectoryWriter:
         notes = self._noted(tile_ids)
         with self._translated("reading"):
             return [
-                state_of_file(self.root, tile_id, note, trusted=self._trusted)
+                state_of_file(self.root, tile_id, note, trusted=self._trusted, tms=self._tms)
                 for tile_id, note in zip(tile_ids, notes, strict=True)
             ]
 
@@ -213,7 +217,7 @@ class DirectoryWriter:
     def _old_extensions(self, tile_id: TileId, note: tuple[int, str] | None) -> list[str]:
         if note is not None and note[0] != journal.ABSENT and note[1]:
             return [note[1]]
-        return extensions_of(self.root, tile_id) if self._trusted else []
+        return extensions_of(self.root, tile_id, tms=self._tms) if self._trusted else []
 
     def finish(self, *, complete: bool, counts: JobCounts | None) -> None:
         if self._job is None or self._record is None or not self._prepared:
@@ -221,7 +225,7 @@ class DirectoryWriter:
         file = self._opened()
         with self._translated("reading"):
             kept = zooms(self.root)
-            first = next(walk(self.root), None)
+            first = next(walk(self.root, tms=self._tms), None)
         with file.transaction() as connection:
             dead = journal.has_dead(connection)
             record = finished(self._record, self._job, counts, complete=complete, dead=dead)
@@ -250,7 +254,7 @@ class DirectoryWriter:
     def _bounds(self, kept: list[int]) -> Bounds | None:
         """Looks at every file of the deepest zoom, so only where no job said its bounds."""
         with self._translated("reading"):
-            return column_bounds(self.root, kept[-1]) if kept else None
+            return column_bounds(self.root, kept[-1], tms=self._tms) if kept else None
 
     def seal(self) -> None:
         if self._file is not None:

@@ -252,7 +252,7 @@ def open_store(
     if place.kind == "pmtiles":
         return PmtilesStore(place.path, durability=durability)
     if place.kind == "directory":
-        return DirectoryStore(place.path, durability=durability)
+        return DirectoryStore(place.path, durability=durability, tms=place.tms)
     if place.kind == "remote":
         raise PlanError(f"{redact(place.text)} is a file elsewhere: make it here, then upload it")
     raise PlanError(f"{redact(place.text)} is a tile service: tiles can be read from it, not kept there")
