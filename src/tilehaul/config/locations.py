@@ -39,8 +39,8 @@ _TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOT
 @dataclass(frozen=True, slots=True)
 class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
-    `directory` (`FOLDER/{z}/{x}/{-y}`: rows from the south), an address `s3://bucket/prefix` or `r2://...` for
-    `bucket`. A GeoPackage's tile table may follow its name, `file.gpkg#table`. For `wms` and `wmts` it is
+    `directory` (`FOLDER/{z}/{x}/{-y}`: rows from the south), `s3://bucket/prefix` or `r2://...` for `bucket`.
+    A GeoPackage's tile table may follow its name, `file.gpkg#table`. For `wms` and `wmts` it is
     `wms+https://...`, `wmts+https://...` with the service's query; for `remote` the address of a .pmtiles
     file, `https://...` or in a bucket; for `provider` it is `provider:NAME?key=...`.
     """

@@ -13,8 +13,8 @@ class DirectoryStore(ThreadedStore):
     """`JobStore` and `TileArchive` on one directory; nothing is touched before the first call.
 
     Rows are counted from the north (XYZ), or with `tms` from the south; extensions follow the bytes.
-    `NAME.journal` (SQLite) stays: complete, it holds the source's identity and the list of jobs only. Without it the
-    directory is foreign: readable, and added to with `force_source` only.
+    `NAME.journal` (SQLite) stays: complete, it holds the source's identity and the list of jobs only. Without
+    it the directory is foreign: readable, and added to with `force_source` only.
 
     Args:
         root: The directory. It and missing folders above it are made by `begin`.
