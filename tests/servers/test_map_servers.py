@@ -91,3 +91,18 @@ async def test_mapproxy_out_of_range_is_absent(mapproxy):
         assert isinstance(await opened.get(tilehaul.TileId(2, 3, 3)), tilehaul.Tile)
         there = await opened.get(tilehaul.TileId(3, 7, 0))
     assert there == tilehaul.NoTile(tilehaul.TileId(3, 7, 0), "out_of_range")
+
+
+async def test_mapproxy_tms_is_its_xyz(mapproxy, tmp_path):
+    """Its sets begin with four tiles: which is which zoom follows from their units per pixel."""
+    sources = {
+        "tms": mapproxy.replace("http", "tms+http", 1) + "/tms/1.0.0/earth/mercator",
+        "xyz": mapproxy + "/tiles/earth/mercator/{z}/{x}/{y}.png",
+    }
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(1, 3))
+    found = {}
+    for name, source in sources.items():
+        report = await tilehaul.seed(source, str(tmp_path / f"{name}.mbtiles"), area, options=ALL)
+        assert (report.state, report.done) == ("complete", 20), name
+        found[name] = await tiles_of(tmp_path / f"{name}.mbtiles")
+    assert found["tms"] == found["xyz"]

@@ -11,11 +11,21 @@ from tilehaul.codec.safe_url import redact
 from tilehaul.errors import PlanError
 
 Kind = Literal[
-    "xyz", "provider", "mbtiles", "pmtiles", "remote", "geopackage", "directory", "bucket", "wms", "wmts"
+    "xyz",
+    "provider",
+    "mbtiles",
+    "pmtiles",
+    "remote",
+    "geopackage",
+    "directory",
+    "bucket",
+    "wms",
+    "wmts",
+    "tms",
 ]
 
 # Kinds that answer tiles and cannot say which they have.
-SERVICES: frozenset[Kind] = frozenset({"xyz", "provider", "wms", "wmts"})
+SERVICES: frozenset[Kind] = frozenset({"xyz", "provider", "wms", "wmts", "tms"})
 
 # Kinds that lie on this machine: nothing is asked of anybody.
 NEAR_KINDS: frozenset[Kind] = frozenset({"mbtiles", "pmtiles", "geopackage", "directory"})
@@ -25,6 +35,8 @@ _PROVIDER = re.compile(r"provider:[^/\\]", re.IGNORECASE)
 _SERVICES: dict[str, Kind] = {
     "wms+http": "wms",
     "wms+https": "wms",
+    "tms+http": "tms",
+    "tms+https": "tms",
     "wmts+http": "wmts",
     "wmts+https": "wmts",
 }
@@ -41,8 +53,9 @@ class Location:
     """`text` is a URL template for `xyz`, a file for `mbtiles`, `pmtiles` and `geopackage`, a folder for
     `directory` (`FOLDER/{z}/{x}/{-y}`: rows from the south), `s3://bucket/prefix` or `r2://...` for `bucket`.
     A GeoPackage's tile table may follow its name, `file.gpkg#table`. For `wms` and `wmts` it is
-    `wms+https://...`, `wmts+https://...` with the service's query; for `remote` the address of a .pmtiles
-    file, `https://...` or in a bucket; for `provider` it is `provider:NAME?key=...`.
+    `wms+https://...`, `wmts+https://...` with the service's query, for `tms` `tms+https://...` of a map; for
+    `remote` the address of a .pmtiles file, `https://...` or in a bucket; for `provider` it is
+    `provider:NAME?key=...`.
     """
 
     kind: Kind
@@ -100,7 +113,9 @@ def parse_location(text: str) -> Location:
             return Location("bucket", stripped)
         if scheme in _SERVICES:
             return Location(_SERVICES[scheme], stripped)
-        raise PlanError(f'unknown scheme "{scheme}": http, https, wms+https, wmts+https, s3, r2, {_ARCHIVES}')
+        raise PlanError(
+            f'unknown scheme "{scheme}": http, https, wms+https, wmts+https, tms+https, s3, r2, {_ARCHIVES}'
+        )
     named = _TABLE.fullmatch(stripped)
     suffix = ".gpkg" if named else Path(stripped).suffix.lower()
     if suffix in _KINDS:

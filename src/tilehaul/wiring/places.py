@@ -21,7 +21,9 @@ from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import TellLane
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileArchive
+from tilehaul.ports.wire import Sender
 from tilehaul.sources.stored import StoredSource
+from tilehaul.sources.wmts import WmtsSource
 from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
@@ -35,6 +37,7 @@ from tilehaul.wiring.named import xyz_opener
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.remote import is_bucket, open_remote, remote_urls
 from tilehaul.wiring.senders import allowed_hosts, open_laned, open_sender, retry_rule
+from tilehaul.wiring.tms import open_tms, tilemap_url
 from tilehaul.wiring.wms import open_wms
 from tilehaul.wiring.wmts import open_wmts
 
@@ -83,14 +86,13 @@ async def open_source(
         ) as sender:
             yield OpenedSource(await open_wms(wms, sender, sending), gauges)
         return
-    if place.kind == "wmts":
-        wmts = parse_wmts_location(place.text)
-        typed = (wmts.capabilities_url(),)
+    if place.kind in _DECLARED:
+        typed = (_document_url(place),)
         check_named(typed, sending.rules(), contact=sending.contact)
         async with open_sender(
             sending, typed, tally=tally or Tally(), tell=tell, gauges=gauges, pool=pool
         ) as sender:
-            yield OpenedSource(await open_wmts(wmts, sender, sending), gauges)
+            yield OpenedSource(await _open_declared(place, sender, sending), gauges)
         return
     if place.kind == "remote":
         check_named(remote_urls(place), sending.rules(), contact=sending.contact)
@@ -139,16 +141,15 @@ async def open_origin(
             sender = RetriedSender(laned, retry_rule(sending), SystemClock(), random.random, tally)
             yield Origin(await open_wms(wms, sender, sending), lanes=gauges.lanes, turn_away=laned.turn_away)
         return
-    if place.kind == "wmts":
-        wmts = parse_wmts_location(place.text)
-        typed = (wmts.capabilities_url(),)
+    if place.kind in _DECLARED:
+        typed = (_document_url(place),)
         check_named(typed, sending.rules(), contact=sending.contact)
         allowed, gauges = allowed_hosts(sending, typed), Gauges()
         async with open_laned(
             sending, allowed, tally=tally, tell=tell, pause=True, hand_back=True, gauges=gauges
         ) as laned:
             asking = RetriedSender(laned, retry_rule(sending), SystemClock(), random.random, tally)
-            tiles = await open_wmts(wmts, asking, sending, tiles=laned)
+            tiles = await _open_declared(place, asking, sending, tiles=laned)
             # The service may have named a host of its own for tiles.
             check_bulk(tiles.tiles.template.samples, sending.rules())
             retrying = Retrying(
@@ -170,6 +171,25 @@ async def open_origin(
         return
     async with open_source(location, sending=sending, tally=tally) as opened:
         yield Origin(opened.source, lanes=opened.lanes)
+
+
+# Services that say in a document where their tiles are.
+_DECLARED = frozenset({"wmts", "tms"})
+
+
+def _document_url(place: Location) -> str:
+    if place.kind == "tms":
+        return tilemap_url(place.text)
+    return parse_wmts_location(place.text).capabilities_url()
+
+
+async def _open_declared(
+    place: Location, asking: Sender, sending: Sending, *, tiles: Sender | None = None
+) -> WmtsSource:
+    """See `open_wmts` and `open_tms`."""
+    if place.kind == "tms":
+        return await open_tms(tilemap_url(place.text), asking, sending, tiles=tiles)
+    return await open_wmts(parse_wmts_location(place.text), asking, sending, tiles=tiles)
 
 
 def placed_name(name: str, location: str) -> str:

@@ -37,6 +37,7 @@ from tilehaul.wiring.places import AnyStore, open_origin, open_store, placed_nam
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
 from tilehaul.wiring.remote import remote_urls
+from tilehaul.wiring.tms import tilemap_url
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
 JOB_ID_BYTES = 4
@@ -291,6 +292,8 @@ def typed_urls(place: Location) -> tuple[str, ...]:
     """An address on every host that a location names; none for what is no tile service and no remote file."""
     if place.kind in ("xyz", "provider"):
         return xyz_urls(place)
+    if place.kind == "tms":
+        return (tilemap_url(place.text),)
     if place.kind in ("wms", "wmts"):
         parse = parse_wms_location if place.kind == "wms" else parse_wmts_location
         return (parse(place.text).capabilities_url(),)

@@ -75,6 +75,6 @@ def hosts_of(location: str, environ: Mapping[str, str]) -> tuple[str, ...]:
         return tuple({host_port_of(url) for url in xyz_urls(place)})
     if place.kind == "remote":
         return (host_port_of(remote_url(place, environ)[0]),)
-    if place.kind in ("wms", "wmts"):
+    if place.kind in ("wms", "wmts", "tms"):
         return (host_port_of(place.text.partition("+")[2]),)
     return ()
