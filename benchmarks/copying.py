@@ -6,6 +6,8 @@ Every step is a process of its own; CPU and peak memory are the kernel's account
 valid PNGs of 8 KB, 30 % of them repeat another one's bytes. The peer is `pmtiles-convert` of PyPI's pmtiles.
 `gdal_translate` takes part where it is installed: it decodes and encodes each tile, and so gets fewer.
 
+With durability `full` each step's time ends when what it wrote is on the disk: other programs sync nothing.
+
 What a round has made stays until the end: ext4 looks long for the number of a new file where many were
 removed in the last minutes, and would have the next step pay for that.
 """
@@ -91,7 +93,7 @@ def raw_file(source: str, target: str) -> None:
 
 
 def raw_files(source: str, target: str) -> None:
-    """The same bytes into a file for each tile, never synced."""
+    """The same bytes into a file for each tile."""
     made = set()
     for zoom, column, row, body in _rows(source):
         folder = f"{target}/{zoom}/{column}"
@@ -102,12 +104,14 @@ def raw_files(source: str, target: str) -> None:
             file.write(body)
 
 
-def measured(words: list[str], tiles: int) -> Figures:
-    """Run a process; what it took. Raises CalledProcessError when it fails."""
+def measured(words: list[str], tiles: int, *, sync: bool) -> Figures:
+    """Run a process; what it took, with `sync` until its bytes are on the disk. CalledProcessError."""
     os.sync()
     begun_s = time.perf_counter()
     pid = os.posix_spawn(words[0], words, os.environ)
     _, status, usage = os.wait4(pid, 0)
+    if sync:
+        os.sync()
     wall_s = time.perf_counter() - begun_s
     if code := os.waitstatus_to_exitcode(status):
         raise subprocess.CalledProcessError(code, words)
@@ -128,7 +132,8 @@ class Round:
         self.seen: dict[str, Figures] = {}
 
     def _run(self, name: str, words: list[str], tiles: int = 0) -> None:
-        self.seen[name] = measured(words, tiles or self._options.tiles)
+        full = self._options.durability == "full"
+        self.seen[name] = measured(words, tiles or self._options.tiles, sync=full)
         print(json.dumps({"what": name, **self.seen[name]}), flush=True)
 
     def _own(self, name: str, work: str, target: str) -> None:
@@ -172,7 +177,7 @@ class Round:
 
 
 KINDS = {".mbtiles": "MBTiles", ".pmtiles": "PMTiles", "": "directory", ".gpkg": "GeoPackage"}
-RAW, RAW_FILES = "raw write of the bytes, one file", "raw write of the bytes, a file each, no sync"
+RAW, RAW_FILES = "raw write of the bytes, one file", "raw write of the bytes, a file each"
 BULK = "SQLite bulk insert of the rows"
 GDAL = "MBTiles -> GeoPackage, gdal_translate"
 
@@ -225,8 +230,9 @@ def main() -> None:
             Path(folder, str(number)).mkdir()
             one.run()
             rounds.append(one.seen)
-    print(f"{options.tiles:,} tiles, durability {options.durability}, medians of {options.rounds} rounds;")
-    print(f"{versions(options.peer)}. {stamp(load)}\n\n{page(rounds)}")
+        said = f"{options.tiles:,} tiles, durability {options.durability}, medians of {options.rounds} rounds"
+        print(said, end="; ")
+        print(f"{versions(options.peer)}. {stamp(load)}\n\n{page(rounds)}", flush=True)
 
 
 if __name__ == "__main__":
