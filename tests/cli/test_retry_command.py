@@ -250,3 +250,14 @@ def test_archives_without_dead_letters(capsys, server, tmp_path: Path) -> None:
     assert "0 of 0 tiles done" in capsys.readouterr().err
     assert main(["retry", whole, "--drop"]) == 0
     assert server.stats().requests == before
+
+
+def test_replay_writes_its_report(capsys, server, archive: str, tmp_path: Path) -> None:
+    """As every run does; without a replay there is none to write."""
+    report = tmp_path / "report.json"
+    assert main(["retry", archive, "--report", str(report)]) == 2
+    assert not report.exists()
+    assert main(["retry", archive, "--source", source_of(server), "--report", str(report)]) == 0
+    told = json.loads(report.read_text())
+    assert (told["state"], told["done"] > 0) == ("complete", True)
+    capsys.readouterr()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_command, add_sending_flags, plural, run_async, shown
-from tilehaul.cli.job import DEAD_SHOWN, add_job_flags, add_output_flags, run_job, say_end, seed_options
+from tilehaul.cli.job import (
+    DEAD_SHOWN,
+    add_job_flags,
+    add_output_flags,
+    add_report_flag,
+    run_job,
+    say_end,
+    seed_options,
+)
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -48,6 +56,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--cause", action="append", default=[], metavar="CAUSE,...", help="only these; repeatable"
     )
     known = set(parser._actions)  # noqa: SLF001 - argparse has no other way
+    add_report_flag(parser.add_argument_group("report"))
     add_sending_flags(parser)
     # Tiles that died once may well die again: only a long row of failures ends a replay.
     add_job_flags(parser, max_failures=None)
@@ -215,6 +224,7 @@ async def _replay(options: argparse.Namespace, causes: list[str]) -> int:
             options.archive, options.source, causes=causes, options=wanted, watch=watcher, stop=stop
         ),
         watcher,
+        report_file=options.report,
     )
     if watcher.report is not None:
         await say_end(watcher.report, quiet=options.quiet, again="run the same command again")
