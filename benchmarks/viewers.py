@@ -1,10 +1,10 @@
 """A log of tile requests as people who look at maps make them.
 
-Places have a popularity (Zipf, exponent 1): a person comes to one of them, at a zoom around 12, and looks at a
-window of 5 x 3 tiles. Then they pan by a tile or two (55 %), zoom in (25 %) or out (15 %), or go elsewhere (5 %),
-twelve times on average (geometric). What their browser has already is not asked for again. Sessions overlap:
-fifty people are there at any time, and whoever acts next is drawn. A share of the requests may be a scan: a
-program that walks a region at one zoom, row by row.
+Places have a popularity (Zipf, exponent 1): a person comes to one of them, at a zoom around 12, and looks at
+a window of 5 x 3 tiles. Then they pan by a tile or two (55 %), zoom in (25 %) or out (15 %), or go elsewhere
+(5 %), twelve times on average (geometric). What their browser has already is not asked for again. Sessions
+overlap: fifty people are there at any time, and whoever acts next is drawn. A share of the requests may be a
+scan: a program that walks a region at one zoom, row by row.
 
 Everything follows from a seed. Sizes of tiles are log-normal (median 15 kB, sigma 0.8), by address.
 """
