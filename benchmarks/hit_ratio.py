@@ -2,11 +2,11 @@
 
     python benchmarks/hit_ratio.py [--requests 1000000] [--write]
 
-The log is `viewers.py`'s, without and with a scan (a fifth of the requests). Each cache is bounded by bytes: 1,
-5 and 20 % of those of all different tiles in the log. SIEVE is the service's own memory cache
-(`stores/memory_cache.py`), its overhead left out of the bound for all alike; LRU and S3-FIFO are plain: S3-FIFO
-(Yang et al., SOSP 2023) with a tenth for newcomers, two bits of use, and a ghost list as long as the main queue.
-Hits are of requests, after the first tenth of them.
+The log is `viewers.py`'s, without and with a scan (a fifth of the requests). Each cache is bounded by
+bytes: 1, 5 and 20 % of those of all different tiles in the log. SIEVE is the service's own memory cache
+(`stores/memory_cache.py`), its overhead left out of the bound for all alike; LRU and S3-FIFO are plain:
+S3-FIFO (Yang et al., SOSP 2023) with a tenth for newcomers, two bits of use, and a ghost list as long as
+the main queue. Hits are of requests, after the first tenth of them.
 """
 
 import argparse
