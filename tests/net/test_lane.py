@@ -9,8 +9,16 @@ import pytest
 
 from doubles.clock import VirtualClock, in_virtual_time
 from doubles.wire import answer
-from tilehaul.errors import BrokenError, BusyError, ConfigError, RefusedError, ThrottledError
+from tilehaul.errors import (
+    BrokenError,
+    BusyError,
+    ConfigError,
+    RefusedError,
+    ThrottledError,
+    UnreachableError,
+)
 from tilehaul.net.lane import OPENINGS_UNANSWERED_MAX, Lane
+from tilehaul.net.lane_pool import lane_key
 from tilehaul.net.lane_settings import LaneSettings
 from tilehaul.net.laned import LanedSender
 from tilehaul.net.retried import RetriedSender
@@ -18,6 +26,7 @@ from tilehaul.policy.limit import AdaptiveLimit
 from tilehaul.policy.limit_rule import LimitRule
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.correlation import REPEATED
 from tilehaul.ports.events import LaneChanged, LaneHeld
 from tilehaul.ports.wire import Request, Response
 
@@ -99,7 +108,7 @@ class Rig:
             while self.clock.now_s() < 1000.0 + seconds:
                 try:
                     await self.sender.send(request)
-                except (BrokenError, ThrottledError, BusyError) as error:
+                except (BrokenError, ThrottledError, BusyError, UnreachableError) as error:
                     errors.append(error)
 
         await self.all(*(work() for _ in range(workers)))
@@ -181,13 +190,13 @@ async def test_fixed_lane_keeps_no_pace() -> None:
     assert (rig.lane().pace.per_s, rig.wire.peak(18.0, 20.0)) == (inf, 32)
 
 
-def outage(from_s: float, to_s: float) -> Callable[[Request, float], Step]:
-    return lambda _, sent_s: BrokenError("x") if from_s <= sent_s < to_s else answer()
+def outage(from_s: float, to_s: float, error: Exception | None = None) -> Callable[[Request, float], Step]:
+    return lambda _, sent_s: (error or BrokenError("x")) if from_s <= sent_s < to_s else answer()
 
 
 async def test_09_half_open_stampede() -> None:
     """Five hundred wait: the upstream sees one request per pause, and three good ones close the breaker."""
-    rig = Rig(outage(1.0, 12.0), limit=8)
+    rig = Rig(outage(1.0, 12.0, UnreachableError("x")), limit=8)
     await rig.flood(24.0, workers=500)
     breaker = rig.lane().breaker
     assert (breaker.openings, breaker.state(rig.clock.now_s())) == (4, "closed")
@@ -369,13 +378,22 @@ async def test_outage_costs_a_job_no_tile() -> None:
 
 
 async def test_upstream_that_never_answered_is_not_waited_for_long() -> None:
-    """A wrong address: the job learns it after two openings, not after half an hour."""
-    rig = Rig(outage(0.0, 1e9), limit=8)
+    """A wrong address: the job learns it after four openings, not after half an hour; and why."""
+    rig = Rig(outage(0.0, 1e9, UnreachableError("x", cause="dns")), limit=8)
     errors = await rig.flood(5.5, workers=30)
     assert rig.lane().breaker.openings == OPENINGS_UNANSWERED_MAX
-    with pytest.raises(BusyError):
+    with pytest.raises(BusyError, match=r"has answered nothing yet \(dns\)"):
         await rig.sender.send(A)
-    assert {type(error) for error in errors} == {BrokenError, BusyError}
+    assert {type(error) for error in errors} == {UnreachableError, BusyError}
+
+
+async def test_upstream_that_answers_with_failures_only_is_waited_for() -> None:
+    """A page of maintenance is an answer: the job pauses, looks every second or so, and goes on after it."""
+    rig = Rig(outage(0.0, 40.0), limit=8)
+    errors = await rig.flood(60.0, workers=30)
+    assert BusyError not in {type(error) for error in errors}
+    assert 5 <= rig.lane().breaker.openings <= 60
+    assert rig.lane().breaker.state(rig.clock.now_s()) == "closed"
 
 
 async def test_retry_refused_by_the_breaker_tells_what_was_wrong_at_first() -> None:
@@ -489,3 +507,90 @@ async def test_nothing_is_sent_after_a_lane_turned_all_away() -> None:
     with pytest.raises(BusyError, match="job ends"):
         await second
     assert len(rig.wire.sent_s) == 1
+
+
+async def test_permit_handed_over_in_the_moment_of_cancellation_frees_the_probe() -> None:
+    """The next in line is the probe, at once, and not after the lease of one that nobody sends."""
+    rig = Rig(outage(0.0, 30.0), limit=1)
+    lane = rig.lane()
+    await rig.flood(3.0, workers=4)
+    rig.clock._now_s += 200.0
+    ticket = await lane.enter()
+    assert ticket.probe
+    waiting = asyncio.ensure_future(lane.enter())
+    await asyncio.sleep(0)
+    lane.on_neutral(ticket)
+    lane.leave()
+    # It has the permit by now, and has not been told yet.
+    assert lane.in_flight == 1
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert lane.in_flight == 0
+    assert (await lane.enter()).probe
+
+
+async def test_probe_that_is_pushed_back_frees_its_place() -> None:
+    """A 429 says nothing of health: the gate holds, then the next probe goes, with no lease to wait for."""
+    rig = Rig(outage(0.0, 5.0), limit=4)
+    lane = rig.lane()
+    await rig.flood(3.0, workers=4)
+    rig.clock._now_s += 200.0
+    ticket = await lane.enter()
+    assert ticket.probe
+    lane.on_push_back(ticket, 1.0)
+    lane.leave()
+    assert lane.breaker.retry_after_s(rig.clock.now_s()) == 0.0
+
+
+async def test_answered_failure_of_the_same_tile_again_is_no_news() -> None:
+    """However often: only tiles that have not failed so before open the breaker."""
+    rig = Rig(lambda *_: BrokenError("x"), limit=4)
+    REPEATED.set(True)
+    await rig.flood(30.0, workers=4)
+    assert (rig.lane().breaker.openings, rig.lane().breaker.state(rig.clock.now_s())) == (0, "closed")
+    REPEATED.set(False)
+    await rig.flood(90.0, workers=4)
+    assert rig.lane().breaker.openings > 0
+
+
+async def test_used_up_quota_is_told_as_a_change() -> None:
+    quota = answer(ratelimit='"default";r=0;t=20')
+    rig = Rig(lambda *_: quota, limit=4)
+    await rig.all(rig.sender.send(A))
+    assert [change.gate for change in rig.changes][-1:] == ["held"]
+
+
+def test_cancelled_do_not_count_as_waiting() -> None:
+    async def run() -> None:
+        rig = Rig(limit=1)
+        lane = rig.lane()
+        await lane.enter()
+        waiting = [asyncio.ensure_future(lane.enter()) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert lane.queue_depth == 5
+        for one in waiting[1:]:
+            one.cancel()
+        await asyncio.sleep(0)
+        assert lane.queue_depth == 1
+        waiting[0].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://HOST.test/a",
+        "HTTP://host.test/a",
+        "http://host.test:80/a",
+        "http://u:p@host.test/a",
+        "http://host.test./a",
+    ],
+)
+def test_one_upstream_has_one_lane_however_it_is_spelled(url: str) -> None:
+    assert lane_key(Request(url)) == lane_key(Request("http://host.test/b?c"))
+    assert lane_key(Request("https://host.test:443/a"))[0] == "https://host.test"
+    assert lane_key(Request("http://host.test:8080/a"))[0] == "http://host.test:8080"
+    assert lane_key(Request("http://[::1]:80/a"))[0] == "http://[::1]"

@@ -124,7 +124,7 @@ def test_one_probe_at_a_time() -> None:
     assert breaker.state(5.0) == "half_open"
     tickets = [breaker.admit(5.0) for _ in range(500)]
     assert [ticket.probe for ticket in tickets if ticket] == [True]
-    assert breaker.retry_after_s(6.0) == 29.0
+    assert breaker.retry_after_s(6.0) == 149.0
 
 
 def test_three_good_probes_close_and_forget() -> None:
@@ -188,11 +188,11 @@ def test_pause_is_fully_jittered() -> None:
 def test_lost_probe_is_given_up_after_its_lease() -> None:
     breaker = opened()
     lost = leave(breaker, 5.0)
-    assert breaker.admit(34.9) is None
-    second = leave(breaker, 35.0)
+    assert breaker.admit(154.9) is None
+    second = leave(breaker, 155.0)
     assert second.generation != lost.generation
-    breaker.on_failure(36.0, lost, luck=0.0)
-    assert breaker.state(36.0) == "half_open"
+    breaker.on_failure(156.0, lost, luck=0.0)
+    assert breaker.state(156.0) == "half_open"
 
 
 def test_cancelled_probe_frees_its_place_at_once() -> None:
@@ -445,3 +445,27 @@ def test_window_of_any_length_forgets_and_keeps(window_s: float) -> None:
         outcomes(breaker, "x", now_s=begun_s + 1.4 * window_s)
         outcomes(breaker, "x", now_s=begun_s + 1.9 * window_s)
         assert breaker.openings == (2 if begun_s else 1), "three within one window"
+
+
+def test_upstream_that_answers_badly_is_looked_at_more_often() -> None:
+    """A share of the time since it opened, at least the first pause; without an answer as before."""
+    rule = BreakerRule(calls_min=1, open_s_first=1.0, answered_share=0.1, jitter_share=0.0)
+    waits = {}
+    for answered in (True, False):
+        breaker, now_s = Breaker(rule), 0.0
+        breaker.on_failure(now_s, leave(breaker, now_s), luck=0.0, answered=answered)
+        waits[answered] = []
+        while now_s < 60.0:
+            wait_s = breaker.retry_after_s(now_s)
+            waits[answered].append(wait_s)
+            now_s += wait_s
+            breaker.on_failure(now_s, leave(breaker, now_s), luck=0.0, answered=answered)
+    assert waits[True][:10] == [1.0] * 10
+    assert max(waits[True]) == pytest.approx(6.0, abs=0.6)
+    assert waits[False] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_share_of_an_answered_outage_is_a_share(share: float) -> None:
+    with pytest.raises(ConfigError):
+        BreakerRule(answered_share=share)

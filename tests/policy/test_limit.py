@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tilehaul.errors import ConfigError
-from tilehaul.policy.limit import ERROR_MAX, SAMPLES_MAX, AdaptiveLimit, FixedLimit, _median
+from tilehaul.policy.limit import SAMPLES_MAX, AdaptiveLimit, FixedLimit
 from tilehaul.policy.limit_rule import CLASS_LIMITS, LIMIT_MAX, LimitRule, limit_rule
+from tilehaul.policy.median import ERROR_MAX, median_and_error
 
 MIDDLE = 0.5
 
@@ -314,11 +315,11 @@ def test_failures_and_push_back_of_an_earlier_window_do_not_count() -> None:
 def test_median_is_known_to_within_its_error_only() -> None:
     """Quartiles 0.08 and 0.12, 100 samples: 1.25 * 0.04 / 1.35 / 10, of a median of 0.1."""
     values = [0.08, 0.08, 0.1, 0.12, 0.12] * 20
-    p50_s, error = _median(values)
+    p50_s, error = median_and_error(values)
     assert p50_s == 0.1
     assert error == pytest.approx(1.25 * 0.04 / (1.35 * 0.1 * 10.0))
-    assert _median([0.0, 0.0, 5.0]) == (0.0, 0.0)
-    assert _median([0.5, 2.0, 900.0]) == (2.0, ERROR_MAX)
+    assert median_and_error([0.0, 0.0, 5.0]) == (0.0, 0.0)
+    assert median_and_error([0.5, 2.0, 900.0]) == (2.0, ERROR_MAX)
 
 
 def noisy_window(lane: Lane, around_s: float) -> int:
@@ -571,5 +572,33 @@ def test_base_after_a_probe_is_the_upper_end_of_what_it_can_be() -> None:
 
 def test_quartiles_are_a_quarter_from_each_end() -> None:
     """Values at the fifths differ from those at the quarters."""
-    p50_s, error = _median([1.0] * 22 + [1.5] * 3 + [2.0] * 48 + [2.5] * 4 + [3.0] * 23)
+    p50_s, error = median_and_error([1.0] * 22 + [1.5] * 3 + [2.0] * 48 + [2.5] * 4 + [3.0] * 23)
     assert (p50_s, error) == (2.0, pytest.approx(1.25 * (2.5 - 2.0) / (1.35 * 2.0 * 10.0)))
+
+
+def test_quick_absences_do_not_count_as_how_fast_tiles_come() -> None:
+    """Before the first tile, and between tiles: neither makes tiles look as if they queued."""
+    limit = AdaptiveLimit(limit_rule("tile"))
+    now_s = 0.0
+    for _ in range(400):
+        now_s += 0.01
+        limit.on_success(now_s, 0.002, limit.limit, 0.5, is_tile=False)
+    assert limit.base_s == pytest.approx(0.002)
+    for turn in range(2_000):
+        now_s += 0.02
+        is_tile = turn % 4 == 0
+        limit.on_success(now_s, 0.1 if is_tile else 0.002, limit.limit, 0.5, is_tile=is_tile)
+    assert limit.base_s == pytest.approx(0.1, rel=0.3)
+    assert limit.limit == 32
+
+
+def test_first_tile_after_absences_begins_anew() -> None:
+    limit = AdaptiveLimit(limit_rule("tile"))
+    start = limit.limit
+    now_s = 0.0
+    for _ in range(2_000):
+        now_s += 0.01
+        limit.on_success(now_s, 0.002, limit.limit, 0.5, is_tile=False)
+    assert limit.limit > start
+    assert limit.on_success(now_s + 0.2, 0.1, 1, 0.5) is False
+    assert (limit.limit, limit.base_s) == (start, None)

@@ -11,7 +11,7 @@ from tilehaul.jobs.retries import Item, Origin, Retries, alone
 from tilehaul.jobs.stop import Stop
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock
-from tilehaul.ports.correlation import REQUEST_ID
+from tilehaul.ports.correlation import REPEATED, REQUEST_ID
 from tilehaul.ports.source import BATCH_TILES, BatchSource
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
 
@@ -96,6 +96,7 @@ class Feed:
         while (item := await self._take()) is not None:
             answer: Answer
             REQUEST_ID.set(item.tile_id)
+            REPEATED.set(item.answered_badly)
             try:
                 answer = await get(item.tile_id)
             except BusyError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tilehaul.errors import BusyError, ConfigError, DataError, ThrottledError, TransferError
+from tilehaul.errors import BrokenError, BusyError, ConfigError, DataError, ThrottledError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.retry import RetryRule, is_mistyped, is_transient
@@ -77,6 +77,11 @@ class Item:
     mistyped: int = 0
     pushed_back_s: float | None = None
     error: TransferError | DataError | None = None
+
+    @property
+    def answered_badly(self) -> bool:
+        """Whether its last attempt was answered, with a failure of the upstream's or a damaged body."""
+        return isinstance(self.error, BrokenError | DataError)
 
 
 class Retries:

@@ -10,6 +10,7 @@ from math import inf
 
 from tilehaul.codec.limit_fields import LIMIT_FIELDS, parse_limit_fields
 from tilehaul.errors import BusyError, ThrottledError
+from tilehaul.net.lane_paces import LanePaces
 from tilehaul.net.lane_settings import HAND_BACK_S, OPENINGS_UNANSWERED_MAX, LaneSettings, LaneTools
 from tilehaul.net.lane_view import LaneView
 from tilehaul.policy.blame import Blame
@@ -18,8 +19,6 @@ from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.gate import Gate
 from tilehaul.policy.lane_stats import LaneStats
 from tilehaul.policy.limit import AdaptiveLimit
-from tilehaul.policy.pace import Pace
-from tilehaul.policy.quota_pace import QuotaPace
 from tilehaul.policy.rate import Rate
 from tilehaul.policy.shed import Shed
 from tilehaul.ports.events import LaneHeld
@@ -40,10 +39,10 @@ class Lane:
         "_adaptive",
         "_answered",
         "_blame",
+        "_cause",
         "_luck",
         "_now_s",
-        "_quota",
-        "_rate",
+        "_paces",
         "_settings",
         "_shed",
         "_timer",
@@ -71,7 +70,8 @@ class Lane:
         self.rate_per_s = None if rate is None else rate.per_s
         self.limit = settings.new_limit(lane_class)
         self.gate = Gate()
-        self.pace = Pace()
+        self._paces = LanePaces(rate)
+        self.pace = self._paces.own
         self.breaker = Breaker(BREAKER_PAUSING if settings.pause else BREAKER_SERVING)
         self.budget = RetryBudget()
         self.stats = LaneStats()
@@ -82,8 +82,8 @@ class Lane:
         self._blame = None if self._adaptive is None else Blame(self._adaptive, self.pace)
         self._shed = None if self._adaptive is None else Shed(self._adaptive)
         self._answered = False
-        self._quota = QuotaPace()
-        self._rate = rate
+        # Of the last failure.
+        self._cause = ""
         self._settings = settings
         self._tools = tools
         # Looked up once: these are asked several times for each tile.
@@ -143,7 +143,8 @@ class Lane:
             self._shed.on_success(now_s)
         changed = False
         if adaptive is not None:
-            changed = adaptive.on_success(now_s, response.ttfb_s, self.in_flight, self._luck())
+            is_tile, ttfb_s = response.status in (200, 206), response.ttfb_s
+            changed = adaptive.on_success(now_s, ttfb_s, self.in_flight, self._luck(), is_tile=is_tile)
             self.pace.on_success(now_s)
         if self.gate.until_s:
             self.gate.open_again(sent_s)
@@ -153,6 +154,7 @@ class Lane:
             self.look(now_s)
         if not LIMIT_FIELDS.isdisjoint(response.headers):
             self._heed_quota(now_s, response)
+            self.look(now_s)
 
     def on_push_back(self, ticket: Ticket, retry_after_s: float | None) -> None:
         """The upstream asked for less: the whole lane is held, and its limit cut if load is to blame."""
@@ -165,13 +167,20 @@ class Lane:
         if self._blame is not None:
             self._blame.on_push_back(now_s, now_s + hold_s, spell)
 
-    def on_failure(self, ticket: Ticket) -> None:
-        """The attempt failed at the upstream's side, or brought a damaged body."""
+    def on_failure(self, ticket: Ticket, cause: str, *, answered: bool, repeated: bool) -> None:
+        """The attempt failed at the upstream's side. `answered`: it is there, and said so. `repeated`: it has
+        answered this very tile so before, which is no news: the last tiles of a job may be broken for good.
+        """
         now_s = self._now_s()
+        self._answered = self._answered or answered
+        self._cause = cause
         openings = self.breaker.openings
         if self._shed is not None:
             self._shed.on_failure(now_s, self.in_flight)
-        self.breaker.on_failure(now_s, ticket, self._luck())
+        if repeated and not ticket.probe:
+            self.breaker.on_neutral(ticket)
+            return
+        self.breaker.on_failure(now_s, ticket, self._luck(), answered=answered)
         if self.breaker.openings != openings:
             self._tell_open(now_s)
 
@@ -193,7 +202,8 @@ class Lane:
     @property
     def queue_depth(self) -> int:
         """Attempts that wait for a permit."""
-        return len(self._waiting)
+        # Who was cancelled stands in the line until its turn comes.
+        return sum(not turn.done() for turn in self._waiting)
 
     async def aclose(self) -> None:
         """End the timer. Nobody may be waiting any more."""
@@ -228,21 +238,10 @@ class Lane:
         wait_s = 0.0
         if self.gate.until_s:
             wait_s = self.gate.wait_s(now_s, self.in_flight)
-        if self.pace.per_s != inf:
-            wait_s = max(wait_s, self.pace.wait_s(now_s))
-        if self._quota.until_s > now_s:
-            wait_s = max(wait_s, self._quota.wait_s(now_s))
-        if self._rate is not None:
-            wait_s = max(wait_s, self._rate.wait_s(now_s))
-        return wait_s
+        return max(wait_s, self._paces.wait_s(now_s))
 
     def _take(self, now_s: float) -> None:
-        if self._rate is not None:
-            self._rate.take(now_s)
-        if self._quota.until_s > now_s:
-            self._quota.on_send(now_s)
-        if self.pace.per_s != inf:
-            self.pace.on_send(now_s)
+        self._paces.take(now_s)
         self.in_flight += 1
         if self.view.troubled:
             # Gates open by the clock, and nobody says so.
@@ -253,7 +252,7 @@ class Lane:
         if quota is not None:
             # While somebody waits, the permits that come back are used at once.
             wanted = max(self.in_flight, self.limit.limit) if self._waiting else self.in_flight
-            self._quota.on_quota(now_s, quota.pace_per_s(wanted), quota.reset_s or 0.0)
+            self._paces.quota.on_quota(now_s, quota.pace_per_s(wanted), quota.reset_s or 0.0)
             if quota.hold_s is not None:
                 # Nothing is left, and nobody was refused: a wait, but no reason to send less at once.
                 self._hold(now_s, quota.hold_s)
@@ -288,7 +287,9 @@ class Lane:
         if self._settings.pause and not never and not far:
             self._arm(now_s, wait_s)
             return
-        said = f"the origin {'has answered nothing yet' if never else 'of this tile fails'} and is left alone"
+        why = f" ({self._cause})" if self._cause else ""
+        what = "has answered nothing yet" if never else "of this tile fails"
+        said = f"the origin {what}{why} and is left alone"
         self.turn_away(lambda: BusyError(said, retry_after_s=wait_s, never_answered=never))
 
     def turn_away(self, error: Callable[[], Exception]) -> None:

@@ -1,5 +1,7 @@
 """The lanes of several openings: who sends to one upstream shares one lane, whoever asks."""
 
+from functools import lru_cache
+
 from tilehaul.errors import PlanError
 from tilehaul.net.lane import Lane
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
@@ -55,12 +57,28 @@ class LanePool:
         return rate
 
 
+# Spellings of origins remembered: a template with subdomains has a handful.
+ORIGINS_KEPT = 1024
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
 def lane_key(request: Request) -> tuple[str, str]:
-    """Scheme, host and port of the address, and the class; a full parse costs ten times as much."""
+    """Scheme, host and port of the address, and the class; a full parse costs ten times as much.
+
+    One upstream has one key, however its address is spelled: `HTTP://User@Host:80` is `http://host`.
+    """
     url = request.url
     end = url.find("/", 8)
     origin = url if end < 0 else url[:end]
     # A template may put its query straight behind the host.
     if "?" in origin or "#" in origin:
         origin = origin.partition("?")[0].partition("#")[0]
-    return origin, request.lane_class
+    return _normal(origin), request.lane_class
+
+
+@lru_cache(maxsize=ORIGINS_KEPT)
+def _normal(origin: str) -> str:
+    scheme, _, authority = origin.partition("://")
+    scheme = scheme.lower()
+    host = authority.rpartition("@")[2].lower().rstrip(".")
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}"

@@ -3,6 +3,7 @@
 import logging
 
 from tilehaul.errors import (
+    BrokenError,
     BusyError,
     DataError,
     DeniedError,
@@ -18,6 +19,7 @@ from tilehaul.policy.causes import cause_class
 from tilehaul.policy.providers import NO_PROVIDERS, Providers
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
+from tilehaul.ports.correlation import REPEATED
 from tilehaul.ports.events import TellLane
 from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.wire import Request, Response, Sender
@@ -84,7 +86,8 @@ class LanedSender:
             raise
         except (TransferError, DataError) as error:
             error.probe = ticket.probe
-            lane.on_failure(ticket)
+            answered = isinstance(error, BrokenError | DataError)
+            lane.on_failure(ticket, error.cause, answered=answered, repeated=answered and REPEATED.get())
             self._note(lane, error)
             raise
         except BaseException:

@@ -42,7 +42,7 @@ class RetriedSender:
     async def _again(self, request: Request, error: TransferError | DataError) -> Response:
         """All attempts after the first: apart, so that the common case carries none of it."""
         attempts = 1
-        counted = 0
+        counted = probes = 0
         mistyped = 0
         begun_s = self.clock.now_s()
         while True:
@@ -51,9 +51,13 @@ class RetriedSender:
                 waited_s = self.clock.now_s() - begun_s
                 delay_s = 0.0 if self.rule.patience_s(waited_s) > asked_s else None
             else:
-                counted += 1
                 mistyped += is_mistyped(error)
-                delay_s = self.rule.delay_s(error, counted, self.luck(), mistyped=mistyped)
+                if error.probe and probes < self.rule.attempts_max - 1:
+                    # As in a job (`jobs/retries.py`): what a probe meets says more of the upstream.
+                    probes += 1
+                else:
+                    counted += 1
+                delay_s = self.rule.delay_s(error, max(1, counted), self.luck(), mistyped=mistyped)
             if delay_s is not None and delay_s > 0.0:
                 await self.clock.sleep(delay_s)
             if delay_s is None or not await self._paid(request, error, begun_s):

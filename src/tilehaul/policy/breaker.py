@@ -46,8 +46,11 @@ class BreakerRule:
         open_s_first: Ceiling of the first pause; doubles each time a probe fails, but never exceeds the time
             since the last good answer: an outage of seconds is not answered by minutes (decision 0007).
         open_s_max: The ceiling never exceeds this.
+        answered_share: While probes fail and the upstream answers all the same (5xx, a damaged body), the
+            ceiling is this share of the time since it opened first, in [0, 1]; None: it makes no difference.
         jitter_share: A pause is drawn evenly from (ceiling * (1 - this), ceiling]; 1 is full jitter.
-        probe_lease_s: A probe that has not reported by then is given up, and another let through.
+        probe_lease_s: A probe that has not reported by then is given up, and another let through. Longer than
+            an attempt may take: a good answer that comes later is not counted.
         successes_to_close: Good probes in a row that close the breaker.
     """
 
@@ -61,7 +64,8 @@ class BreakerRule:
     open_s_first: float = 5.0
     open_s_max: float = 120.0
     jitter_share: float = 1.0
-    probe_lease_s: float = 30.0
+    probe_lease_s: float = 150.0
+    answered_share: float | None = None
     successes_to_close: int = 3
 
     def __post_init__(self) -> None:
@@ -71,6 +75,8 @@ class BreakerRule:
             raise ConfigError("calls, failures and successes of a breaker must be 1 or more")
         if not (0.0 <= self.failure_share <= 1.0 and 0.0 < self.slow_share <= 1.0):
             raise ConfigError("the shares of a breaker must be in 0 to 1")
+        if self.answered_share is not None and not 0.0 <= self.answered_share <= 1.0:
+            raise ConfigError("the share of an answered outage must be in 0 to 1")
         if not 0.0 <= self.jitter_share <= 1.0:
             raise ConfigError("the jitter share of a breaker must be in 0 to 1")
         if not (0.0 < self.open_s_first <= self.open_s_max < inf and self.slow_factor >= 1.0):
@@ -78,8 +84,9 @@ class BreakerRule:
 
 
 BREAKER_DEFAULT = BreakerRule()
-# For a job, whose tiles wait: it looks sooner, because most outages are short (decision 0007).
-BREAKER_PAUSING = BreakerRule(open_s_first=1.0)
+# For a job, whose tiles wait: it looks sooner, because most outages are short; and where only tiles are left
+# that are broken for good, it must come to an end of them (decision 0007).
+BREAKER_PAUSING = BreakerRule(open_s_first=1.0, answered_share=1 / 60)
 # For a service: fewer calls must do, because people wait.
 BREAKER_SERVING = BreakerRule(calls_min=10)
 
@@ -124,6 +131,7 @@ class Breaker:
         "_doublings",
         "_good_probes",
         "_good_s",
+        "_ill_s",
         "_lease_s",
         "_rule",
         "_state",
@@ -144,6 +152,8 @@ class Breaker:
         self._good_probes = 0
         # When the upstream last answered as it should, or that there is nothing.
         self._good_s = -inf
+        # When it last opened after having been closed.
+        self._ill_s = 0.0
         self._doublings = 0
         self.openings = 0
 
@@ -198,13 +208,16 @@ class Breaker:
         if ticket.probe:
             self._probe_was_good()
 
-    def on_failure(self, now_s: float, ticket: Ticket, luck: float) -> None:
-        """Connect, TLS, timeout, 5xx, corrupt body. `luck` in [0, 1) draws the pause if this opens."""
+    def on_failure(self, now_s: float, ticket: Ticket, luck: float, *, answered: bool = False) -> None:
+        """Connect, TLS, timeout, 5xx, corrupt body. `luck` in [0, 1) draws the pause if this opens.
+
+        `answered`: the upstream is there and said so, by 5xx or with a body that is damaged.
+        """
         if self._is_stale(ticket):
             return
         if ticket.probe:
             self._doublings = min(self._doublings + 1, _DOUBLINGS_MAX)
-            self._open(now_s, luck)
+            self._open(now_s, luck, answered=answered)
             return
         self._window.add(now_s, failed=True, slow=False)
         self._judge(now_s, luck)
@@ -240,10 +253,14 @@ class Breaker:
         ):
             self._open(now_s, luck)
 
-    def _open(self, now_s: float, luck: float) -> None:
+    def _open(self, now_s: float, luck: float, *, answered: bool = False) -> None:
         rule = self._rule
+        if self._state == "closed":
+            self._ill_s = now_s
         silent_s = max(rule.open_s_first, now_s - self._good_s)
         ceiling_s: float = min(rule.open_s_first * 2.0**self._doublings, silent_s, rule.open_s_max)
+        if answered and rule.answered_share is not None:
+            ceiling_s = min(ceiling_s, max(rule.open_s_first, rule.answered_share * (now_s - self._ill_s)))
         self._state = "open"
         self._until_s = now_s + ceiling_s * (1.0 - rule.jitter_share * luck)
         self._good_probes = 0

@@ -17,11 +17,10 @@ from typing import Protocol
 
 from tilehaul.errors import ConfigError
 from tilehaul.policy.limit_rule import LIMIT_MAX, LimitRule
+from tilehaul.policy.median import median_and_error
 
 # A window's median needs no more samples than this; beyond it every second one is dropped.
 SAMPLES_MAX = 2048
-# Less certain than this a median is not told to be: a lane with few and wild samples still reacts.
-ERROR_MAX = 0.25
 
 
 class Limit(Protocol):
@@ -91,6 +90,7 @@ class AdaptiveLimit:
         "_slowed",
         "_stride",
         "_threshold",
+        "_tiles_came",
         "_ttfbs_s",
         "_wary_from",
         "_wary_until_s",
@@ -125,6 +125,7 @@ class AdaptiveLimit:
         self._hold = 0
         self._wary_from = 0.0
         self._wary_until_s = -inf
+        self._tiles_came = False
 
     @property
     def probing(self) -> bool:
@@ -135,7 +136,9 @@ class AdaptiveLimit:
         """The limit before it is rounded down; while probing, the one it will return to."""
         return self._level if self._saved is None else self._saved
 
-    def on_success(self, now_s: float, ttfb_s: float, in_flight: int, luck: float) -> bool:
+    def on_success(
+        self, now_s: float, ttfb_s: float, in_flight: int, luck: float, *, is_tile: bool = True
+    ) -> bool:
         """An attempt was answered well. Closes the window when it is full. True: `limit` changed.
 
         Args:
@@ -143,7 +146,20 @@ class AdaptiveLimit:
             ttfb_s: From sending to the response's headers, >= 0: independent of the body's size.
             in_flight: Attempts under way in the lane, this one included.
             luck: A number in [0, 1): spreads the probes of many clients.
+            is_tile: The answer brought a tile. "There is none" and "not modified" often come from another
+                place, much sooner: they do not say how fast a tile comes.
         """
+        if is_tile and not self._tiles_came:
+            # All that was learned so far is how fast this upstream says no, and how many of those it can say.
+            self._tiles_came = True
+            if self._samples or self.base_s is not None:
+                self.base_s = self._grown = None
+                self._set(min(self._level, float(self._rule.start)))
+                self._begin_window(now_s - ttfb_s)
+        elif not is_tile and self._tiles_came:
+            if self.base_s is None or self._saved is not None:
+                return False
+            ttfb_s = max(ttfb_s, self.base_s)
         self._peak = max(self._peak, in_flight)
         sent_s = now_s - ttfb_s
         if self._opened_s == -inf:
@@ -211,7 +227,7 @@ class AdaptiveLimit:
 
     def _close_window(self, now_s: float, luck: float) -> None:
         rule = self._rule
-        p50_s, error = _median(self._ttfbs_s)
+        p50_s, error = median_and_error(self._ttfbs_s)
         failed = self._failed >= rule.failed_share * (self._samples + self._failed)
         peak, pushed_back, rate_per_s = self._peak, self._pushed_back, self._rate_per_s(now_s)
         self._begin_window(now_s)
@@ -300,18 +316,3 @@ class AdaptiveLimit:
     def _set(self, level: float) -> None:
         self._level = max(1.0, min(level, float(self._rule.most)))
         self.limit = int(self._level)
-
-
-def _median(values: list[float]) -> tuple[float, float]:
-    """The median of one value or more, and its standard error as a share of it, at most ERROR_MAX.
-
-    The error of a median is about 1.25 standard deviations by the root of the number; a standard deviation is
-    about the distance of the quartiles by 1.35 (both for normal values; the quartiles do not mind a tail).
-    """
-    values.sort()
-    count = len(values)
-    p50 = values[count // 2]
-    if p50 <= 0.0:
-        return p50, 0.0
-    spread = values[3 * count // 4] - values[count // 4]
-    return p50, min(ERROR_MAX, 1.25 * spread / (1.35 * p50 * sqrt(count)))

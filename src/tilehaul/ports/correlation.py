@@ -1,7 +1,7 @@
 """Which job and which request a line of the log belongs to.
 
 Context variables, for they follow a request through tasks that know nothing of it, and cost 50 ns to set; a
-parameter through every layer would be there for the log alone. Nothing but the log reads them.
+parameter through every layer would be there for the log alone. Nothing but the log reads the first two.
 """
 
 from contextvars import ContextVar
@@ -13,3 +13,6 @@ JOB_ID: Final = ContextVar[str]("tilehaul_job_id", default="")
 # In a service what the client called its request, or what we did. In a job the tile that is fetched: the one
 # name that all attempts and the dead letter have in common. It says where, so it is for the debug log only.
 REQUEST_ID: Final = ContextVar[str | TileId]("tilehaul_request_id", default="")
+# Whether the upstream has answered this very tile badly before (5xx, a damaged body): another such answer
+# says more of the tile than of the upstream. Set by a job for each attempt, read by the lane.
+REPEATED: Final = ContextVar[bool]("tilehaul_repeated", default=False)
