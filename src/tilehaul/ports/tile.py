@@ -13,8 +13,9 @@ class Tile:
     `body` is the picture's or vector tile's bytes, content coding removed
     (a gzipped vector tile from an archive is kept gzipped: see `codec/sniff.py`).
     `media_type` is what the bytes are by their magic number, not what a header said.
-    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`; or, in memory and past
-    its freshness, `stale` (the origin could not be asked) or `stale_asked` (it was, and failed).
+    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`; `unchanged` (kept, and
+    the origin has just said that it is current); or, in memory and past its freshness, `stale` (the origin
+    could not be asked) or `stale_asked` (it was, and failed).
     """
 
     tile_id: TileId
