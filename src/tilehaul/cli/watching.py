@@ -148,6 +148,8 @@ def summary_line(report: SeedReport) -> str:
         words.append(f"{report.dropped:,} dropped")
     if report.pending:
         words.append(f"{report.pending:,} pending")
+    if report.deleted:
+        words.append(f"{report.deleted:,} deleted")
     words.append(size_text(report.bytes))
     words.append(f"{report.elapsed_s:.1f} s")
     words.append(f"{report.rate_per_s:,.0f} tiles/s")
@@ -164,6 +166,7 @@ def report_text(report: SeedReport) -> str:
         ("dead", f"{report.dead:,}"),
         *([("dropped", f"{report.dropped:,}")] if report.dropped else []),
         ("pending", f"{report.pending:,}"),
+        *([("deleted", f"{report.deleted:,}")] if report.deleted else []),
         (
             "requests",
             f"{report.requests:,}  ({report.retried:,} retried, {report.pushed_back:,} pushed back)",

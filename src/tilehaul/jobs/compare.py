@@ -113,11 +113,11 @@ async def _pages(archive: TileArchive, wanted: Callable[[TileId], bool]) -> Asyn
 
 
 async def _bodies(archive: TileArchive, page: Sequence[TileId]) -> list[bytes | DataError | None]:
-    """The bytes of each tile; None where there is none, the error where it cannot be read."""
-    return await gather(*(_body(archive, tile_id) for tile_id in page))
+    return await gather(*(body_of(archive, tile_id) for tile_id in page))
 
 
-async def _body(archive: TileArchive, tile_id: TileId) -> bytes | DataError | None:
+async def body_of(archive: TileArchive, tile_id: TileId) -> bytes | DataError | None:
+    """The bytes of a tile; None where there is none, the error where it cannot be read."""
     try:
         answer = await archive.get(tile_id)
     except DataError as error:

@@ -118,5 +118,7 @@ class Score:
             message=message,
             dropped=self.dropped,
             unchanged=self._unchanged,
+            deleted=self._tally.deleted,
+            strangers=self._tally.strangers,
             causes=by_class(self._tally.causes),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
 from tilehaul.grid.tile_id import ZOOM_MAX
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.store import JobKey
 from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
 Bounds = tuple[float, float, float, float]
@@ -160,13 +161,19 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:NAME_CHARS_MAX]).strip()
 
 
-def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+# What says where an archive's tiles are.
+_PLACE = frozenset({"bounds", "minzoom", "maxzoom"})
+
+
+def merged(old: Mapping[str, str], new: Mapping[str, str], *, mirrors: bool = False) -> dict[str, str]:
     """The metadata of an archive once a job has added to it.
 
     Bounds and zooms widen, a second attribution is put beside the first, vector layers are joined,
     `center` follows bounds that changed; a format that we do not know is forgotten (the first tile
-    names it); of anything else what was there first stays.
+    names it); of anything else what was there first stays. See `JobKey.mirrors`.
     """
+    if mirrors:
+        old = {name: text for name, text in old.items() if not (name in _PLACE and new.get(name))}
     result = {**new, **old}
     named = format_of(media_type_of_format(result.pop("format", "")))
     if named:
@@ -186,6 +193,11 @@ def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     layers = merged_json_row(old.get("json", ""), new.get("json", ""))
     told = {"attribution": credit, "json": layers}
     return result | {name: text for name, text in told.items() if text}
+
+
+def merged_with(old: Mapping[str, str], job: JobKey) -> dict[str, str]:
+    """The metadata of an archive once `job` has added to it: see `merged`."""
+    return merged(old, dict(job.metadata), mirrors=job.mirrors)
 
 
 def _joined_credits(old: str, new: str) -> str:

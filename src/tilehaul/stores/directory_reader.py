@@ -30,7 +30,7 @@ from tilehaul.stores.directory_files import (
     state_of_file,
     tile_path,
     walk,
-    zooms,
+    zooms_kept,
 )
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.record import SOURCE, has_completed, parse_record, state_of
@@ -163,7 +163,7 @@ class DirectoryReader:
         if not self.root.is_dir():
             raise PlanError(f"{self.root}: no such folder")
         try:
-            kept = zooms(self.root)
+            kept = zooms_kept(self.root)
             first = next(walk(self.root), None)
             bounds = None
             if kept and parse_bounds(metadata.get("bounds", "")) is None:

@@ -11,7 +11,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
+from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged_with
 from tilehaul.stores.directory_files import (
     EXTENSIONS,
     TRUSTED,
@@ -20,7 +20,7 @@ from tilehaul.stores.directory_files import (
     journal_path,
     state_of_file,
     walk,
-    zooms,
+    zooms_kept,
 )
 from tilehaul.stores.directory_tree import DirectoryTree
 from tilehaul.stores.free_space import check_free
@@ -127,7 +127,7 @@ class DirectoryWriter:
                 journal.drop_journal(connection)
             journal.create_journal(connection)
             before = read_metadata(connection)
-            after = merged({} if self._anew else before, dict(job.metadata)) | record_rows(record)
+            after = merged_with({} if self._anew else before, job) | record_rows(record)
             marks = {WRITING: "1", TRUSTED: "1" if self._trusted else ""}
             write_metadata(connection, before, after | marks)
         if WRITING in before:
@@ -219,7 +219,7 @@ class DirectoryWriter:
             return
         file = self._opened()
         with self._translated("reading"):
-            kept = zooms(self.root)
+            kept = zooms_kept(self.root)
             first = next(walk(self.root), None)
         with file.transaction() as connection:
             dead = journal.has_dead(connection)

@@ -12,7 +12,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import media_type_of_format, merged
+from tilehaul.stores.archive_metadata import media_type_of_format, merged_with
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
@@ -151,7 +151,7 @@ class PmtilesWriter:
                     self._forget_spool(connection)
                 connection.execute(SCHEMA)
                 journal.create_journal(connection)
-                after = merged({} if self._anew else known, dict(job.metadata)) | record_rows(record)
+                after = merged_with({} if self._anew else known, job) | record_rows(record)
                 write_metadata(connection, read_metadata(connection), after)
             if self._spool is None:
                 self._spool = Spool(self.path, file.connection, sync=self._durability == "full")
@@ -210,7 +210,7 @@ class PmtilesWriter:
             record = finished(record, job, counts, complete=complete, dead=dead)
             before = read_metadata(file.connection)
             view = View(file.connection, self._base)
-            rows = final_rows(self.path, before, view, spool) | record_rows(record)
+            rows = final_rows(self.path, before, view, spool, job) | record_rows(record)
             # A word in its metadata is not worth a copy of the whole file.
             due = ends_here(job, record, complete=complete, counts=counts) and view.changes_base()
         made = False

@@ -16,7 +16,7 @@ from tilehaul.stores.archive_metadata import (
     completed_metadata,
     format_of,
     media_type_of_format,
-    merged,
+    merged_with,
 )
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.free_space import check_free
@@ -115,7 +115,7 @@ class SqliteWriter:
             journal.create_journal(connection)
             before = form.metadata(connection, table)
             kept = {} if self._anew else _with_bounds(connection, table, before)
-            metadata = merged(kept, dict(job.metadata)) | record_rows(record)
+            metadata = merged_with(kept, job) | record_rows(record)
             form.write_metadata(connection, table, before, metadata)
             self._has_format = bool(metadata.get("format"))
         if fresh:

@@ -41,6 +41,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
 
 # What to do, once it is known what the source says of itself.
 PlanOf = Callable[[SourceInfo, AnyStore], Awaitable[SeedPlan]]
+Around = Callable[[AnyStore, Tally], JobStore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,18 @@ async def seed(
 
 
 async def run_between(
-    source: str, store: str, plan_of: PlanOf, *, options: SeedOptions, watch: Watch | None, stop: Stop | None
+    source: str,
+    store: str,
+    plan_of: PlanOf,
+    *,
+    options: SeedOptions,
+    watch: Watch | None,
+    stop: Stop | None,
+    around: Around | None = None,
 ) -> SeedReport:
     """Open both places, plan, and move. `plan_of` may look into the store, which is not taken yet.
+
+    `around` makes what the job writes to of the store and of the tally that its report is made from.
 
     Returns and raises as `seed`, and what `plan_of` raises.
     """
@@ -175,9 +185,8 @@ async def run_between(
                 plan = replace(await plan_of(origin.source.info, keeper), job_id=job_id, workers=workers)
                 clock = SystemClock()
                 if not refreshes:
-                    return await run_seed(
-                        origin, keeper, plan, tally=tally, clock=clock, watch=told, stop=stop
-                    )
+                    kept = keeper if around is None else around(keeper, tally)
+                    return await run_seed(origin, kept, plan, tally=tally, clock=clock, watch=told, stop=stop)
                 with refreshing(store, keeper, options.refresh_older_s, clock) as fresh:
                     origin = replace(origin, source=fresh.source(origin.source))
                     if options.refresh_older_s is not None:
