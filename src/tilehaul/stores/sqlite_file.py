@@ -39,11 +39,7 @@ _BUSY = (apsw.BusyError, apsw.LockedError)
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 FULL_WORDS = "the disk is full: make room and run the same command again"
 # Where a folder or its disk says no for good. What only looks is told in the system's own words.
-_REFUSALS = {
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.EROFS: "read-only",
-}
+_REFUSALS = {errno.EACCES: "permission denied", errno.EPERM: "permission denied", errno.EROFS: "read-only"}
 _DETAIL_CHARS_MAX = 200
 _LOOKS = frozenset({"reading", "looking at"})
 _WORDS = {
@@ -107,6 +103,8 @@ def cannot_write(path: Path, reason: str) -> StorageError:
 def open_reading(path: Path) -> apsw.Connection:
     """A read-only connection; each statement sees the newest commit.
 
+    What a writer that is gone had not committed is taken back first: for that the file is written.
+
     Raises:
         PlanError: There is no such file.
         StorageError: It cannot be read.
@@ -117,6 +115,8 @@ def open_reading(path: Path) -> apsw.Connection:
     try:
         return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            return _rolled_back(path)
         if Path(f"{path}-wal").exists():
             raise from_sqlite(error, path, "reading") from error
     except apsw.Error as error:
@@ -127,6 +127,15 @@ def open_reading(path: Path) -> apsw.Connection:
         return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI), path)
     except apsw.Error as error:
         raise from_sqlite(error, path, "reading") from error
+
+
+def _rolled_back(path: Path) -> apsw.Connection:
+    """Beside the file lies the journal of a transaction that was cut off: half of it may be in the file."""
+    try:
+        _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE), path).close()
+        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
+    except apsw.Error as error:
+        raise from_sqlite(error, path, "taking back what was not committed in") from error
 
 
 def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
