@@ -1,4 +1,4 @@
-"""The power goes at any call of a small job: what was acknowledged is there, nothing looks whole and is not."""
+"""The power goes at any call of a small job: nothing acknowledged is lost, nothing looks whole and is not."""
 
 import json
 import os

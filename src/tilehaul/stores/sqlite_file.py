@@ -145,9 +145,8 @@ def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
         connection.execute("PRAGMA mmap_size=0")
         connection.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018  `get` steps
         if _ends_within_a_page(path, int(connection.pragma("page_size"))):
-            raise DataError(
-                f"{path} is damaged: it was cut off; restore it from a copy", cause="corrupt_archive"
-            )
+            words = f"{path} is damaged: it was cut off; restore it from a copy"
+            raise DataError(words, cause="corrupt_archive")
     except BaseException:
         connection.close()
         raise
