@@ -112,6 +112,16 @@ async def test_a_failure_leaves_the_old_bytes_and_the_next_run_asks_on_condition
     assert await bodies(store) == before
 
 
+async def test_a_server_without_etags_is_asked_by_date(tmp_path: Path) -> None:
+    store = tmp_path / "out.mbtiles"
+    async with MockServer(replace(NOW, etags=False)) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=KEEP)
+        server.reset()
+        report = await tilehaul.seed(server.template, str(store), AREA, options=ALL_OLD)
+        assert (report.state, report.unchanged) == ("complete", PLANNED)
+        assert dict(server.stats().by_status) == {304: PLANNED}
+
+
 async def test_a_note_of_other_bytes_is_not_believed(tmp_path: Path) -> None:
     """Another run may have replaced the tile since: then "not modified" says nothing of what is kept."""
     store = tmp_path / "out.mbtiles"
