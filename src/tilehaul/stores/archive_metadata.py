@@ -195,6 +195,34 @@ def merged(old: Mapping[str, str], new: Mapping[str, str], *, mirrors: bool = Fa
     return result | {name: text for name, text in told.items() if text}
 
 
+def metadata_faults(metadata: Mapping[str, str]) -> list[str]:
+    """Rows that say nothing: no bounds, zooms, center or format that a reader understands."""
+    wrong = []
+    said = metadata.get("bounds", "")
+    if said and parse_bounds(said) is None:
+        wrong.append(f"its bounds are {said}: four numbers of degrees, from west and south to east and north")
+    wrong += [
+        f"its {name} is {metadata[name]}: a whole number from 0 to {ZOOM_MAX}"
+        for name in ("minzoom", "maxzoom")
+        if metadata.get(name) and parse_zoom(metadata[name]) is None
+    ]
+    said = metadata.get("center", "")
+    if said and not _is_center(said):
+        wrong.append(f"its center is {said}: longitude, latitude, zoom")
+    said = metadata.get("format", "")
+    if said and not media_type_of_format(said):
+        wrong.append(f"its format is {said}: png, jpg, webp, avif, gif, pbf or their media types")
+    return wrong
+
+
+def _is_center(text: str) -> bool:
+    try:
+        longitude, latitude, *zoom = (float(part) for part in text.split(","))
+    except ValueError:
+        return False
+    return abs(longitude) <= 180 and abs(latitude) <= 90 and len(zoom) <= 1
+
+
 def merged_with(old: Mapping[str, str], job: JobKey) -> dict[str, str]:
     """The metadata of an archive once `job` has added to it: see `merged`."""
     return merged(old, dict(job.metadata), mirrors=job.mirrors)
