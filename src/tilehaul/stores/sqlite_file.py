@@ -15,6 +15,7 @@ from urllib.parse import quote
 import apsw
 
 from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.stores.journal import WAY_OUT
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,7 @@ PAGE_BYTES = 8192
 # The write-ahead log is folded into the file each time it has grown by this much.
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 BUSY_MS_MAX = 10_000
-# At the end we ask readers elsewhere to let us fold up the log, and for exclusive access. Nothing is
-# lost when they do not, so the wait is short.
+# At the end we ask readers elsewhere to let us fold up the log. Nothing is lost when they do not.
 FOLD_BUSY_MS_MAX = 2_000
 SEAL_BUSY_MS_MAX = 500
 
@@ -57,7 +57,7 @@ def from_sqlite(
     told = _plain(str(error))
     if isinstance(error, _CORRUPT):
         # SQLite says "malformed" also of a page that the disk could not read (SQLITE_IOERR_CORRUPTFS).
-        way_out = "move it away, or restore it from a copy"
+        way_out = WAY_OUT if path.suffix == ".journal" else "move it away, or restore it from a copy"
         if isinstance(error, apsw.CorruptError):
             way_out = f"run again if its disk had errors, else {way_out}"
         return DataError(
