@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,11 +154,66 @@ def test_diff_names_what_differs(capsys, archive: Path, tmp_path: Path) -> None:
     code, out, _ = ran(capsys, "diff", archive, other, "--json")
     assert code == 1
     found = json.loads(out)
-    assert found["tiles"] == {"only_a": ["1/0/0"], "only_b": ["2/1/1"], "different": [str(TILES[2])]}
-    assert found["by_zoom"]["1"] == {"same": 2, "different": 1, "only_a": 1, "only_b": 0}
+    assert found["tiles"] == {
+        "only_a": ["1/0/0"],
+        "only_b": ["2/1/1"],
+        "different": [str(TILES[2])],
+        "damaged_a": [],
+        "damaged_b": [],
+    }
+    assert found["by_zoom"]["1"] == {
+        "same": 2, "different": 1, "only_a": 1, "only_b": 0, "damaged_a": 0, "damaged_b": 0,
+    }  # fmt: skip
     code, out, _ = ran(capsys, "diff", archive, other)
     assert f"only in {archive}: 1/0/0\n" in out
     assert ran(capsys, "diff", archive, other, "-z", "0,3")[0] == 0
+
+
+def test_diff_goes_on_past_damaged_tiles(capsys, archive: Path, tmp_path: Path) -> None:
+    """What cannot be read is counted on its side; all else is compared as if it were not there."""
+    other = tmp_path / "other.mbtiles"
+    bodies = {tile_id: plain_png(tile_id) for tile_id in TILES}
+    write(other, bodies | {TILES[2]: plain_png(TILES[3])})
+    unreadable = (
+        "UPDATE tiles SET tile_data = 'words' WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
+    )
+    for path, places in ((archive, [(0, 0, 0), (3, 5, 5)]), (other, [(0, 0, 0), (1, 1, 1)])):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            assert connection.executemany(unreadable, places).rowcount == 2
+    code, out, err = ran(capsys, "diff", archive, other, "--json")
+    assert (code, err) == (1, "")
+    found = json.loads(out)
+    assert found["tiles"] == {
+        "only_a": [],
+        "only_b": [],
+        "different": [str(TILES[2])],
+        "damaged_a": ["0/0/0", "3/5/2"],
+        "damaged_b": ["0/0/0", "1/1/0"],
+    }
+    assert found["by_zoom"]["1"] == {
+        "same": 2, "different": 1, "only_a": 0, "only_b": 0, "damaged_a": 0, "damaged_b": 1,
+    }  # fmt: skip
+    code, out, _ = ran(capsys, "diff", archive, other)
+    assert code == 1
+    assert f"damaged in {archive}: 3/5/2\n" in out
+    assert "zoom  0  0 same, 0 different, 0 only in A, 0 only in B, 1 damaged in A, 1 damaged in B\n" in out
+    # Damage alone is a difference too.
+    assert ran(capsys, "diff", archive, archive, "-z", "3")[0] == 1
+
+
+def test_an_update_replaces_what_is_damaged_and_tells_what_it_cannot(
+    capsys, archive: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "copy.mbtiles"
+    ran(capsys, "copy", archive, store)
+    for path, zoom in ((store, 0), (archive, 3)):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE tiles SET tile_data = 'words' WHERE zoom_level = ?", (zoom,))
+    code, _, err = ran(capsys, "copy", archive, store, "--update")
+    assert code == 3
+    assert "5 of 6 tiles done, 4 settled before" in err
+    assert "dead 3/5/2 corrupt_archive" in err
+    assert ran(capsys, "diff", archive, store, "-z", "0-1")[0] == 0
 
 
 def test_verify_holds_an_archive_to_its_word(capsys, tmp_path: Path) -> None:

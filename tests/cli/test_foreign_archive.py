@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -120,3 +122,26 @@ def test_copy_of_a_vector_archive_keeps_its_layers(capsys, tmp_path: Path, store
     assert main(["info", str(out), "--json"]) == 0
     metadata = json.loads(capsys.readouterr().out)["metadata"]
     assert json.loads(metadata["json"]) == {"vector_layers": layers}
+
+
+HALF_WAY = """
+import os, sqlite3, sys
+writer = sqlite3.connect(sys.argv[1], isolation_level=None)
+writer.executescript("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN")
+for number in range(200):
+    writer.execute("INSERT INTO tiles VALUES (8, ?, 0, ?)", (number, os.urandom(4000)))
+os._exit(1)
+"""
+
+
+def test_what_a_killed_writer_had_not_committed_is_not_read(capsys, tmp_path: Path) -> None:
+    """Its journal lies beside the file, half of its tiles in it: the file alone would be the wrong one."""
+    path = archive(tmp_path / "world.mbtiles", {(0, 0, 0): WHOLE})
+    before = path.read_bytes()
+    subprocess.run([sys.executable, "-c", HALF_WAY, str(path)], check=False)
+    assert Path(f"{path}-journal").stat().st_size > 0
+    assert path.read_bytes() != before
+    assert main(["info", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tiles"] == 1
+    assert path.read_bytes()[: len(before)] == before
+    assert not Path(f"{path}-journal").exists()

@@ -169,7 +169,7 @@ def test_origin_that_is_away_stops_a_replay_and_loses_no_letter(capsys, server, 
     capsys.readouterr()
     count = len(listed(capsys, store))
     assert count > 60
-    server.set_faults(Faults(errors={500: 1.0}))
+    server.set_faults(Faults(shares={"close_before": 1.0}))
     assert main(["retry", store, "--source", server.template, "-c", "1", "--retries", "0"]) == 4
     assert "has answered nothing yet" in capsys.readouterr().err
     assert len(listed(capsys, store)) == count

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,14 +72,26 @@ class Counted:
     wrong: list[str] = field(default_factory=list)
 
 
-def traced(kind: Kind, folder: Path, log: Path, injection: str = "") -> Life:
-    """The job's life with its store's thread under strace."""
+def traced(
+    kind: Kind,
+    folder: Path,
+    log: Path,
+    injection: str = "",
+    flags: Sequence[str] = (),
+    calls: Sequence[str] = (),
+) -> Life:
+    """The job's life with its store's thread under strace; `flags` and `calls` beyond the usual ones."""
     tracers: list[subprocess.Popen[str]] = []
 
     def attach(thread: int) -> None:
-        wanted = ["-e", f"trace={','.join('?' + call for call in (*CALLS, *READS))}", "-e", "signal=none"]
+        wanted = [
+            "-e",
+            f"trace={','.join('?' + call for call in (*CALLS, *READS, *calls))}",
+            "-e",
+            "signal=none",
+        ]
         inject = ["-e", f"inject={injection}"] if injection else []
-        command = ["strace", "-p", str(thread), "-o", str(log), *wanted, *inject]
+        command = ["strace", "-p", str(thread), "-o", str(log), *wanted, *inject, *flags]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         tracers.append(tracer)
         assert tracer.stderr is not None

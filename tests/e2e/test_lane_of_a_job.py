@@ -23,7 +23,7 @@ async def test_an_origin_that_is_down_from_the_start_kills_no_tile(tmp_path: Pat
     """The job ends soon, and every tile is still to be asked for: nobody has tried it often enough."""
     store = str(tmp_path / "world.mbtiles")
     told: list[Event] = []
-    with MockThread(MockSettings(faults=Faults(errors={500: 1.0}))) as server:
+    with MockThread(MockSettings(faults=Faults(shares={"close_before": 1.0}))) as server:
         with pytest.raises(FuseError, match="has answered nothing yet"):
             await tilehaul.seed(server.template, store, ZOOMS_0_TO_3, options=options(), watch=told.append)
         report = told[-1]
@@ -44,7 +44,7 @@ async def test_a_stream_from_an_origin_that_is_down_ends_with_its_reason() -> No
         async for answer in tilehaul.stream(template, ZOOMS_0_TO_3):
             answers.append(answer)
 
-    with MockThread(MockSettings(faults=Faults(errors={500: 1.0}))) as server:
+    with MockThread(MockSettings(faults=Faults(shares={"close_before": 1.0}))) as server:
         with pytest.raises(FuseError, match="has answered nothing yet"):
             await read(server.template)
         assert 0 < server.stats().requests < 85

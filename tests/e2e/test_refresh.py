@@ -1,5 +1,6 @@
 """Tiles that are old are asked for again, only if they have changed: counted at a server."""
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -62,6 +63,8 @@ async def test_what_has_not_changed_costs_no_body_and_is_fresh_afterwards(tmp_pa
         assert change(store, f"UPDATE checked SET checked_at = 9 WHERE z = 3 AND y * 8 + x < {SOME}") == SOME
         report = await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
         assert (report.state, report.done, report.skipped) == ("complete", PLANNED, PLANNED - SOME)
+        assert (report.unchanged, report.requests, report.bytes) == (SOME, SOME, 0)
+        assert (fresh.unchanged, fresh.bytes) == (0, 0)
         stats = server.reset()
         assert (stats.requests, dict(stats.by_status), stats.bytes_sent) == (SOME, {304: SOME}, 0)
         await tilehaul.seed(server.template, str(store), AREA, options=MONTH_OLD)
@@ -81,6 +84,7 @@ async def test_what_has_changed_is_replaced_and_what_is_gone_is_absent(tmp_path:
         report = await tilehaul.seed(template, str(store), AREA, options=ALL_OLD)
         assert (report.state, report.done, report.absent) == ("complete", PLANNED - 1, 1)
         assert dict(server.stats().by_status) == {200: PLANNED - 1, 404: 1}
+        assert (report.unchanged, report.bytes) == (0, 3000 * (PLANNED - 1))
     kept = await bodies(store)
     assert len(kept) == PLANNED - 1
     assert {len(body) for body in kept.values()} == {3000}
@@ -106,6 +110,16 @@ async def test_a_failure_leaves_the_old_bytes_and_the_next_run_asks_on_condition
         assert again.state == "complete"
         assert dict(server.stats().by_status) == {304: PLANNED}
     assert await bodies(store) == before
+
+
+async def test_a_server_without_etags_is_asked_by_date(tmp_path: Path) -> None:
+    store = tmp_path / "out.mbtiles"
+    async with MockServer(replace(NOW, etags=False)) as server:
+        await tilehaul.seed(server.template, str(store), AREA, options=KEEP)
+        server.reset()
+        report = await tilehaul.seed(server.template, str(store), AREA, options=ALL_OLD)
+        assert (report.state, report.unchanged) == ("complete", PLANNED)
+        assert dict(server.stats().by_status) == {304: PLANNED}
 
 
 async def test_a_note_of_other_bytes_is_not_believed(tmp_path: Path) -> None:
@@ -142,8 +156,16 @@ def test_the_command_refreshes(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert main([*command, "--refresh-older-than", "30d"]) == 0
         assert server.stats().requests == 0
         assert change(Path(store), "UPDATE checked SET checked_at = 9") == PLANNED
-        assert main([*command, "--refresh-older-than", "30d"]) == 0
+        report = tmp_path / "report.json"
+        assert not capsys.readouterr().err
+        again = [*command[:-1], "--refresh-older-than", "30d", "--json", "--report", str(report)]
+        assert main(again) == 0
         assert dict(server.stats().by_status) == {304: PLANNED}
+        told = capsys.readouterr()
+        assert f"{PLANNED} of {PLANNED} tiles done, {PLANNED} unchanged, 0 absent" in told.err
+        events = [json.loads(line) for line in told.out.splitlines()]
+        assert (events[-1]["unchanged"], events[-1]["bytes"]) == (PLANNED, 0)
+        assert json.loads(report.read_text())["unchanged"] == PLANNED
         assert main([*command, "--refresh-older-than", "30d", "--overwrite"]) == 2
         assert main([*command, "--refresh-older-than", "30d", "--format", "jpg"]) == 2
     assert main(["seed", store, str(tmp_path / "b"), "-z", "0", "--refresh-older-than", "30d"]) == 2

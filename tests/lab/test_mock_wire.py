@@ -52,6 +52,20 @@ async def test_head_and_conditional_requests_have_no_body():
         assert (await raw(server, method="DELETE")).status == 405
 
 
+async def test_a_date_is_looked_at_where_there_is_no_tag():
+    """Every tile is of one fixed date; as old or older than the client's is "not modified"."""
+    async with MockServer(MockSettings(tile_bytes=4000)) as server:
+        whole = await raw(server)
+        date = whole.headers["last-modified"]
+        assert date == (await raw(server, "/0/0/0.png")).headers["last-modified"]
+        dates = ((date, 304), ("Fri, 02 Jan 2026 00:00:00 GMT", 304), ("Sun, 01 Dec 2024 00:00:00 GMT", 200))
+        for condition, status in (*dates, ("yesterday", 200)):
+            seen = await raw(server, headers=f"If-Modified-Since: {condition}\r\n")
+            assert (seen.status, len(seen.body)) == (status, 0 if status == 304 else 4000)
+        both = f'If-None-Match: "other"\r\nIf-Modified-Since: {date}\r\n'
+        assert (await raw(server, headers=both)).status == 200
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

@@ -63,6 +63,7 @@ async def test_the_condition_is_what_came(validators: dict[str, str], condition:
     second = await source.get(TILE)
     assert not isinstance(second, NoTile)
     assert second.body == BODY
+    assert (first.place, second.place) == ("origin", "unchanged" if condition else "origin")
     assert server.asked == [{}, condition]
     # A 304 without validators leaves those that were known.
     assert noted[TILE][1:] == note[1:]

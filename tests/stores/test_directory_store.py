@@ -14,7 +14,7 @@ from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import atomic_file, directory_tree
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.directory_files import tile_path
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX
+from tilehaul.stores.disk_errors import TILE_BYTES_MAX
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"

@@ -15,8 +15,9 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobKey
 from tilehaul.ports.tile import Tile
 from tilehaul.stores.directory import DirectoryStore
+from tilehaul.stores.disk_errors import from_os, from_sqlite
 from tilehaul.stores.mbtiles import MbtilesStore
-from tilehaul.stores.sqlite_file import WritableFile, from_os, from_sqlite
+from tilehaul.stores.sqlite_file import WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
 JOB = JobKey("s", "S", "a", 1)

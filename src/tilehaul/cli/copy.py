@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, run_async
+from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, plural, run_async
 from tilehaul.cli.job import (
     AGAIN,
     AGAIN_OVERWRITING,
@@ -25,11 +26,14 @@ from tilehaul.errors import PlanError
 if TYPE_CHECKING:
     from tilehaul.cli.watching import Watcher
     from tilehaul.grid.area import Area
+    from tilehaul.ports.events import SeedReport
+    from tilehaul.wiring.copying import Extras
 
 _EXAMPLES = """\
   tilehaul copy world.mbtiles world.pmtiles
   tilehaul copy world.pmtiles tiles/ --bbox=5,44,17,48 -z 0-10
   tilehaul copy 'https://host/{z}/{x}/{y}.png' new.mbtiles --tiles-of old.mbtiles
+  tilehaul copy new.mbtiles old.pmtiles --update --delete --dry-run
   tilehaul copy SOURCE STORE                     again, after an interruption: goes on where it ended
 
 Without an area it is everything that SOURCE holds. A URL template needs an area, or --tiles-of.
@@ -64,6 +68,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     job.add_argument(
         "--update", action="store_true", help="compare bytes first, and copy only what differs or is missing"
     )
+    job.add_argument(
+        "--delete",
+        action="store_true",
+        help="with --update: delete from STORE what SOURCE does not have, in the area if there is one",
+    )
     shown = add_output_flags(parser)
     add_report_flag(shown)
     shown.add_argument("--dry-run", action="store_true", help="count; copy nothing")
@@ -72,6 +81,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(options: argparse.Namespace) -> int:
     if options.update and options.overwrite:
         raise PlanError("--update and --overwrite exclude each other: give one")
+    if options.delete and not options.update:
+        raise PlanError("--delete goes with --update: a copy deletes only what it has compared")
     within = area_within(options)
     if options.dry_run:
         return run_async(lambda: _count(options, within))
@@ -89,26 +100,47 @@ def area_within(options: argparse.Namespace) -> "Area | None":
 
 
 async def _count(options: argparse.Namespace, within: "Area | None") -> int:
-    from tilehaul.wiring.copying import listing_of
+    from tilehaul.wiring.copying import Extras, check_mirrored, check_update, extras_of, listing_of
     from tilehaul.wiring.places import open_archive
     from tilehaul.wiring.seeding import check_places
 
     sending = seed_options(options).sending
     check_places(options.source, options.store, sending)
+    if options.update:
+        check_update(options.source, options.tiles_of, encodes=encoding_of(options) is not None)
     listed = options.tiles_of or options.source
     archive = open_archive(listed, sending=sending)
     try:
+        if options.delete:
+            await check_mirrored(archive, options.source)
         listing = await listing_of(archive, listed, within)
+        extras = await extras_of(archive, options.store, within, sending) if options.delete else Extras()
     finally:
         await archive.close()
     if options.json:
         by_zoom = {str(zoom): listing.by_zoom[zoom] for zoom in listing.zooms}
-        print(json.dumps({"planned": listing.planned, "by_zoom": by_zoom}))
+        told: dict[str, object] = {"planned": listing.planned, "by_zoom": by_zoom}
+        if options.delete:
+            told["delete"] = {str(zoom): count for zoom, count in sorted(extras.by_zoom.items())}
+        print(json.dumps(told))
         return exit_codes.COMPLETE
     for zoom in listing.zooms:
         print(f"  zoom {zoom:>2}  {listing.by_zoom[zoom]:>16,}")
     print(f"  in all   {listing.planned:>16,} tiles")
+    if options.delete:
+        _show_extras(extras)
     return exit_codes.COMPLETE
+
+
+def _show_extras(extras: "Extras") -> None:
+    for zoom, count in sorted(extras.by_zoom.items()):
+        print(f"  zoom {zoom:>2}  {count:>16,}  to be deleted")
+    for tile_id in extras.named:
+        print(f"would delete {tile_id}")
+    more = extras.tiles - len(extras.named)
+    if more:
+        print(f"and {plural(more, 'tile')} more")
+    print(f"  {plural(extras.tiles, 'tile')} would be deleted")
 
 
 async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Watcher") -> int:
@@ -123,6 +155,7 @@ async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Wa
             within=within,
             tiles_of=options.tiles_of,
             update=options.update,
+            delete=options.delete,
             options=wanted,
             watch=watcher,
             stop=stop,
@@ -133,4 +166,15 @@ async def _copy(options: argparse.Namespace, within: "Area | None", watcher: "Wa
     if watcher.report is not None:
         again = AGAIN_OVERWRITING if options.overwrite else AGAIN
         await say_end(watcher.report, within, quiet=options.quiet, again=again)
+        if options.delete:
+            _say_deleted(watcher.report)
     return code
+
+
+def _say_deleted(report: "SeedReport") -> None:
+    """What a person would not expect of a mirror; told also when quiet."""
+    if report.state != "complete" and not report.deleted:
+        print(f"nothing was deleted from {report.store}: the copy is not complete", file=sys.stderr)
+    if report.strangers:
+        left = plural(report.strangers, "tile")
+        print(f"{left} of {report.store} stay: no job of tilehaul wrote them", file=sys.stderr)

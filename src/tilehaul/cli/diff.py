@@ -11,13 +11,13 @@ from tilehaul.cli.copy import area_within
 
 if TYPE_CHECKING:
     from tilehaul.grid.area import Area
-    from tilehaul.jobs.compare import Difference, Sort
+    from tilehaul.jobs.compare import Difference, Sort, ZoomDifference
 
 _EXAMPLES = """\
   tilehaul diff old.mbtiles new.pmtiles
   tilehaul diff tiles/ world.mbtiles -z 0-8 --json
 
-exit codes: 0 the same, 1 different, 2 usage or a damaged archive, 5 local disk
+exit codes: 0 the same, 1 different or with damaged tiles, 2 usage or too damaged to be listed, 5 local disk
 """
 
 
@@ -65,7 +65,13 @@ def _record(found: "Difference") -> dict[str, object]:
 
 
 def _show(found: "Difference", a: str, b: str) -> None:
-    words: dict[Sort, str] = {"only_a": f"only in {a}", "only_b": f"only in {b}", "different": "different"}
+    words: dict[Sort, str] = {
+        "only_a": f"only in {a}",
+        "only_b": f"only in {b}",
+        "different": "different",
+        "damaged_a": f"damaged in {a}",
+        "damaged_b": f"damaged in {b}",
+    }
     for sort, word in words.items():
         for tile_id in found.named[sort]:
             print(f"{word}: {tile_id}")
@@ -75,6 +81,12 @@ def _show(found: "Difference", a: str, b: str) -> None:
     for zoom, counts in sorted(found.by_zoom.items()):
         print(
             f"  zoom {zoom:>2}  {counts.same:,} same, {counts.different:,} different,"
-            f" {counts.only_a:,} only in A, {counts.only_b:,} only in B"
+            f" {counts.only_a:,} only in A, {counts.only_b:,} only in B{_damage(counts)}"
         )
     print("the same tiles" if found.is_same else "not the same tiles")
+
+
+def _damage(counts: "ZoomDifference") -> str:
+    """Told only where there is any: it is no part of a comparison that went well."""
+    sides = (("A", counts.damaged_a), ("B", counts.damaged_b))
+    return "".join(f", {count:,} damaged in {side}" for side, count in sides if count)

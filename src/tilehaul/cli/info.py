@@ -80,7 +80,7 @@ async def _draw(archive: "TileArchive", name: str) -> None:
 
     from tilehaul.pixels.coverage import Coverage
     from tilehaul.stores.atomic_file import publish, sync_and_close, write_temp
-    from tilehaul.stores.sqlite_file import from_os
+    from tilehaul.stores.disk_errors import from_os
 
     coverage = Coverage()
     async for tile_id in archive.tile_ids():

@@ -199,7 +199,7 @@ def write_report(path: Path, report: "SeedReport") -> None:
     """Put the report there, whole or not at all. Raises StorageError."""
     from tilehaul.ports.events import record_of
     from tilehaul.stores.atomic_file import publish, sync_and_close, write_temp
-    from tilehaul.stores.sqlite_file import from_os
+    from tilehaul.stores.disk_errors import from_os
 
     name = str(path.absolute())
     try:

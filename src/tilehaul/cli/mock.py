@@ -58,6 +58,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     tiles.add_argument(
         "--absent", metavar="SHARE|zoom>N", help="tiles there are none of: 404, or 204 with :204 behind"
     )
+    tiles.add_argument(
+        "--no-etag", action="store_true", help="only Last-Modified says whether a tile changed"
+    )
     _add_fault_flags(parser)
 
 
@@ -135,6 +138,7 @@ def settings_of(args: argparse.Namespace) -> "MockSettings":
         absence=parse_absence(args.absent) if args.absent else Absence(),
         script=read_script(args.script) if args.script else Script(),
         clock_skew_s=args.clock_skew,
+        etags=not args.no_etag,
     )
 
 

@@ -107,6 +107,8 @@ class Watcher:
         left = progress.planned - progress.done - progress.absent - progress.dead
         if progress.rate_per_s > 0 and left > 0:
             words.append(f"{duration_text(left / progress.rate_per_s)} left")
+        if progress.unchanged:
+            words.append(f"{progress.unchanged:,} unchanged")
         if progress.absent:
             words.append(f"{progress.absent:,} absent")
         if progress.retried:
@@ -137,6 +139,8 @@ def summary_line(report: SeedReport) -> str:
     words = [f"{report.done:,} of {plural(report.planned, 'tile')} done"]
     if report.skipped:
         words.append(f"{report.skipped:,} settled before")
+    if report.unchanged:
+        words.append(f"{report.unchanged:,} unchanged")
     words.append(f"{report.absent:,} absent")
     words.append(f"{report.retried:,} retried")
     words.append(f"{report.dead:,} dead")
@@ -144,6 +148,8 @@ def summary_line(report: SeedReport) -> str:
         words.append(f"{report.dropped:,} dropped")
     if report.pending:
         words.append(f"{report.pending:,} pending")
+    if report.deleted:
+        words.append(f"{report.deleted:,} deleted")
     words.append(size_text(report.bytes))
     words.append(f"{report.elapsed_s:.1f} s")
     words.append(f"{report.rate_per_s:,.0f} tiles/s")
@@ -155,10 +161,12 @@ def report_text(report: SeedReport) -> str:
     rows = [
         ("tiles planned", f"{report.planned:,}"),
         ("done", f"{report.done:,}" + (f"  ({report.skipped:,} before)" if report.skipped else "")),
+        *([("unchanged", f"{report.unchanged:,}")] if report.unchanged else []),
         ("absent", f"{report.absent:,}"),
         ("dead", f"{report.dead:,}"),
         *([("dropped", f"{report.dropped:,}")] if report.dropped else []),
         ("pending", f"{report.pending:,}"),
+        *([("deleted", f"{report.deleted:,}")] if report.deleted else []),
         (
             "requests",
             f"{report.requests:,}  ({report.retried:,} retried, {report.pushed_back:,} pushed back)",

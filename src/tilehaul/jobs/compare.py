@@ -3,13 +3,15 @@
 from asyncio import gather
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal, get_args
 
+from tilehaul.errors import DataError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import BatchArchive, TileArchive
 from tilehaul.ports.tile import NoTile, Tile
 
-Sort = Literal["only_a", "only_b", "different"]
+Sort = Literal["only_a", "only_b", "different", "damaged_a", "damaged_b"]
+SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 # Bodies of so many tiles of each archive are held at once.
 PAGE_TILES = 128
 # Tiles named of each sort; the rest is a number.
@@ -18,12 +20,14 @@ NAMED_MAX = 20
 
 @dataclass(slots=True)
 class ZoomDifference:
-    """Tiles of one zoom, by what comparing them came to."""
+    """Tiles of one zoom, by what comparing them came to. One that is damaged in both counts twice."""
 
     same: int = 0
     different: int = 0
     only_a: int = 0
     only_b: int = 0
+    damaged_a: int = 0
+    damaged_b: int = 0
 
 
 @dataclass(slots=True)
@@ -31,11 +35,9 @@ class Difference:
     """What two archives do not have in common. `named` has the first NAMED_MAX tiles of each sort."""
 
     by_zoom: dict[int, ZoomDifference] = field(default_factory=dict)
-    named: dict[Sort, list[TileId]] = field(
-        default_factory=lambda: {"only_a": [], "only_b": [], "different": []}
-    )
+    named: dict[Sort, list[TileId]] = field(default_factory=lambda: {sort: [] for sort in SORTS})
 
-    def count(self, sort: Literal["same", "only_a", "only_b", "different"]) -> int:
+    def count(self, sort: Sort | Literal["same"]) -> int:
         return sum(getattr(zoom, sort) for zoom in self.by_zoom.values())
 
     @property
@@ -56,20 +58,26 @@ class Difference:
 async def compare(a: TileArchive, b: TileArchive, wanted: Callable[[TileId], bool]) -> Difference:
     """Look at every tile of `a` in `b`, then for tiles of `b` that `a` lacks.
 
-    Archives walk in orders of their own, so that each is walked once and the other asked. Bytes decide.
+    Archives walk in orders of their own, so that each is walked once and the other asked. Bytes decide; a
+    tile that is listed and cannot be read is damaged, and the walk goes on.
 
     Args:
         a, b: Nobody writes them meanwhile.
         wanted: Whether a tile is to be looked at.
 
     Raises:
-        DataError, StorageError: As `TileArchive.get`; neither archive can be judged then.
+        DataError: An archive cannot be walked to its end.
+        StorageError: The disk refused.
     """
     difference = Difference()
     async for page in _pages(a, wanted):
         left, right = await _bodies(a, page), await _bodies(b, page)
         for tile_id, here, there in zip(page, left, right, strict=True):
-            if here is not None:
+            if isinstance(here, DataError):
+                difference.note(tile_id, "damaged_a")
+            if isinstance(there, DataError):
+                difference.note(tile_id, "damaged_b")
+            if isinstance(here, bytes) and not isinstance(there, DataError):
                 sort: Sort | None = "only_a" if there is None else "different"
                 difference.note(tile_id, None if here == there else sort)
     async for page in _pages(b, wanted):
@@ -80,12 +88,15 @@ async def compare(a: TileArchive, b: TileArchive, wanted: Callable[[TileId], boo
 
 
 async def unchanged(a: TileArchive, b: TileArchive, tile_ids: Sequence[TileId]) -> list[bool]:
-    """For each tile, in order, whether both have the same bytes of it. Raises as `compare`."""
+    """For each tile, in order, whether both have the same bytes of it: a damaged one is never the same.
+
+    Raises StorageError.
+    """
     same: list[bool] = []
     for at in range(0, len(tile_ids), PAGE_TILES):
         page = tile_ids[at : at + PAGE_TILES]
         for here, there in zip(await _bodies(a, page), await _bodies(b, page), strict=True):
-            same.append(here is not None and here == there)
+            same.append(isinstance(here, bytes) and here == there)
     return same
 
 
@@ -101,18 +112,33 @@ async def _pages(archive: TileArchive, wanted: Callable[[TileId], bool]) -> Asyn
         yield page
 
 
-async def _bodies(archive: TileArchive, page: Sequence[TileId]) -> list[bytes | None]:
-    """The bytes of each tile; None where there is none."""
-    answers: list[Tile | NoTile] = []
-    if isinstance(archive, BatchArchive):
-        while len(answers) < len(page):
-            for answer in await archive.get_batch(page[len(answers) :], _unchecked):
-                if isinstance(answer, Exception):
-                    raise answer
-                answers.append(answer)
-    else:
-        answers += await gather(*map(archive.get, page))
-    return [answer.body if isinstance(answer, Tile) else None for answer in answers]
+async def _bodies(archive: TileArchive, page: Sequence[TileId]) -> list[bytes | DataError | None]:
+    if not isinstance(archive, BatchArchive):
+        return await gather(*(body_of(archive, tile_id) for tile_id in page))
+    bodies: list[bytes | DataError | None] = []
+    while len(bodies) < len(page):
+        try:
+            answers = await archive.get_batch(page[len(bodies) :], _unchecked)
+        except DataError:
+            # One tile's page is damaged, or several: asked for one by one, only those are.
+            return bodies + [await body_of(archive, tile_id) for tile_id in page[len(bodies) :]]
+        for answer in answers:
+            if isinstance(answer, TransferError):
+                raise answer
+            bodies.append(answer if isinstance(answer, DataError) else _body(answer))
+    return bodies
+
+
+async def body_of(archive: TileArchive, tile_id: TileId) -> bytes | DataError | None:
+    """The bytes of a tile; None where there is none, the error where it cannot be read."""
+    try:
+        return _body(await archive.get(tile_id))
+    except DataError as error:
+        return error
+
+
+def _body(answer: Tile | NoTile) -> bytes | None:
+    return answer.body if isinstance(answer, Tile) else None
 
 
 def _unchecked(tile: Tile) -> Tile:

@@ -25,6 +25,7 @@ class Score:
         self._done = 0
         self._absent = 0
         self._bytes = 0
+        self._unchanged = 0
         self._marks: deque[tuple[float, int]] = deque([(begun_s, 0)])
         self.dead = 0
         self._first_dead: list[TileDead] = []
@@ -35,7 +36,10 @@ class Score:
         for outcome in batch:
             if isinstance(outcome, Tile):
                 self._done += 1
-                self._bytes += len(outcome.body)
+                if outcome.place == "unchanged":
+                    self._unchanged += 1
+                else:
+                    self._bytes += len(outcome.body)
             elif isinstance(outcome, NoTile):
                 self._absent += 1
             elif isinstance(outcome, DeadLetter):
@@ -90,6 +94,7 @@ class Score:
             bytes=self._bytes,
             elapsed_s=now_s - self._begun_s,
             rate_per_s=(moved - self._marks[0][1]) / span_s if span_s > 0 else 0.0,
+            unchanged=self._unchanged,
         )
 
     def report(self, state: str, now_s: float, *, source: str, store: str, message: str = "") -> SeedReport:
@@ -118,6 +123,9 @@ class Score:
             store=store,
             message=message,
             dropped=self.dropped,
+            unchanged=self._unchanged,
+            deleted=self._tally.deleted,
+            strangers=self._tally.strangers,
             causes=by_class(self._tally.causes),
             first_dead=tuple(self._first_dead),
         )

@@ -25,7 +25,9 @@ class Verdict:
 
     `wrong` are sentences about the archive; `damaged` counts tiles that are not whole, of which `named` has
     the first NAMED_MAX with their causes.
-    `outside` counts tiles that do not meet the archive's bounds, by zoom; `kinds` whole tiles by media type.
+    `outside` counts tiles that do not meet the archive's bounds, by zoom, `flipped` those that would not
+    either if rows were counted from the south; `kinds` whole tiles by media type.
+    `metadata` is the archive's.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -34,6 +36,8 @@ class Verdict:
     named: list[tuple[TileId, str]] = field(default_factory=list)
     by_zoom: dict[int, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    flipped: dict[int, int] = field(default_factory=dict)
 
     @property
     def tiles(self) -> int:
@@ -58,6 +62,7 @@ async def verify(archive: TileArchive, source: TileSource, told: Told) -> Verdic
     """
     verdict = Verdict()
     described = await archive.describe()
+    verdict.metadata = described.metadata
     page: list[TileId] = []
     async for tile_id in archive.tile_ids():
         page.append(tile_id)
@@ -76,6 +81,8 @@ async def _look(source: TileSource, page: list[TileId], verdict: Verdict) -> Non
         verdict.by_zoom[tile_id.z] = verdict.by_zoom.get(tile_id.z, 0) + 1
         if not meets(tile_id, source.info.bounds_deg):
             verdict.outside[tile_id.z] = verdict.outside.get(tile_id.z, 0) + 1
+        if not meets(_from_south(tile_id), source.info.bounds_deg):
+            verdict.flipped[tile_id.z] = verdict.flipped.get(tile_id.z, 0) + 1
         if "/" in cause:
             verdict.kinds[cause] = verdict.kinds.get(cause, 0) + 1
             continue
@@ -91,6 +98,10 @@ async def _cause(source: TileSource, tile_id: TileId) -> str:
     except (DataError, RefusedError) as error:
         return error.cause
     return answer.media_type if isinstance(answer, Tile) else "listed_but_not_there"
+
+
+def _from_south(tile_id: TileId) -> TileId:
+    return TileId(tile_id.z, tile_id.x, (1 << tile_id.z) - 1 - tile_id.y)
 
 
 def meets(tile_id: TileId, bounds_deg: tuple[float, float, float, float]) -> bool:
@@ -120,7 +131,8 @@ def complaints(described: StoreInfo, info: SourceInfo, found: Verdict) -> list[s
     deepest = max(found.by_zoom, default=0)
     outside, bounds = found.outside.get(deepest, 0), described.metadata.get("bounds", "")
     if outside and bounds:
-        wrong.append(f"its bounds are {bounds}, {outside} tiles of zoom {deepest} lie outside")
+        turned = "" if found.flipped.get(deepest) else "; none if its rows are counted from the south (TMS)"
+        wrong.append(f"its bounds are {bounds}, {outside} tiles of zoom {deepest} lie outside{turned}")
     for name, pick in (("minzoom", min), ("maxzoom", max)):
         said = described.metadata.get(name, "")
         if found.by_zoom and said and said != str(pick(found.by_zoom)):

@@ -92,7 +92,10 @@ class MockServer:
     def _load_bodies(self) -> TileBodies:
         settings = self.settings
         return TileBodies(
-            settings.tiles, tile_bytes=settings.tile_bytes, cache_bytes_max=settings.cache_bytes_max
+            settings.tiles,
+            tile_bytes=settings.tile_bytes,
+            cache_bytes_max=settings.cache_bytes_max,
+            etags=settings.etags,
         )
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> asyncio.Server:

@@ -97,6 +97,8 @@ class MockConnection(asyncio.Protocol):
             self._tally.last_user_agent = value.decode("latin-1")
         elif lower == b"if-none-match":
             self._if_none_match = value.decode("latin-1")
+        elif lower == b"if-modified-since":
+            self._if_modified_since = value.decode("latin-1")
 
     def on_message_complete(self) -> None:
         parser = self._parser
@@ -104,6 +106,7 @@ class MockConnection(asyncio.Protocol):
             parser.get_method(),
             self._target,
             self._if_none_match,
+            self._if_modified_since,
             parser.should_keep_alive(),
             parser.get_http_version() == "1.0",
         )
@@ -121,7 +124,7 @@ class MockConnection(asyncio.Protocol):
 
     def _begin_message(self) -> None:
         self._target = b""
-        self._if_none_match = ""
+        self._if_none_match = self._if_modified_since = ""
         self._head_bytes = 0
 
     def _count_head(self, size: int) -> None:

@@ -23,6 +23,7 @@ from tilehaul.lab.wreckage import (
     absent_reply,
     error_reply,
     etag_matches,
+    is_unmodified,
     text_reply,
     tile_reply,
     unchanged_reply,
@@ -42,6 +43,7 @@ class Ask:
     method: bytes
     target: bytes
     if_none_match: str = ""
+    if_modified_since: str = ""
     keep_alive: bool = True
     old_http: bool = False
 
@@ -237,7 +239,7 @@ class MockOrigin:
                 send(error_reply(500, "not_made"))
             elif kind is not None:
                 send(wrecked_reply(kind, tile, max_age_s))
-            elif ask.if_none_match and etag_matches(tile.etag, ask.if_none_match):
+            elif self._has_it(ask, tile):
                 send(unchanged_reply(tile, max_age_s))
             else:
                 send(tile_reply(tile, max_age_s))
@@ -251,6 +253,12 @@ class MockOrigin:
             use(made)
         else:
             self._make(tile_id, extension, use)
+
+    def _has_it(self, ask: Ask, tile: TileBody) -> bool:
+        """The date is looked at only where there is no tag (RFC 9110, 13.2.2)."""
+        if ask.if_none_match:
+            return bool(tile.etag) and etag_matches(tile.etag, ask.if_none_match)
+        return bool(ask.if_modified_since) and is_unmodified(ask.if_modified_since, self._wall_s())
 
     def _make(self, tile_id: TileId, extension: str, use: Callable[[TileBody | None], None]) -> None:
         """Draw or cut on another thread, once for all who ask meanwhile."""

@@ -19,7 +19,8 @@ class MockSettings:
     `tile_bytes` is the exact size of plain tiles, 0 for the smallest. `cache_bytes_max` bounds the
     memory for ready tiles, `connections_max` open connections (more are cut at once).
     `max_age_s` is what Cache-Control says, `clock_skew_s` how far the server's clock is ahead in
-    Date and in Retry-After dates. `making_threads` draw and cut.
+    Date and in Retry-After dates. `making_threads` draw and cut. Without `etags` a client has only the
+    date of a tile to ask by, which is always the same.
     """
 
     tiles: Tiles = "plain"
@@ -36,3 +37,4 @@ class MockSettings:
     max_age_s: int = 3600
     clock_skew_s: float = 0.0
     making_threads: int = 2
+    etags: bool = True

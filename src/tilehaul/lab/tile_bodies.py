@@ -24,7 +24,7 @@ PICTURE: Final = "bmng.jpg"
 
 @dataclass(frozen=True, slots=True)
 class TileBody:
-    """Bytes, what they are, and their strong ETag (with its quotes)."""
+    """Bytes, what they are, and their strong ETag with its quotes, empty: they have none."""
 
     body: bytes
     media_type: str
@@ -82,7 +82,7 @@ class TileBodies:
         ConfigError: An unknown kind or format, a size the kind cannot have, Pillow or the picture missing.
     """
 
-    def __init__(self, tiles: Tiles, *, tile_bytes: int, cache_bytes_max: int) -> None:
+    def __init__(self, tiles: Tiles, *, tile_bytes: int, cache_bytes_max: int, etags: bool = True) -> None:
         if tiles not in TILES:
             raise ConfigError(f"tiles: one of {', '.join(TILES)}, not {tiles!r}")
         if tile_bytes and tiles != "plain":
@@ -94,6 +94,7 @@ class TileBodies:
         self.quick = tiles == "plain"
         self._tile_bytes = tile_bytes
         self._cache_bytes_max = cache_bytes_max
+        self._etags = etags
         self._cache: OrderedDict[tuple[TileId, str], TileBody] = OrderedDict()
         self.cache_bytes = 0
         self._make: Make = self._plain
@@ -107,7 +108,8 @@ class TileBodies:
 
     def make(self, tile_id: TileId, extension: str) -> TileBody:
         body = self._make(tile_id, extension)
-        return TileBody(body, MEDIA_TYPES[extension], f'"{xxhash.xxh3_64_hexdigest(body)}"')
+        etag = f'"{xxhash.xxh3_64_hexdigest(body)}"' if self._etags else ""
+        return TileBody(body, MEDIA_TYPES[extension], etag)
 
     def find(self, tile_id: TileId, extension: str) -> TileBody | None:
         key = (tile_id, extension)

@@ -8,6 +8,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Final, Literal
 
+from tilehaul.codec.http_dates import parse_http_date
 from tilehaul.lab.faults import Kind, RetryAfter
 from tilehaul.lab.plain_png import BLANK_PNG, PNG_MAGIC
 from tilehaul.lab.tile_bodies import TileBody
@@ -23,6 +24,9 @@ SERVICE_EXCEPTION: Final = (
     b"</ServiceExceptionReport>\n"
 )
 HTML_PAGE: Final = b"<!DOCTYPE html>\n<title>Please sign in</title>\n<p>This page is not a tile.</p>\n"
+# When every tile was last changed, in seconds since 1970: fixed, so that two runs agree.
+LAST_MODIFIED_S: Final = 1_735_689_600
+LAST_MODIFIED: Final = formatdate(LAST_MODIFIED_S, usegmt=True)
 HEADER_BOMB_BYTES: Final = 1024 * 1024
 # 64 MiB of zeros are 64 kB once compressed.
 GZIP_BOMB_BYTES: Final = 64 * 1024 * 1024
@@ -70,16 +74,19 @@ def text_reply(status: int, body: bytes, media_type: str = PLAIN_TEXT, fault: st
 
 
 def _validators(tile: TileBody, max_age_s: int) -> tuple[tuple[str, str], ...]:
-    return ("ETag", tile.etag), ("Cache-Control", f"public, max-age={max_age_s}")
+    control = ("Cache-Control", f"public, max-age={max_age_s}")
+    tag = (("ETag", tile.etag),) if tile.etag else ()
+    return *tag, ("Last-Modified", LAST_MODIFIED), control
 
 
 def tile_reply(tile: TileBody, max_age_s: int) -> Reply:
     """The tile as it should be answered."""
     # The hot path: one formatting instead of `head_bytes`, the same lines in the same order.
+    tag = f"ETag: {tile.etag}\r\n" if tile.etag else ""
     head = (
         "HTTP/1.1 200 OK\r\nServer: tilehaul-mock\r\nAccess-Control-Allow-Origin: *\r\n"
         f"Content-Type: {tile.media_type}\r\nContent-Length: {len(tile.body)}\r\n"
-        f"ETag: {tile.etag}\r\nCache-Control: public, max-age={max_age_s}\r\n"
+        f"{tag}Last-Modified: {LAST_MODIFIED}\r\nCache-Control: public, max-age={max_age_s}\r\n"
     )
     return Reply(200, head.encode("latin-1"), tile.body)
 
@@ -93,6 +100,12 @@ def etag_matches(etag: str, if_none_match: str) -> bool:
     """Weak comparison of an entity tag with an If-None-Match list (RFC 9110, 13.1.2)."""
     wanted = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
     return "*" in wanted or etag in wanted
+
+
+def is_unmodified(if_modified_since: str, wall_s: float) -> bool:
+    """Whether the tiles, all of LAST_MODIFIED, are as old as the date or older; no date: False (13.1.3)."""
+    since_s = parse_http_date(if_modified_since, wall_s=wall_s)
+    return since_s is not None and since_s >= LAST_MODIFIED_S
 
 
 def absent_reply(status: int) -> Reply:

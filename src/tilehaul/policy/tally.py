@@ -82,6 +82,8 @@ class Tally:
     `requests`: attempts sent. `retried`: attempts that followed a failed one. `pushed_back`: answers that
     asked for less. `push_back_s`: seconds lanes were held. `causes`: failed attempts by cause.
     `fetches`: seconds from sending to the last byte, of attempts that ended well.
+    `deleted`: tiles taken out of the store because the source does not have them; `strangers`: such ones that
+    stayed, because no job of ours wrote them.
     """
 
     requests: int = 0
@@ -90,6 +92,8 @@ class Tally:
     push_back_s: float = 0.0
     causes: dict[str, int] = field(default_factory=dict)
     fetches: Histogram = field(default_factory=Histogram)
+    deleted: int = 0
+    strangers: int = 0
 
     def failed(self, cause: str) -> None:
         self.causes[cause] = self.causes.get(cause, 0) + 1

@@ -28,7 +28,10 @@ class JobStarted:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts so far; `elapsed_s` since the job began, `rate_per_s` over the last seconds."""
+    """Counts so far; `elapsed_s` since the job began, `rate_per_s` over the last seconds.
+
+    `unchanged` and `bytes` as in the report.
+    """
 
     done: int
     absent: int
@@ -40,6 +43,7 @@ class Progress:
     bytes: int
     elapsed_s: float
     rate_per_s: float
+    unchanged: int = 0
     job_id: str = ""
 
 
@@ -91,7 +95,10 @@ class SeedReport:
     """How a seed ended. Every planned tile is exactly one of done, absent, dead, pending, dropped.
 
     `dropped`: given up by a person (`tilehaul retry --drop`), never by a job. `skipped` are the ones among
-    `done`, `absent` and `dropped` that were so before. `bytes` counts what was written in this run.
+    `done`, `absent` and `dropped` that were so before. `unchanged` are the ones among `done` of which the
+    origin said in this run that what is kept is current (304): no body came. `bytes` counts the bodies of
+    the others that were written in this run. `deleted`: tiles outside the plan that a mirroring copy took
+    out of the store; `strangers`: such ones that stayed, because no job of ours wrote them.
     Times in seconds; percentiles of the fetch in milliseconds.
     `state` is `complete`, `dead_letters`, `interrupted`, or `stopped` (fuse or origin away).
     `causes` counts failed attempts and push-back by class. `lanes` and `health` are as they were at the end.
@@ -121,6 +128,9 @@ class SeedReport:
     store: str
     message: str = ""
     dropped: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    strangers: int = 0
     job_id: str = ""
     causes: dict[CauseClass, int] = field(default_factory=dict)
     lanes: tuple[LaneSnapshot, ...] = ()

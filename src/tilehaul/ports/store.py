@@ -49,6 +49,8 @@ class JobKey:
     bounds, minzoom, maxzoom, attribution.
     `replay`: the job works off dead letters and has no area of its own. The store's jobs, and the source
     it belongs to, stay what they are, also when it is forced.
+    `mirrors`: when the job ends the store holds what its source holds, and nothing else: its bounds and zooms
+    take the place of the store's, instead of widening them.
     """
 
     source_identity: str
@@ -58,6 +60,7 @@ class JobKey:
     grid: str = "WebMercatorQuad"
     metadata: tuple[tuple[str, str], ...] = ()
     replay: bool = False
+    mirrors: bool = False
 
 
 State = Literal["done", "absent", "dead", "dropped"]
@@ -122,7 +125,10 @@ class JobStore(Protocol):
         ...
 
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
-        """Make the outcomes durable, bytes and journal. A later outcome of one tile replaces an earlier."""
+        """Make the outcomes durable, bytes and journal. A later outcome of one tile replaces an earlier.
+
+        A tile need not be of the job: an absence takes what is kept of it out of the store.
+        """
         ...
 
     def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:

@@ -15,7 +15,8 @@ class Tile:
     `body` is the picture's or vector tile's bytes, content coding removed
     (a gzipped vector tile from an archive is kept gzipped: see `codec/sniff.py`).
     `media_type` is what the bytes are by their magic number, not what a header said.
-    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`.
+    `place` says where it was found: `origin`, `store`, `memory`, `disk`, `fallback`; `unchanged` (kept, and
+    the origin has just said that it is current).
     `freshness` is how long a cache may keep it; None: its source does not know. `stale`: it is given past
     that, because its origin has not been asked (`unasked`), or was asked and failed (`asked`).
     """

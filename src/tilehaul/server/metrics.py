@@ -179,7 +179,7 @@ def _of_jobs(jobs: RunningJobs) -> Iterator[Metric]:
         told = job.progress
         if job.planned is not None:
             tiles.add_metric((job.layer, job.store, "planned"), job.planned)
-        for outcome in ("done", "absent", "dead", "skipped") if told is not None else ():
+        for outcome in ("done", "unchanged", "absent", "dead", "skipped") if told is not None else ():
             tiles.add_metric((job.layer, job.store, outcome), getattr(told, outcome))
     yield tiles
     for name, text in (("bytes", "Written."), ("retried", "Retries."), ("pushed_back", "Push-back.")):

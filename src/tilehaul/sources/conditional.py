@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.clock import Clock
@@ -16,7 +17,8 @@ DIGEST_BYTES = 16
 
 
 class ConditionalSource(TileSource):
-    """`TileSource` over an XYZ one: "not modified" is answered with the bytes that `kept` has.
+    """`TileSource` over an XYZ one: "not modified" is answered with the bytes that `kept` has, whose
+    place is `unchanged` then.
 
     Args:
         xyz: The origin.
@@ -57,7 +59,7 @@ class ConditionalSource(TileSource):
         if condition and response.status == 304:
             kept = await self._kept.get(tile_id)
             if isinstance(kept, Tile) and self._digest(kept) == note.digest:
-                return self._noted(kept, response, note)
+                return self._noted(replace(kept, place="unchanged"), response, note)
             response = await self._ask(tile_id, ())
         answer = self._xyz.answer(tile_id, response)
         if isinstance(answer, Tile):

@@ -8,6 +8,7 @@ from pathlib import Path
 from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
 from tilehaul.grid.tile_id import ZOOM_MAX
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.store import JobKey
 from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
 Bounds = tuple[float, float, float, float]
@@ -160,13 +161,19 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:NAME_CHARS_MAX]).strip()
 
 
-def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+# What says where an archive's tiles are.
+_PLACE = frozenset({"bounds", "minzoom", "maxzoom"})
+
+
+def merged(old: Mapping[str, str], new: Mapping[str, str], *, mirrors: bool = False) -> dict[str, str]:
     """The metadata of an archive once a job has added to it.
 
     Bounds and zooms widen, a second attribution is put beside the first, vector layers are joined,
     `center` follows bounds that changed; a format that we do not know is forgotten (the first tile
-    names it); of anything else what was there first stays.
+    names it); of anything else what was there first stays. See `JobKey.mirrors`.
     """
+    if mirrors:
+        old = {name: text for name, text in old.items() if not (name in _PLACE and new.get(name))}
     result = {**new, **old}
     named = format_of(media_type_of_format(result.pop("format", "")))
     if named:
@@ -186,6 +193,39 @@ def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     layers = merged_json_row(old.get("json", ""), new.get("json", ""))
     told = {"attribution": credit, "json": layers}
     return result | {name: text for name, text in told.items() if text}
+
+
+def metadata_faults(metadata: Mapping[str, str]) -> list[str]:
+    """Rows that say nothing: no bounds, zooms, center or format that a reader understands."""
+    wrong = []
+    said = metadata.get("bounds", "")
+    if said and parse_bounds(said) is None:
+        wrong.append(f"its bounds are {said}: four numbers of degrees, from west and south to east and north")
+    wrong += [
+        f"its {name} is {metadata[name]}: a whole number from 0 to {ZOOM_MAX}"
+        for name in ("minzoom", "maxzoom")
+        if metadata.get(name) and parse_zoom(metadata[name]) is None
+    ]
+    said = metadata.get("center", "")
+    if said and not _is_center(said):
+        wrong.append(f"its center is {said}: longitude, latitude, zoom")
+    said = metadata.get("format", "")
+    if said and not media_type_of_format(said):
+        wrong.append(f"its format is {said}: png, jpg, webp, avif, gif, pbf or their media types")
+    return wrong
+
+
+def _is_center(text: str) -> bool:
+    try:
+        longitude, latitude, *zoom = (float(part) for part in text.split(","))
+    except ValueError:
+        return False
+    return abs(longitude) <= 180 and abs(latitude) <= 90 and len(zoom) <= 1
+
+
+def merged_with(old: Mapping[str, str], job: JobKey) -> dict[str, str]:
+    """The metadata of an archive once `job` has added to it: see `merged`."""
+    return merged(old, dict(job.metadata), mirrors=job.mirrors)
 
 
 def _joined_credits(old: str, new: str) -> str:

@@ -55,6 +55,18 @@ def zooms(root: Path) -> list[int]:
     return numbers(root, ZOOM_MAX + 1)
 
 
+def zooms_kept(root: Path) -> list[int]:
+    """The zooms that have a tile, ascending; looks no further into each than the first. OSError."""
+    return [
+        zoom
+        for zoom in zooms(root)
+        if any(
+            files(root / str(zoom) / str(column), 1 << zoom)
+            for column in numbers(root / str(zoom), 1 << zoom)
+        )
+    ]
+
+
 def files(folder: Path, stop: int) -> list[tuple[int, str, int]]:
     """Row, extension and size in bytes of the tiles of one column, ascending. OSError.
 

@@ -31,11 +31,12 @@ from tilehaul.stores.directory_files import (
     state_of_file,
     tile_path,
     walk,
-    zooms,
+    zooms_kept,
 )
+from tilehaul.stores.disk_errors import TILE_BYTES_MAX, from_os, from_sqlite
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.record import SOURCE, has_completed, parse_record, state_of
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_os, from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import open_reading
 
 # Links are followed: other writers keep equal tiles once, as links to one file.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -171,7 +172,7 @@ class DirectoryReader:
             raise PlanError(f"{self.root}: no such folder")
         check_rows(metadata, self.root, tms=self._tms)
         try:
-            kept = zooms(self.root)
+            kept = zooms_kept(self.root)
             first = next(walk(self.root, tms=self._tms), None)
             bounds = None
             if kept and parse_bounds(metadata.get("bounds", "")) is None:

@@ -11,7 +11,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged
+from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged_with
 from tilehaul.stores.directory_files import (
     EXTENSIONS,
     SOUTH,
@@ -22,9 +22,10 @@ from tilehaul.stores.directory_files import (
     journal_path,
     state_of_file,
     walk,
-    zooms,
+    zooms_kept,
 )
 from tilehaul.stores.directory_tree import DirectoryTree
+from tilehaul.stores.disk_errors import from_os
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.metadata_table import schema as metadata_schema
@@ -40,7 +41,7 @@ from tilehaul.stores.record import (
     reopened,
     replayed,
 )
-from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
 # A writer is at work; found by the next one, it means that the last did not end cleanly.
@@ -131,7 +132,7 @@ class DirectoryWriter:
                 journal.drop_journal(connection)
             journal.create_journal(connection)
             before = read_metadata(connection)
-            after = merged({} if self._anew else before, dict(job.metadata)) | record_rows(record)
+            after = merged_with({} if self._anew else before, job) | record_rows(record)
             marks = {WRITING: "1", SOUTH: "1" if self._tms else "", TRUSTED: "1" if self._trusted else ""}
             write_metadata(connection, before, after | marks)
         if WRITING in before:
@@ -224,7 +225,7 @@ class DirectoryWriter:
             return
         file = self._opened()
         with self._translated("reading"):
-            kept = zooms(self.root)
+            kept = zooms_kept(self.root)
             first = next(walk(self.root, tms=self._tms), None)
         with file.transaction() as connection:
             dead = journal.has_dead(connection)

@@ -22,7 +22,7 @@ from tilehaul.stores.disk_cache_file import (
     Kept,
     Key,
 )
-from tilehaul.stores.sqlite_file import from_os, from_sqlite
+from tilehaul.stores.disk_errors import from_os, from_sqlite
 from tilehaul.stores.worker_thread import WorkerThread
 
 log = logging.getLogger(__name__)

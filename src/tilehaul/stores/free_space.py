@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from tilehaul.errors import StorageError
-from tilehaul.stores.sqlite_file import from_os
+from tilehaul.stores.disk_errors import from_os
 
 # Below this much free space a commit is refused: room to close the store must stay.
 FREE_BYTES_MIN = 64 * 1024 * 1024

@@ -9,7 +9,7 @@ import apsw
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.mercator import HALF_WORLD_M
 from tilehaul.grid.tile_id import ZOOM_MAX
-from tilehaul.stores.sqlite_file import one_line
+from tilehaul.stores.disk_errors import one_line
 from tilehaul.stores.tile_table import FROM_NORTH, Level, TileTable
 
 # Names of spherical Mercator on the WGS 84 ellipsoid's axis: today's, and two from before it had a number.

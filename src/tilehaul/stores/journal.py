@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import apsw
 
+from tilehaul.errors import DataError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.causes import is_among
 from tilehaul.ports.store import DeadLetter, Dropped, Outcome, State
@@ -24,7 +25,23 @@ MESSAGE_CHARS_MAX = 1000
 # Rows read at a time when walking; each read is a transaction of its own, so a walk blocks no one.
 PAGE_ROWS = 2048
 
-STATES: dict[int, State] = {1: "done", 2: "absent", 3: "dead", 4: "dropped"}
+# How a journal that is damaged is got rid of.
+WAY_OUT = (
+    "move it away and run the same command with --force-source: what is kept stays, the rest is fetched again"
+)
+
+
+def damaged(detail: str) -> DataError:
+    """The error for a journal that says what no job has written."""
+    return DataError(f"the store's journal is damaged ({detail}): {WAY_OUT}", cause="corrupt_archive")
+
+
+class _States(dict[int, State]):
+    def __missing__(self, number: int) -> State:
+        raise damaged(f"it has the state {number!r}, which is none")
+
+
+STATES: dict[int, State] = _States({1: "done", 2: "absent", 3: "dead", 4: "dropped"})
 DONE, ABSENT, DEAD, DROPPED = STATES
 
 _SCHEMA = """
@@ -213,7 +230,10 @@ def dead_page(connection: apsw.Connection, after: TileId | None) -> list[DeadLet
         "WHERE (z, x, y) > (?, ?, ?) ORDER BY z, x, y LIMIT ?",
         (*start, PAGE_ROWS),
     )
-    return [DeadLetter(TileId(z, x, y), *others) for z, x, y, *others in rows]
+    try:
+        return [DeadLetter(TileId(z, x, y), *others) for z, x, y, *others in rows]
+    except UnicodeDecodeError as error:
+        raise damaged("a dead letter of it is no text") from error
 
 
 def tiles_of(outcomes: Iterable[Outcome]) -> list[Tile]:

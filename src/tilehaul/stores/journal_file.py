@@ -9,7 +9,8 @@ from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import merged
+from tilehaul.stores.archive_metadata import merged_with
+from tilehaul.stores.disk_errors import from_sqlite
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
@@ -23,7 +24,7 @@ from tilehaul.stores.record import (
     reopened,
     replayed,
 )
-from tilehaul.stores.sqlite_file import Durability, WritableFile, from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import Durability, WritableFile, open_reading
 from tilehaul.stores.writer_lock import WriterLock
 
 
@@ -69,7 +70,7 @@ class JournalFile:
                 if anew:
                     journal.drop_journal(connection)
                 journal.create_journal(connection)
-                after = merged({} if anew else before, dict(job.metadata)) | record_rows(record)
+                after = merged_with({} if anew else before, job) | record_rows(record)
                 write_metadata(connection, before, after)
             self._record, self._writing = record, counts is None
         except BaseException:

@@ -13,7 +13,7 @@ from tilehaul.stores.archive_metadata import (
     Bounds,
     bounds_of_columns,
     completed_metadata,
-    merged,
+    merged_with,
     source_info_of,
 )
 from tilehaul.stores.record import (
@@ -73,7 +73,7 @@ class MemoryStore:
         counts = counts_of(record, job)
         self._writing = counts is None
         if self._writing:
-            self._metadata = merged(self._metadata, dict(job.metadata))
+            self._metadata = merged_with(self._metadata, job)
         return counts
 
     async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:

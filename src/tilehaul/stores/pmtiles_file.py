@@ -23,8 +23,8 @@ from tilehaul.codec.sniff import sniff
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import Tile
+from tilehaul.stores.disk_errors import TILE_BYTES_MAX, from_os
 from tilehaul.stores.pmtiles_metadata import rows_of
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_os
 
 T = TypeVar("T")
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)

@@ -60,9 +60,10 @@ def check_addable(path: Path, kept: str, base: PmtilesFile | None, job: JobKey) 
         )
 
 
-def final_rows(path: Path, before: dict[str, str], view: View, spool: Spool) -> dict[str, str]:
+def final_rows(path: Path, before: dict[str, str], view: View, spool: Spool, job: JobKey) -> dict[str, str]:
     """The metadata with what the tiles say where nobody else did."""
-    zooms = view.zooms()
+    # A mirror may have taken the last tile of a zoom out of the file whose header still has it.
+    zooms = view.zooms_counted() if job.mirrors else view.zooms()
     # Some kind that PMTiles has no code for.
     other = sniff(spool.head()) if spool.stop else ""
     return completed_metadata(

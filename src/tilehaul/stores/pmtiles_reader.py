@@ -21,12 +21,13 @@ from tilehaul.stores.archive_metadata import (
     parse_bounds,
     source_info_of,
 )
+from tilehaul.stores.disk_errors import from_os, from_sqlite
 from tilehaul.stores.metadata_table import read_metadata
 from tilehaul.stores.pmtiles_file import PmtilesFile, read_at
 from tilehaul.stores.pmtiles_spool import BASE_KEY, SPOOL, has_spool, part_path, spool_path
 from tilehaul.stores.pmtiles_view import View
 from tilehaul.stores.record import has_completed, parse_record, state_of
-from tilehaul.stores.sqlite_file import from_os, from_sqlite, open_reading
+from tilehaul.stores.sqlite_file import open_reading
 
 # In one statement, so that name and place belong together.
 _SPOOLED = (

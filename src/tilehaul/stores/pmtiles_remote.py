@@ -20,11 +20,11 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.archive_metadata import source_info_of
+from tilehaul.stores.disk_errors import TILE_BYTES_MAX
 from tilehaul.stores.pmtiles_file import tile_from
 from tilehaul.stores.pmtiles_metadata import rows_of
 from tilehaul.stores.pmtiles_view import first_of_zoom, zoom_of
 from tilehaul.stores.record import has_completed, parse_record, state_of
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX
 
 
 class RemotePmtiles:

@@ -17,6 +17,7 @@ import xxhash
 from tilehaul.codec.pmtiles import Span, packed, tile_type_of
 from tilehaul.codec.sniff import GZIP_MAGIC, VECTOR_TILE
 from tilehaul.ports.tile import Tile
+from tilehaul.stores import journal
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.pmtiles_file import PmtilesFile, read_at
 
@@ -60,7 +61,14 @@ def spool_path(store: Path, number: str) -> Path:
 
 
 def marks_in(connection: apsw.Connection) -> dict[str, str]:
-    return {str(name): str(value) for name, value in connection.execute("SELECT * FROM tilehaul_mark")}
+    """What the journal of a file says of it. Raises DataError when that is damaged, apsw.Error."""
+    try:
+        marks = {str(name): str(value) for name, value in connection.execute("SELECT * FROM tilehaul_mark")}
+    except UnicodeDecodeError:
+        marks = {}
+    if not {SPOOL, BASE, NEXT} <= marks.keys() or not marks[SPOOL].isdecimal():
+        raise journal.damaged("it does not say which file it belongs to")
+    return marks
 
 
 def write_marks(connection: apsw.Connection, **marks: str) -> None:

@@ -155,6 +155,11 @@ class View:
                 found += [] if number is None else [zoom_of(int(number))]
         return (min(found), max(found)) if found else None
 
+    def zooms_counted(self) -> tuple[int, int] | None:
+        """As `zooms`, of the tiles that are kept now; looks at each of them."""
+        found = self.counts_by_zoom()
+        return (min(found), max(found)) if found else None
+
     def bounds(self, zoom: int) -> Bounds | None:
         """The box of one zoom's tiles; None without any, or when they are more than BOUNDS_TILES_MAX."""
         columns, rows = [1 << zoom, -1], [1 << zoom, -1]

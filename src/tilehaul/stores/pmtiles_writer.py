@@ -12,11 +12,11 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
 from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import media_type_of_format, merged
+from tilehaul.stores.archive_metadata import media_type_of_format, merged_with
 from tilehaul.stores.atomic_file import sync_folder
+from tilehaul.stores.disk_errors import from_os, from_sqlite
 from tilehaul.stores.free_space import check_free
-from tilehaul.stores.metadata_table import read_metadata, write_metadata
-from tilehaul.stores.metadata_table import schema as metadata_schema
+from tilehaul.stores.metadata_table import read_metadata, schema, write_metadata
 from tilehaul.stores.pmtiles_file import PmtilesFile
 from tilehaul.stores.pmtiles_merge import check_addable, ends_here, final_rows, holds_all, merge
 from tilehaul.stores.pmtiles_reader import journal_path, metadata_in
@@ -43,7 +43,7 @@ from tilehaul.stores.record import (
     reopened,
     replayed,
 )
-from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os, from_sqlite
+from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
 _MARK_TABLE = "tilehaul_mark"
@@ -143,7 +143,7 @@ class PmtilesWriter:
             known = metadata_in(file.connection if _MARK_TABLE in file.tables() else None, self._base)
             with file.transaction() as connection:
                 if _MARK_TABLE not in file.tables():
-                    connection.execute(metadata_schema() + SCHEMA)
+                    connection.execute(schema() + SCHEMA)
                     base = "" if self._base is None else self._base.fingerprint
                     write_marks(connection, **{SPOOL: "1", BASE: base, NEXT: ""})
                 if self._anew:
@@ -151,7 +151,7 @@ class PmtilesWriter:
                     self._forget_spool(connection)
                 connection.execute(SCHEMA)
                 journal.create_journal(connection)
-                after = merged({} if self._anew else known, dict(job.metadata)) | record_rows(record)
+                after = merged_with({} if self._anew else known, job) | record_rows(record)
                 write_metadata(connection, read_metadata(connection), after)
             if self._spool is None:
                 self._spool = Spool(self.path, file.connection, sync=self._durability == "full")
@@ -210,7 +210,7 @@ class PmtilesWriter:
             record = finished(record, job, counts, complete=complete, dead=dead)
             before = read_metadata(file.connection)
             view = View(file.connection, self._base)
-            rows = final_rows(self.path, before, view, spool) | record_rows(record)
+            rows = final_rows(self.path, before, view, spool, job) | record_rows(record)
             # A word in its metadata is not worth a copy of the whole file.
             due = ends_here(job, record, complete=complete, counts=counts) and view.changes_base()
         made = False

@@ -3,9 +3,7 @@
 The only file of the stores that decides pragmas; `docs/decisions/0003-sqlite.md` has the figures.
 """
 
-import errno
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from urllib.parse import quote
 import apsw
 
 from tilehaul.errors import DataError, PlanError, StorageError
+from tilehaul.stores.disk_errors import BUSY_MS_MAX, from_os, from_sqlite, no_text
 
 log = logging.getLogger(__name__)
 
@@ -24,92 +23,15 @@ Durability = Literal["full", "fast"]
 PAGE_BYTES = 8192
 # The write-ahead log is folded into the file each time it has grown by this much.
 CHECKPOINT_BYTES = 16 * 1024 * 1024
-BUSY_MS_MAX = 10_000
-# At the end we ask readers elsewhere to let us fold up the log, and for exclusive access. Nothing is
-# lost when they do not, so the wait is short.
+# At the end we ask readers elsewhere to let us fold up the log. Nothing is lost when they do not.
 FOLD_BUSY_MS_MAX = 2_000
 SEAL_BUSY_MS_MAX = 500
-
-# Most bytes of one tile read from an archive: the largest picture that verifies, 4096 x 4096 pixels of
-# four bytes, not compressed at all.
-TILE_BYTES_MAX = 64 * 1024 * 1024
-
-_CORRUPT = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
-_BUSY = (apsw.BusyError, apsw.LockedError)
-_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-FULL_WORDS = "the disk is full: make room and run the same command again"
-# Where a folder or its disk says no for good. What only looks is told in the system's own words.
-_REFUSALS = {
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.EROFS: "read-only",
-}
-_DETAIL_CHARS_MAX = 200
-_LOOKS = frozenset({"reading", "looking at"})
-_WORDS = {
-    apsw.IOError: "the disk reported an error",
-    apsw.ReadOnlyError: "it cannot be written",
-    apsw.CantOpenError: "it cannot be opened or created",
-    apsw.PermissionsError: "permission denied",
-}
-
-
-def no_text(path: Path) -> DataError:
-    return DataError(f"{path}: a text in it is not UTF-8: it is damaged", cause="corrupt_archive")
-
-
-def from_sqlite(
-    error: apsw.Error, path: Path, doing: str, *, system_errno: int = 0
-) -> StorageError | DataError:
-    """The error of ours that an SQLite error means. `doing` as in "writing"."""
-    told = one_line(str(error))
-    if isinstance(error, _CORRUPT):
-        # SQLite says "malformed" also of a page that the disk could not read (SQLITE_IOERR_CORRUPTFS).
-        way_out = "move it away, or restore it from a copy"
-        if isinstance(error, apsw.CorruptError):
-            way_out = f"run again if its disk had errors, else {way_out}"
-        return DataError(
-            f"{path} is damaged or no SQLite file ({told}): {way_out}",
-            cause="corrupt_archive",
-        )
-    if isinstance(error, apsw.TooBigError):
-        return DataError(
-            f"{doing} {path} failed: more than the {TILE_BYTES_MAX} bytes allowed ({told})",
-            cause="too_large",
-        )
-    if isinstance(error, _BUSY):
-        return StorageError(f"{path}: another program holds it; waited {BUSY_MS_MAX / 1000:g} s ({told})")
-    if isinstance(error, apsw.FullError) or system_errno in _FULL_ERRNOS:
-        return StorageError(f"{doing} {path} failed: {FULL_WORDS}")
-    words = _WORDS.get(type(error), type(error).__name__)
-    detail = os.strerror(system_errno) if system_errno else told
-    return StorageError(f"{doing} {path} failed: {words} ({detail})")
-
-
-def one_line(text: str) -> str:
-    """One printable line: SQLite quotes a schema, which others may have written."""
-    return "".join(c if c.isprintable() else "?" for c in text[:_DETAIL_CHARS_MAX])
-
-
-def from_os(error: OSError, path: Path, doing: str) -> StorageError:
-    """The error of ours for a file or folder that refused; a folder where nothing can be written is named."""
-    if error.errno in _FULL_ERRNOS:
-        return StorageError(f"{doing} {path} failed: {FULL_WORDS}")
-    if error.errno in _REFUSALS and doing not in _LOOKS:
-        return cannot_write(path, _REFUSALS[error.errno])
-    return StorageError(f"{doing} {path} failed: {error.strerror or error}")
-
-
-def cannot_write(path: Path, reason: str) -> StorageError:
-    """`path` cannot be made or replaced: names the folder, the nearest above it that is there."""
-    folder = path.absolute().parent
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110  `Path.exists` may raise
-        folder = folder.parent
-    return StorageError(f"cannot write in {folder} ({reason}): choose another place for the store")
 
 
 def open_reading(path: Path) -> apsw.Connection:
     """A read-only connection; each statement sees the newest commit.
+
+    What a writer that is gone had not committed is taken back first: for that the file is written.
 
     Raises:
         PlanError: There is no such file.
@@ -121,6 +43,8 @@ def open_reading(path: Path) -> apsw.Connection:
     try:
         return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            return _rolled_back(path)
         if Path(f"{path}-wal").exists():
             raise from_sqlite(error, path, "reading") from error
     except apsw.Error as error:
@@ -133,6 +57,15 @@ def open_reading(path: Path) -> apsw.Connection:
         raise from_sqlite(error, path, "reading") from error
 
 
+def _rolled_back(path: Path) -> apsw.Connection:
+    """Beside the file lies the journal of a transaction that was cut off: half of it may be in the file."""
+    try:
+        _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE), path).close()
+        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
+    except apsw.Error as error:
+        raise from_sqlite(error, path, "taking back what was not committed in") from error
+
+
 def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
     """Touch the file: SQLite opens lazily, and a wrong file is told of at once. DataError, apsw.Error."""
     try:
@@ -140,9 +73,8 @@ def _probed(connection: apsw.Connection, path: Path) -> apsw.Connection:
         connection.execute("PRAGMA mmap_size=0")
         connection.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018  `get` steps
         if _ends_within_a_page(path, int(connection.pragma("page_size"))):
-            raise DataError(
-                f"{path} is damaged: it was cut off; restore it from a copy", cause="corrupt_archive"
-            )
+            words = f"{path} is damaged: it was cut off; restore it from a copy"
+            raise DataError(words, cause="corrupt_archive")
     except BaseException:
         connection.close()
         raise

@@ -19,8 +19,9 @@ from tilehaul.stores.archive_metadata import (
     parse_bounds,
     source_info_of,
 )
+from tilehaul.stores.disk_errors import TILE_BYTES_MAX, from_sqlite, no_text
 from tilehaul.stores.record import has_completed, parse_record, state_of
-from tilehaul.stores.sqlite_file import TILE_BYTES_MAX, from_sqlite, no_text, open_reading
+from tilehaul.stores.sqlite_file import open_reading
 from tilehaul.stores.sqlite_form import ReadForm
 from tilehaul.stores.tile_table import TileTable
 

@@ -16,9 +16,10 @@ from tilehaul.stores.archive_metadata import (
     completed_metadata,
     format_of,
     media_type_of_format,
-    merged,
+    merged_with,
 )
 from tilehaul.stores.atomic_file import sync_folder
+from tilehaul.stores.disk_errors import from_os
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.record import (
     StoreRecord,
@@ -31,7 +32,7 @@ from tilehaul.stores.record import (
     reopened,
     replayed,
 )
-from tilehaul.stores.sqlite_file import Durability, WritableFile, from_os
+from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.sqlite_form import WriteForm
 from tilehaul.stores.tile_table import TileTable
 from tilehaul.stores.writer_lock import WriterLock
@@ -115,7 +116,7 @@ class SqliteWriter:
             journal.create_journal(connection)
             before = form.metadata(connection, table)
             kept = {} if self._anew else _with_bounds(connection, table, before)
-            metadata = merged(kept, dict(job.metadata)) | record_rows(record)
+            metadata = merged_with(kept, job) | record_rows(record)
             form.write_metadata(connection, table, before, metadata)
             self._has_format = bool(metadata.get("format"))
         if fresh:

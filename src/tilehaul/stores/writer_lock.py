@@ -6,7 +6,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tilehaul.errors import PlanError, StorageError
-from tilehaul.stores.sqlite_file import cannot_write, from_os
+from tilehaul.stores.disk_errors import cannot_write, from_os
 
 
 class WriterLock:

@@ -2,26 +2,31 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from tilehaul.config.locations import SERVICES, parse_location
+from tilehaul.config.sending import Sending
 from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import unchanged
+from tilehaul.jobs.mirror import MirroringStore, extra_tiles
 from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.stop import Stop
+from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import JobKey, TileArchive
+from tilehaul.ports.store import JobKey, JobStore, TileArchive
 from tilehaul.stores.archive_metadata import format_of
 from tilehaul.wiring.places import AnyStore, open_archive
 from tilehaul.wiring.seeding import SeedOptions, check_location, metadata_of, plan_with, run_between, seed
 
 # As many as `grid.area.IDENTITY_CHARS`: both name areas in the same list of jobs.
 IDENTITY_CHARS = 16
+# Tiles to be deleted that a dry run names.
+EXTRAS_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,23 @@ class Listing:
         return sorted(zoom for zoom, count in self.by_zoom.items() if count)
 
 
+@dataclass(slots=True)
+class Extras:
+    """Tiles that a store has and its source has not; `named` are the first EXTRAS_NAMED of them."""
+
+    by_zoom: dict[int, int] = field(default_factory=dict)
+    named: list[TileId] = field(default_factory=list)
+
+    @property
+    def tiles(self) -> int:
+        return sum(self.by_zoom.values())
+
+    def note(self, tile_id: TileId) -> None:
+        self.by_zoom[tile_id.z] = self.by_zoom.get(tile_id.z, 0) + 1
+        if len(self.named) < EXTRAS_NAMED:
+            self.named.append(tile_id)
+
+
 async def copy(
     source: str,
     store: str,
@@ -52,6 +74,7 @@ async def copy(
     within: Area | None = None,
     tiles_of: str | None = None,
     update: bool = False,
+    delete: bool = False,
     options: SeedOptions | None = None,
     watch: Watch | None = None,
     stop: Stop | None = None,
@@ -65,18 +88,20 @@ async def copy(
         tiles_of: The archive whose tiles are copied; None: those of `source`, which must be an archive then
             unless `within` is given.
         update: Compare bytes first, and move only what differs or is missing. What the source no longer has
-            stays. The report counts what is the same as `skipped`.
+            stays, without `delete`. The report counts what is the same as `skipped`.
+        delete: With `update`: tiles of the store, those in `within` only, that the source does not have are
+            deleted, once all else is there and nothing is dead. The report counts them as `deleted`.
         options, watch, stop: As for `seed`.
 
     Returns and raises as `seed`. PlanError also when an update is from a tile service, of `tiles_of` or
-    re-encodes, or when a tile service is to be copied without an area.
+    re-encodes, when a tile service is to be copied without an area, or when `delete` is asked for without an
+    update or from a source that is empty or not complete itself.
     """
     chosen = options or SeedOptions()
-    if update and (tiles_of or chosen.encoding is not None or parse_location(source).kind in SERVICES):
-        raise PlanError(
-            "an update compares the bytes of two archives: leave out --tiles-of, --format and --compression,"
-            " and name an archive as the source"
-        )
+    if delete and not update:
+        raise PlanError("a copy deletes only what it has compared: --delete goes with --update")
+    if update:
+        check_update(source, tiles_of, encodes=chosen.encoding is not None)
     if tiles_of is None and parse_location(source).kind in SERVICES:
         if within is None:
             raise PlanError(
@@ -90,25 +115,22 @@ async def copy(
     before = stamp_of(source)
     archive = open_archive(listed, sending=chosen.sending)
     try:
+        if delete:
+            await check_mirrored(archive, source)
         listing = await listing_of(archive, listed, within)
+
+        def wanted(tile_id: TileId) -> bool:
+            return within is None or tile_id in within
+
+        def mirroring(keeper: AnyStore, tally: Tally) -> JobStore:
+            return MirroringStore(keeper, keeper, archive, wanted, tally, stop)
 
         async def plan_of(info: SourceInfo, keeper: AnyStore) -> SeedPlan:
             async def same(tile_ids: Sequence[TileId]) -> list[bool]:
                 return await unchanged(archive, keeper, tile_ids)
 
-            key = JobKey(
-                source_identity=info.identity,
-                source_name=info.name,
-                area_identity=listing.identity,
-                planned=listing.planned,
-                metadata=metadata_of(
-                    info,
-                    name=info.name.removesuffix(f" {chosen.encoding or ''}"),
-                    zooms=listing.zooms,
-                    bounds_deg=info.bounds_deg if within is None else within.bounds_deg,
-                    format_name=format_of(info.media_type),
-                ),
-            )
+            key = _key_of(info, listing, within, chosen)
+            key = replace(key, mirrors=delete and within is None)
             plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
             return replace(
                 plan,
@@ -117,7 +139,10 @@ async def copy(
                 objection=partial(changed_since, source, before),
             )
 
-        return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
+        around = mirroring if delete else None
+        return await run_between(
+            source, store, plan_of, options=chosen, watch=watch, stop=stop, around=around
+        )
     finally:
         await archive.close()
 
@@ -146,6 +171,61 @@ def changed_since(location: str, before: tuple[tuple[int, int, int], ...]) -> st
     return (
         f"{location} was changed or replaced while it was copied: `tilehaul copy --update` moves what differs"
     )
+
+
+def _key_of(info: SourceInfo, listing: Listing, within: Area | None, options: SeedOptions) -> JobKey:
+    return JobKey(
+        source_identity=info.identity,
+        source_name=info.name,
+        area_identity=listing.identity,
+        planned=listing.planned,
+        metadata=metadata_of(
+            info,
+            name=info.name.removesuffix(f" {options.encoding or ''}"),
+            zooms=listing.zooms,
+            bounds_deg=info.bounds_deg if within is None else within.bounds_deg,
+            format_name=format_of(info.media_type),
+        ),
+    )
+
+
+def check_update(source: str, tiles_of: str | None, *, encodes: bool) -> None:
+    """Refuse an update that has no two archives to compare. Raises PlanError."""
+    if tiles_of or encodes or parse_location(source).kind in SERVICES:
+        raise PlanError(
+            "an update compares the bytes of two archives: leave out --tiles-of, --format and --compression,"
+            " and name an archive as the source"
+        )
+
+
+async def check_mirrored(source: TileArchive, location: str) -> None:
+    """Refuse to delete what is not in `source` when it is empty, or lacks tiles itself. PlanError."""
+    said = await source.describe()
+    if not said.tiles:
+        raise PlanError(f"{location} has no tile: --delete would empty the store; remove that yourself")
+    if said.state == "partial":
+        raise PlanError(
+            f"{location} is not complete itself ({said.dead} dead tiles, or some still to come): end its own"
+            " job first, or leave out --delete"
+        )
+
+
+async def extras_of(source: TileArchive, store: str, within: Area | None, sending: Sending) -> Extras:
+    """What a mirroring copy into `store` would delete now; nothing where there is no store yet."""
+    place = parse_location(store)
+    extras = Extras()
+    kept = open_archive(place, sending=sending)
+    try:
+        async for page in extra_tiles(source, kept, lambda tile_id: within is None or tile_id in within):
+            for tile_id, state in zip(page, await kept.states(page), strict=True):
+                if state is not None:
+                    extras.note(tile_id)
+    except PlanError:
+        if place.kind == "bucket" or place.path.exists():
+            raise
+    finally:
+        await kept.close()
+    return extras
 
 
 async def listing_of(archive: TileArchive, location: str, within: Area | None) -> Listing:

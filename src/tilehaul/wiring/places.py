@@ -86,8 +86,8 @@ async def open_source(
         ) as sender:
             yield OpenedSource(await open_wms(wms, sender, sending), gauges)
         return
-    if place.kind in _DECLARED:
-        typed = (_document_url(place),)
+    if place.kind in DECLARED:
+        typed = (document_url(place),)
         check_named(typed, sending.rules(), contact=sending.contact)
         async with open_sender(
             sending, typed, tally=tally or Tally(), tell=tell, gauges=gauges, pool=pool
@@ -141,8 +141,8 @@ async def open_origin(
             sender = RetriedSender(laned, retry_rule(sending), SystemClock(), random.random, tally)
             yield Origin(await open_wms(wms, sender, sending), lanes=gauges.lanes, turn_away=laned.turn_away)
         return
-    if place.kind in _DECLARED:
-        typed = (_document_url(place),)
+    if place.kind in DECLARED:
+        typed = (document_url(place),)
         check_named(typed, sending.rules(), contact=sending.contact)
         allowed, gauges = allowed_hosts(sending, typed), Gauges()
         async with open_laned(
@@ -174,10 +174,11 @@ async def open_origin(
 
 
 # Services that say in a document where their tiles are.
-_DECLARED = frozenset({"wmts", "tms"})
+DECLARED = frozenset({"wmts", "tms"})
 
 
-def _document_url(place: Location) -> str:
+def document_url(place: Location) -> str:
+    """Where the document of a service of DECLARED is."""
     if place.kind == "tms":
         return tilemap_url(place.text)
     return parse_wmts_location(place.text).capabilities_url()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tilehaul.codec.safe_url import redact
 from tilehaul.codec.wms_request import parse_wms_location
-from tilehaul.codec.wmts_request import parse_wmts_location
 from tilehaul.config.locations import NEAR_KINDS, Location, parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
@@ -33,11 +32,18 @@ from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
 from tilehaul.wiring.named import xyz_urls
-from tilehaul.wiring.places import AnyStore, open_origin, open_store, placed_name, workers_for
+from tilehaul.wiring.places import (
+    DECLARED,
+    AnyStore,
+    document_url,
+    open_origin,
+    open_store,
+    placed_name,
+    workers_for,
+)
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
 from tilehaul.wiring.remote import remote_urls
-from tilehaul.wiring.tms import tilemap_url
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
 JOB_ID_BYTES = 4
@@ -45,6 +51,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9._-]{0,64}\Z", re.ASCII)
 
 # What to do, once it is known what the source says of itself.
 PlanOf = Callable[[SourceInfo, AnyStore], Awaitable[SeedPlan]]
+Around = Callable[[AnyStore, Tally], JobStore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +59,12 @@ class SeedOptions:
     """How to seed, apart from what and where. See `SeedPlan` and `Sending`.
 
     `job_id` names the run in events, report and log: at most 64 of `A-Z a-z 0-9 . _ -`; empty: a random one.
-
     `encoding`: what tiles become on their way; None: they stay as they are.
-
     `journal` is where a bucket's journal lies; None: in the state folder. Other stores take none.
-
     `deduplicate`: a new MBTiles file keeps equal tiles once. Other stores take none: see `open_store`.
-
     `refresh_older_s`: tiles that were last checked longer ago than this are asked for again, if they have
     changed; None: none is. `keep_freshness`: note when tiles were checked, for that; a refresh does anyway.
-
     `on_lanes` is given, once the source is open, what tells of its lanes: a call that answers at any time.
-
     Raises ConfigError when the deadline, the refresh's age or the job's name is out of range.
     """
 
@@ -134,9 +135,18 @@ async def seed(
 
 
 async def run_between(
-    source: str, store: str, plan_of: PlanOf, *, options: SeedOptions, watch: Watch | None, stop: Stop | None
+    source: str,
+    store: str,
+    plan_of: PlanOf,
+    *,
+    options: SeedOptions,
+    watch: Watch | None,
+    stop: Stop | None,
+    around: Around | None = None,
 ) -> SeedReport:
     """Open both places, plan, and move. `plan_of` may look into the store, which is not taken yet.
+
+    `around` makes what the job writes to of the store and of the tally that its report is made from.
 
     Returns and raises as `seed`, and what `plan_of` raises.
     """
@@ -187,9 +197,8 @@ async def run_between(
                 plan = replace(plan, key=key, job_id=job_id, workers=workers)
                 clock = SystemClock()
                 if not refreshes:
-                    return await run_seed(
-                        origin, keeper, plan, tally=tally, clock=clock, watch=told, stop=stop
-                    )
+                    kept = keeper if around is None else around(keeper, tally)
+                    return await run_seed(origin, kept, plan, tally=tally, clock=clock, watch=told, stop=stop)
                 with refreshing(store, keeper, options.refresh_older_s, clock) as fresh:
                     origin = replace(origin, source=fresh.source(origin.source))
                     if options.refresh_older_s is not None:
@@ -292,11 +301,10 @@ def typed_urls(place: Location) -> tuple[str, ...]:
     """An address on every host that a location names; none for what is no tile service and no remote file."""
     if place.kind in ("xyz", "provider"):
         return xyz_urls(place)
-    if place.kind == "tms":
-        return (tilemap_url(place.text),)
-    if place.kind in ("wms", "wmts"):
-        parse = parse_wms_location if place.kind == "wms" else parse_wmts_location
-        return (parse(place.text).capabilities_url(),)
+    if place.kind in DECLARED:
+        return (document_url(place),)
+    if place.kind == "wms":
+        return (parse_wms_location(place.text).capabilities_url(),)
     return remote_urls(place) if place.kind == "remote" else ()
 
 
