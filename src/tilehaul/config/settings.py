@@ -68,6 +68,7 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             description="Fetch the neighbours of a tile that was in no cache, so many tiles away; 0: none.",
         ),
     ] = 0
+    private: Annotated[bool, Meta(description="Only who has one of `keys` may know of it.")] = False
     headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
     concurrency: (
         Annotated[
@@ -119,6 +120,18 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = ""
 
 
+class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key that opens private layers. The file has its hash only."""
+
+    sha256: Annotated[
+        str,
+        Meta(pattern="^[0-9a-fA-F]{64}$", description="As `tilehaul serve --hash-key` prints it."),
+    ]
+    layers: Annotated[
+        list[str], Meta(min_length=1, description='The private layers it opens; "*": all there are.')
+    ]
+
+
 class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Seeds that clients of the service may start. Without this part nobody can."""
 
@@ -143,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache: CacheSettings = CacheSettings()
     server: ServerSettings = ServerSettings()
     jobs: JobsSettings | None = None
+    keys: Annotated[dict[str, KeySettings], Meta(description="Who may have private layers.")] = {}
     contact: Annotated[str, Meta(description="Mail or page, sent in the User-Agent.")] = ""
     providers: Annotated[
         dict[str, ProviderSettings], Meta(description="What hosts permit, over what is known of them.")

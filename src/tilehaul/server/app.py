@@ -1,11 +1,8 @@
 """The service: one ASGI application, and the server that listens for it."""
 
 import asyncio
-import contextlib
-import logging
 import secrets
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from types import TracebackType
 from typing import Self
@@ -19,13 +16,16 @@ from starlette.types import Receive, Scope, Send
 
 from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
+from tilehaul.policy.keyring import ApiKey
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.admin import Admin, Forget
+from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.listener import listen
 from tilehaul.server.own_hosts import OwnHosts
+from tilehaul.server.own_uvicorn import OwnUvicorn
 from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
 from tilehaul.server.reply import to_response
@@ -33,19 +33,12 @@ from tilehaul.server.routes import Routes
 from tilehaul.server.tile_routes import TILES_WAITING_MAX, TileRoutes
 from tilehaul.wiring.running_jobs import RunningJobs
 
-log = logging.getLogger(__name__)
-
 HOST_DEFAULT = "127.0.0.1"
 PORT_DEFAULT = 8080
 # Somebody looking at a map pans every few seconds; half a minute spares most of the new connections.
 KEEP_ALIVE_S = 30
 # Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
 DRAIN_S = 10.0
-TICK_S = 1.0
-# How often a stopping server looks whether the last connection has gone.
-DRAIN_LOOK_S = 0.01
-# What is cut at the end of the patience has this long to notice it.
-CUT_S = 0.5
 
 
 def _random_id() -> str:
@@ -93,6 +86,7 @@ def make_app(
     process: Callable[[], ProcessFigures] | None = None,
     jobs: RunningJobs | None = None,
     admin_key: str = "",
+    keys: Iterable[ApiKey] = (),
     forget: Forget | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
@@ -108,7 +102,8 @@ def make_app(
         checks: Named conditions of `/health/ready`.
         process: Asked for what `/api/stats` tells of the process.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
-        admin_key, forget: See `Admin`.
+        admin_key, forget: See `Admin`. The admin's key opens every layer.
+        keys: Those that open private layers.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -122,9 +117,10 @@ def make_app(
     if tiles_waiting_max < 1:
         raise ConfigError("tiles_waiting_max must be at least 1")
     own = OwnHosts(public_url, frozenset(host.lower() for host in own_hosts))
+    callers = Callers.of(by_name, keys, admin_key=admin_key, jobs_key=jobs.key if jobs is not None else "")
     routes = Routes(
         tiles=TileRoutes(
-            by_name, cache, own, Admin(own, admin_key, forget), tiles_waiting_max=tiles_waiting_max
+            callers, cache, own, Admin(own, admin_key, forget), tiles_waiting_max=tiles_waiting_max
         ),
         clock=clock,
         own_hosts=own,
@@ -135,64 +131,8 @@ def make_app(
         process=process,
         jobs=jobs,
     )
-    early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None
+    early = EarlyHits(callers, cache, clock.now_s, new_request_id) if cache is not None else None
     return Service(routes, early)
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn inside a loop that is not its own: no signal handlers, and it says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        self.leave = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        # uvicorn's own looks ten times a second whether it should end. This one is told, and wakes
-        # once a second only for the Date header (tick 0 renews it).
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.leave.wait(), TICK_S)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own waits a tenth of a second whether somebody is there or not, and when its
-        # patience ends leaves the connections of clients that do not read open.
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
-        state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()
-        if not await self._all_gone(self.config.timeout_graceful_shutdown or 0):
-            log.warning("%d requests were cut when the service stopped", len(state.tasks))
-            # A request whose client is gone ends by itself, quietly; what does not is cancelled.
-            for connection in list(state.connections):
-                connection.transport.abort()
-            if not await self._all_gone(CUT_S):
-                for task in state.tasks:
-                    task.cancel()
-                await self._all_gone(CUT_S)
-        for server in self.servers:
-            await server.wait_closed()
-
-    async def _all_gone(self, wait_s: float) -> bool:
-        state = self.server_state
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn's sets tell nobody
-                    await asyncio.sleep(DRAIN_LOOK_S)
-        return not state.connections and not state.tasks
-
-    def end(self) -> None:
-        self.should_exit = True
-        self.leave.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Server:
@@ -227,7 +167,7 @@ class Server:
         self._app = app
         self._host = host
         self._port = port
-        self._uvicorn = _Uvicorn(
+        self._uvicorn = OwnUvicorn(
             uvicorn.Config(
                 app,
                 interface="asgi3",

@@ -7,7 +7,7 @@ HTTP/1.0, upgrades, requests with a body, requests behind an unfinished one on t
 clients that do not read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from tilehaul.jobs.serve_tile import (
 from tilehaul.policy.freshness import Freshness
 from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.server.callers import Callers
 from tilehaul.server.reply import BODILESS, accepts_gzip, head_bytes, own_request_id
 
 PREFIX = b"/api/tiles/"
@@ -85,7 +86,7 @@ class EarlyHits:
     """Finds finished answers for raw requests.
 
     Args:
-        layers: By name. Only these are answered early.
+        callers: The layers, and who may have which. Only these are answered early.
         cache: Where their `CachedSource`s keep what they got.
         now_s: The cache's time.
         new_request_id: Names a request that brought no usable X-Request-Id.
@@ -93,12 +94,13 @@ class EarlyHits:
 
     def __init__(
         self,
-        layers: Mapping[str, Layer],
+        callers: Callers,
         cache: HotCache,
         now_s: Callable[[], float],
         new_request_id: Callable[[], str],
     ) -> None:
-        self._layers = {name.encode(): layer for name, layer in layers.items()}
+        self._layers = {name.encode(): layer for name, layer in callers.layers.items()}
+        self._callers = callers if callers.ring is not None else None
         self._cache = cache
         self._now_s = now_s
         self._new_request_id = new_request_id
@@ -120,7 +122,8 @@ class EarlyHits:
             headers: Names in lower case.
             default_headers: uvicorn's own (Date, Server); a new list whenever they change.
         """
-        parts = url[len(PREFIX) :].partition(b"?")[0].split(b"/")
+        path, _, query = url[len(PREFIX) :].partition(b"?")
+        parts = path.split(b"/")
         if len(parts) != 4:
             return None
         name, z, x, file_name = parts
@@ -131,17 +134,12 @@ class EarlyHits:
             return None
         if len(z) > 2 or len(x) > DIGITS_MAX or len(y) > DIGITS_MAX:
             return None
-        if_none_match, encodings = b"", b""
-        for header, value in headers:
-            # Repeated fields are one list, without its empty items: as `reply.joined` makes it.
-            if header == b"if-none-match":
-                if_none_match = (
-                    if_none_match + b", " + value if if_none_match and value else if_none_match or value
-                )
-            elif header == b"accept-encoding":
-                encodings = encodings + b", " + value if encodings and value else encodings or value
-            elif header in _NOT_PLAIN:
-                return None
+        if self._callers is not None and not self._callers.may_have(layer, headers, query):
+            return None
+        fields = _fields(headers)
+        if fields is None:
+            return None
+        if_none_match, encodings = fields
         kind = _KINDS.get(ext)
         if kind is None:
             return None
@@ -209,3 +207,19 @@ class EarlyHits:
         # The tail begins with the end of a line that `head_bytes` has ended already.
         head = head_bytes(reply.status, told)[:-2]
         return b"".join((head, self._tail, reply.body if with_body else b""))
+
+
+def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
+    """If-None-Match and Accept-Encoding of a plain question; None when it is not one."""
+    if_none_match, encodings = b"", b""
+    for header, value in headers:
+        # Repeated fields are one list, without its empty items: as `reply.joined` makes it.
+        if header == b"if-none-match":
+            if_none_match = (
+                if_none_match + b", " + value if if_none_match and value else if_none_match or value
+            )
+        elif header == b"accept-encoding":
+            encodings = encodings + b", " + value if encodings and value else encodings or value
+        elif header in _NOT_PLAIN:
+            return None
+    return if_none_match, encodings

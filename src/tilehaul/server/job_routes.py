@@ -17,6 +17,7 @@ from tilehaul.errors import BusyError
 from tilehaul.jobs.followed import RunningJob
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply
 from tilehaul.server.admin import check_caller
+from tilehaul.server.callers import Callers
 from tilehaul.server.job_records import job_json, sse_text
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import NO_STORE, json_reply
@@ -53,8 +54,9 @@ Answer = Callable[[Request], Awaitable[Reply | Response]]
 class JobRoutes:
     """The answers. Without `jobs` every one of them says how to allow jobs."""
 
-    def __init__(self, jobs: RunningJobs | None, own_hosts: OwnHosts) -> None:
+    def __init__(self, jobs: RunningJobs | None, own_hosts: OwnHosts, callers: Callers) -> None:
         self._jobs = jobs
+        self._callers = callers
         self._own_hosts = own_hosts
         self._streams = 0
 
@@ -71,7 +73,9 @@ class JobRoutes:
 
     async def list(self, request: Request) -> Reply:
         jobs = self._allowed(request)
-        return _private(json_reply({"jobs": [job_json(job) for job in jobs.jobs.values()]}))
+        return _private(
+            json_reply({"jobs": [job_json(job) for job in jobs.jobs.values() if self._sees(request, job)]})
+        )
 
     async def start(self, request: Request) -> Reply:
         jobs = self._allowed(request)
@@ -80,7 +84,7 @@ class JobRoutes:
             raise HTTPException(415)
         asked = parse_job_request(await _body(request))
         try:
-            job = await jobs.start(asked)
+            job = await jobs.start(asked, self._callers.seen(request))
         except StoreInUseError as error:
             raise HTTPException(409, str(error)) from error
         location = (("location", f"/api/jobs/{job.job_id}"), *NO_STORE)
@@ -131,9 +135,12 @@ class JobRoutes:
         check_caller(request, jobs.key, self._own_hosts, "have to do with jobs")
         return jobs
 
+    def _sees(self, request: Request, job: RunningJob) -> bool:
+        return job.layer in self._callers.seen(request)
+
     def _job(self, request: Request) -> RunningJob:
         job = self._allowed(request).jobs.get(request.path_params["job"])
-        if job is None:
+        if job is None or not self._sees(request, job):
             raise HTTPException(404, "there is no such job; /api/jobs lists those there are")
         return job
 

@@ -1,7 +1,7 @@
 """The service's addresses: what each of them answers."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf
 
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tilehaul.errors import TilehaulError
+from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import Reply, etag_matches
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
@@ -82,7 +83,7 @@ class Routes:
             ("/", self.page),
         )
         gets = tuple(("GET", path, answer) for path, answer in answers)
-        jobs = JobRoutes(self.jobs, self.own_hosts).answers()
+        jobs = JobRoutes(self.jobs, self.own_hosts, self.tiles.callers).answers()
         return [
             Route(path, self._door(answer), methods=[method])
             for method, path, answer in (
@@ -93,26 +94,26 @@ class Routes:
             )
         ]
 
-    async def layer_list(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form
-        return json_reply({"layers": [layer_json(layer) for layer in self.tiles.layers.values()]})
+    async def layer_list(self, request: Request) -> Reply:
+        return json_reply({"layers": [layer_json(layer) for layer in self._seen(request).values()]})
 
-    async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
-        figures = service_stats(
-            self.tiles.layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s
-        )
+    async def all_stats(self, request: Request) -> Reply:
+        layers = self._seen(request)
+        figures = service_stats(layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s)
         process = None if self.process is None else asdict(self.process())
-        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
+        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes(layers))})
 
     async def metrics(self, request: Request) -> Reply:
+        layers = self._seen(request)
         process = None if self.process is None else self.process()
         uptime_s = self.clock.now_s() - self.started_s
-        seen = Seen(self.tiles.layers, self.tiles.cache, self._lanes(), process, uptime_s, self.jobs)
+        seen = Seen(layers, self.tiles.cache, self._lanes(layers), process, uptime_s, self.jobs)
         return metrics_reply(seen, accept=_told(request, "accept"))
 
-    async def health(self, request: Request) -> Reply:  # noqa: ARG002
-        return json_reply(health_json(self._lanes()))
+    async def health(self, request: Request) -> Reply:
+        return json_reply(health_json(self._lanes(self._seen(request))))
 
-    async def live(self, request: Request) -> Reply:  # noqa: ARG002
+    async def live(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form
         return json_reply({"status": "alive"})
 
     async def ready(self, request: Request) -> Reply:  # noqa: ARG002
@@ -155,14 +156,17 @@ class Routes:
             200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body
         )
 
-    def _lanes(self) -> LanesByLayer:
-        """The lanes of each layer, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
+    def _seen(self, request: Request) -> Mapping[str, Layer]:
+        return self.tiles.callers.seen(request)
+
+    def _lanes(self, layers: Container[str]) -> LanesByLayer:
+        """The lanes of these layers, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
         now_s = self.clock.now_s()
         if now_s >= self.lanes_until_s:
             jobs = self.jobs.jobs.values() if self.jobs is not None else ()
-            self.lanes_seen = lanes_of(self.tiles.layers.values(), jobs)
+            self.lanes_seen = lanes_of(self.tiles.callers.layers.values(), jobs)
             self.lanes_until_s = now_s + LANES_FRESH_S
-        return self.lanes_seen
+        return {name: lanes for name, lanes in self.lanes_seen.items() if name in layers}
 
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from tilehaul.grid.bounds import parse_bbox
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.jobs.batch import BATCH_S_MAX, BATCH_TILES_MAX, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply, TileRequest, serve_tile
+from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, TileRequest, serve_tile
 from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.server.admin import Admin
 from tilehaul.server.batch_encodings import (
@@ -29,6 +29,7 @@ from tilehaul.server.batch_encodings import (
     new_boundary,
     tar,
 )
+from tilehaul.server.callers import Callers
 from tilehaul.server.describe import cache_stats, layer_tilejson
 from tilehaul.server.early_hits import HotCache
 from tilehaul.server.own_hosts import OwnHosts
@@ -53,7 +54,7 @@ Answer = Callable[[Request], Awaitable[Reply | Response]]
 class TileRoutes:
     """The answers. `tiles_waiting` counts tile requests that wait for an answer now."""
 
-    layers: Mapping[str, Layer]
+    callers: Callers
     cache: HotCache | None
     own_hosts: OwnHosts
     admin: Admin
@@ -132,17 +133,17 @@ class TileRoutes:
         return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def tilejson(self, request: Request) -> Reply:
-        value = layer_tilejson(self.layer(request), self.base_url(request))
-        # The answer depends on the name it was asked under.
-        return json_reply(value, headers=(("cache-control", "no-cache"), ("vary", "Host")))
+        layer = self.layer(request)
+        value = layer_tilejson(layer, self.base_url(request))
+        return json_reply(value, headers=document_headers((layer,)))
 
     async def forget(self, request: Request) -> Reply:
         """Drop what the caches have of a layer: all of it, or `bbox=W,S,E,N` and `zooms=0-5`."""
         self.admin.check(request)
         layer = self.layer(request)
         told = request.query_params
-        if unknown := set(told) - {"bbox", "zooms"}:
-            raise PlanError(f"{min(unknown)[:40]!r} is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
+        if set(told) - {"bbox", "zooms", "key"}:
+            raise PlanError("a parameter is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
         zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
         wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
         if "bbox" in told:
@@ -160,8 +161,8 @@ class TileRoutes:
         )
 
     def layer(self, request: Request) -> Layer:
-        """The layer of the address; HTTPException 404 when there is none."""
-        layer = self.layers.get(request.path_params["layer"])
+        """The layer of the address; HTTPException 404: there is none for this caller, 401: a wrong key."""
+        layer = self.callers.seen(request).get(request.path_params["layer"])
         if layer is None:
             raise HTTPException(404, "there is no such layer; /api/layers lists those there are")
         return layer
@@ -187,6 +188,12 @@ class TileRoutes:
                     yield item
         finally:
             self.tiles_waiting -= waiting
+
+
+def document_headers(layers: Iterable[Layer]) -> Headers:
+    """Of a document that names these layers: it depends on the name it was asked under, and on who asked."""
+    scope = "private, " if any(layer.private for layer in layers) else ""
+    return (("cache-control", f"{scope}no-cache"), ("vary", "Host"))
 
 
 def parse_address(z: str, x: str, file: str) -> tuple[TileId, str]:

@@ -18,6 +18,7 @@ from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.lane_pool import LanePool
+from tilehaul.policy.keyring import ApiKey
 from tilehaul.policy.providers import Providers
 from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.ports.source import TileSource
@@ -61,6 +62,15 @@ async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
             except PlanError as error:
                 raise PlanError(f"layers.{name}: {error}") from error
         yield Layers(tuple(layers), caches, lambda: _process(opened))
+
+
+def api_keys(settings: Settings) -> tuple[ApiKey, ...]:
+    """The keys of the settings, each with the private layers it opens."""
+    private = frozenset(name for name, layer in settings.layers.items() if layer.private)
+    return tuple(
+        ApiKey(name, bytes.fromhex(key.sha256), private if "*" in key.layers else frozenset(key.layers))
+        for name, key in settings.keys.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,7 @@ async def _open_layer(
         attribution=layer.attribution,
         missing=_missing(layer.missing),
         max_age_s=layer.max_age,
+        private=layer.private,
         lane_max=max(lanes.wish(layer, location).concurrency for location in locations),
         lanes=lane_of,
         stats=stats,
