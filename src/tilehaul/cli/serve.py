@@ -8,6 +8,7 @@ import re
 import secrets
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -155,6 +156,7 @@ def _named(argument: str) -> tuple[str, str]:
 async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
+    from tilehaul.server.meter import meter_of
     from tilehaul.wiring.layers import api_keys, open_layers
     from tilehaul.wiring.running_jobs import RunningJobs, may_change
 
@@ -169,6 +171,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             jobs=jobs,
             admin_key=settings.server.admin_key,
             keys=api_keys(settings),
+            meter=meter_of(settings.server, time.monotonic),
             forget=opened.caches.forget if may_change(settings) else None,
         )
         async with Server(app, host=settings.server.host, port=settings.server.port) as server:

@@ -10,6 +10,7 @@ from tilehaul.config.reading import Place, converted, read_yaml
 from tilehaul.config.settings import LayerSettings, Missing, Settings
 from tilehaul.errors import ConfigError
 from tilehaul.jobs.layer import LAYER_NAME
+from tilehaul.policy.client_names import ClientNames
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -45,6 +46,10 @@ def _settings(document: object, environment: Mapping[str, str], place: Place) ->
     for layer_name, layer in settings.layers.items():
         _check_layer(layer_name, layer, place.name)
     _check_keys(settings, place.name)
+    try:
+        ClientNames(settings.server.trusted_proxies)
+    except ConfigError as error:
+        raise ConfigError(f"{place.name}: server.{error}") from error
     with_providers(settings.providers, place, ("providers",))
     parse_size(settings.cache.memory, f"{place.name}: cache.memory")
     if settings.cache.disk is not None:

@@ -111,6 +111,22 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     public_url: Annotated[
         str, Meta(description="Address for absolute links, e.g. https://tiles.example.com")
     ] = ""
+    client_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Requests a second each client may send in the long run (a tile of a batch is one), "
+            "else 429; 0: any number. This machine and the trusted proxies themselves are not limited.",
+        ),
+    ] = 200.0
+    client_burst: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Requests that may follow at once after a rest.")
+    ] = 400
+    trusted_proxies: Annotated[
+        list[str],
+        Meta(description="Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed."),
+    ] = []
     admin_key: Annotated[
         str,
         Meta(

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.serve_tile import Reply
 from tilehaul.policy.keyring import ApiKey
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
@@ -24,6 +25,7 @@ from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.listener import listen
+from tilehaul.server.meter import TURNED_AWAY, Meter
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.own_uvicorn import OwnUvicorn
 from tilehaul.server.page_files import read_page_files
@@ -48,8 +50,9 @@ def _random_id() -> str:
 class Service:
     """The ASGI application. Made by `make_app`."""
 
-    def __init__(self, routes: Routes, early_hits: EarlyHits | None) -> None:
+    def __init__(self, routes: Routes, early_hits: EarlyHits | None, meter: Meter | None) -> None:
         self.early_hits = early_hits
+        self.meter = meter
         self.new_request_id = routes.new_request_id
         self._routes = routes
 
@@ -71,6 +74,10 @@ class Service:
         self._routes.draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        turned_away: Reply | None = scope.get("state", {}).get(TURNED_AWAY)
+        if turned_away is not None:
+            await to_response(turned_away, Request(scope))(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
@@ -87,6 +94,7 @@ def make_app(
     jobs: RunningJobs | None = None,
     admin_key: str = "",
     keys: Iterable[ApiKey] = (),
+    meter: Meter | None = None,
     forget: Forget | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
@@ -104,6 +112,7 @@ def make_app(
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
         admin_key, forget: See `Admin`. The admin's key opens every layer.
         keys: Those that open private layers.
+        meter: Holds each client to its limit, in the server's own hands; None: none has one.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -130,9 +139,10 @@ def make_app(
         started_s=clock.now_s(),
         process=process,
         jobs=jobs,
+        meter=meter,
     )
     early = EarlyHits(callers, cache, clock.now_s, new_request_id) if cache is not None else None
-    return Service(routes, early)
+    return Service(routes, early, meter)
 
 
 class Server:
@@ -171,7 +181,9 @@ class Server:
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=bound_protocol(app.early_hits, doors=doors, new_request_id=app.new_request_id),
+                http=bound_protocol(
+                    app.early_hits, doors=doors, meter=app.meter, new_request_id=app.new_request_id
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -34,7 +34,7 @@ DIGITS_MAX = 10
 
 _KINDS = {ext.encode(): kind for ext, kind in EXTENSION_KINDS.items()}
 # A request that carries one of these is not the plain question this door answers.
-_NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _AGE = b"age: "
 _HIT = b"\r\ncache-status: tilehaul; hit; ttl="
 
@@ -220,6 +220,6 @@ def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
             )
         elif header == b"accept-encoding":
             encodings = encodings + b", " + value if encodings and value else encodings or value
-        elif header in _NOT_PLAIN:
+        elif header in NOT_PLAIN:
             return None
     return if_none_match, encodings

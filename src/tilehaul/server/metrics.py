@@ -55,6 +55,7 @@ class Seen:
     process: ProcessFigures | None
     uptime_s: float
     jobs: RunningJobs | None
+    clients_refused: int
 
 
 def metrics_reply(seen: Seen, *, accept: str) -> Reply:
@@ -79,6 +80,9 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         seen = self._seen
         yield GaugeMetricFamily("tilehaul_uptime_seconds", "Since the service started.", value=seen.uptime_s)
+        yield CounterMetricFamily(
+            "tilehaul_clients_refused", "Requests answered 429.", value=seen.clients_refused
+        )
         if seen.process is not None:
             yield GaugeMetricFamily("tilehaul_threads", "Python's own.", value=seen.process.threads)
             yield GaugeMetricFamily(

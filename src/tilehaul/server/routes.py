@@ -19,6 +19,7 @@ from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
+from tilehaul.server.meter import Meter
 from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
@@ -68,6 +69,7 @@ class Routes:
     lanes_seen: LanesByLayer = field(default_factory=dict)
     lanes_until_s: float = -inf
     jobs: RunningJobs | None = None
+    meter: Meter | None = None
 
     def table(self) -> list[Route]:
         """The framework's routes. HEAD comes with GET."""
@@ -107,7 +109,8 @@ class Routes:
         layers = self._seen(request)
         process = None if self.process is None else self.process()
         uptime_s = self.clock.now_s() - self.started_s
-        seen = Seen(layers, self.tiles.cache, self._lanes(layers), process, uptime_s, self.jobs)
+        refused = self.meter.limits.refused if self.meter is not None else 0
+        seen = Seen(layers, self.tiles.cache, self._lanes(layers), process, uptime_s, self.jobs, refused)
         return metrics_reply(seen, accept=_told(request, "accept"))
 
     async def health(self, request: Request) -> Reply:

@@ -32,6 +32,7 @@ from tilehaul.server.batch_encodings import (
 from tilehaul.server.callers import Callers
 from tilehaul.server.describe import cache_stats, layer_tilejson
 from tilehaul.server.early_hits import HotCache
+from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined, json_reply
 from tilehaul.server.statuses import cause_of
@@ -108,6 +109,9 @@ class TileRoutes:
         if request.method == "HEAD":
             return Reply(200, (("content-type", encoding), *PUBLIC_HEADERS))
         self._check_room(layer, len(asked))
+        if counted := request.scope.get("state", {}).get(COUNTED):
+            meter, client = counted
+            meter.owe(client, len(asked) - 1)
         items = self._items(layer, asked)
         stats = lambda: cache_stats(layer, self.cache)  # noqa: E731
         if encoding == JSON:
