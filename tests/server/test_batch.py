@@ -87,7 +87,7 @@ async def test_long_address_is_an_error_of_its_own(service, source):
 async def test_what_has_not_come_by_the_deadline_is_late(service, source):
     """The rest is answered; the late ones are 504, and their fetches given up."""
     service.build()
-    service.app._routes.tiles.batch_s_max = 0.01
+    service.app._routes.tiles.deadline_s = 0.01
     await service.ask("/api/tiles/osm/3/0/2.png")
     source.hold = asyncio.Event()
     told = (await service.ask(asking("3/0/2.png", "3/1/2.png"))).json()

@@ -169,6 +169,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             public_url=settings.server.public_url,
             process=opened.process,
             jobs=jobs,
+            deadline_s=settings.server.deadline_s,
             admin_key=settings.server.admin_key,
             keys=api_keys(settings),
             meter=meter_of(settings.server, time.monotonic),

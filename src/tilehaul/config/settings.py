@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tilehaul.config.providers import ProviderSettings
+from tilehaul.jobs.batch import DEADLINE_S
 from tilehaul.policy.freshness import REVALIDATE_S, STALE_S
 
 Missing = Literal["404", "204", "transparent"]
@@ -127,6 +128,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         list[str],
         Meta(description="Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed."),
     ] = []
+    deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="Seconds after which a tile that has not come is 504; one whose turn at its origin "
+            "would not come by then is 503 at once.",
+        ),
+    ] = DEADLINE_S
     admin_key: Annotated[
         str,
         Meta(

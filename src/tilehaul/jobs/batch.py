@@ -10,8 +10,8 @@ from tilehaul.jobs.serve_tile import Reply, TileRequest, serve_tile
 
 # Addresses in one batch: a screen of 256-pixel tiles and its edge.
 BATCH_TILES_MAX = 100
-# The whole batch is answered by then; what has not come is an error of its own.
-BATCH_S_MAX = 30.0
+# One tile or a whole batch is answered by then; what has not come is an error of its own.
+DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ async def serve_batch(
     requests: Sequence[tuple[str, TileRequest | PlanError]],
     layer: Layer,
     *,
-    deadline_s: float = BATCH_S_MAX,
+    deadline_s: float = DEADLINE_S,
 ) -> AsyncGenerator[BatchItem, None]:
     """The items of a batch as they come: one for each address, in no order.
 
@@ -61,12 +61,16 @@ async def serve_batch(
             for task in done:
                 yield _item(tasks[task], task)
         for task in pending:
-            late = TimedOutError(f"not answered within {deadline_s:g} s", phase="total")
-            yield BatchItem(tasks[task], error=late)
+            yield BatchItem(tasks[task], error=late_error(deadline_s))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def late_error(deadline_s: float) -> TimedOutError:
+    """The service's own deadline has come."""
+    return TimedOutError(f"not answered within {deadline_s:g} s", phase="total")
 
 
 def _item(address: str, task: "asyncio.Task[Reply]") -> BatchItem:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tilehaul.errors import ConfigError, StorageError
+from tilehaul.jobs.batch import DEADLINE_S
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import Reply
 from tilehaul.policy.keyring import ApiKey
@@ -89,6 +90,7 @@ def make_app(
     public_url: str = "",
     own_hosts: Iterable[str] = (),
     tiles_waiting_max: int = TILES_WAITING_MAX,
+    deadline_s: float = DEADLINE_S,
     checks: Mapping[str, Callable[[], bool]] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
     jobs: RunningJobs | None = None,
@@ -107,6 +109,7 @@ def make_app(
         public_url: Address under which clients reach the service, for absolute URLs.
         own_hosts: Host names that may appear in absolute URLs when there is no `public_url`.
         tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
+        deadline_s: A tile, or what is left of a batch, that has not come by then is 504.
         checks: Named conditions of `/health/ready`.
         process: Asked for what `/api/stats` tells of the process.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
@@ -129,7 +132,12 @@ def make_app(
     callers = Callers.of(by_name, keys, admin_key=admin_key, jobs_key=jobs.key if jobs is not None else "")
     routes = Routes(
         tiles=TileRoutes(
-            callers, cache, own, Admin(own, admin_key, forget), tiles_waiting_max=tiles_waiting_max
+            callers,
+            cache,
+            own,
+            Admin(own, admin_key, forget),
+            tiles_waiting_max=tiles_waiting_max,
+            deadline_s=deadline_s,
         ),
         clock=clock,
         own_hosts=own,

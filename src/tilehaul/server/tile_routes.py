@@ -14,7 +14,7 @@ from tilehaul.errors import BusyError, PlanError, TilehaulError
 from tilehaul.grid.area import Area, parse_zooms
 from tilehaul.grid.bounds import parse_bbox
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
-from tilehaul.jobs.batch import BATCH_S_MAX, BATCH_TILES_MAX, BatchItem, serve_batch
+from tilehaul.jobs.batch import BATCH_TILES_MAX, DEADLINE_S, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, TileRequest, serve_tile
 from tilehaul.ports.correlation import REQUEST_ID
@@ -60,7 +60,7 @@ class TileRoutes:
     own_hosts: OwnHosts
     admin: Admin
     tiles_waiting_max: int = TILES_WAITING_MAX
-    batch_s_max: float = BATCH_S_MAX
+    deadline_s: float = DEADLINE_S
     tiles_waiting: int = 0
 
     def answers(self) -> tuple[tuple[str, str, Answer], ...]:
@@ -91,7 +91,7 @@ class TileRoutes:
         self._check_room(layer, 1)
         self.tiles_waiting += 1
         try:
-            return await while_connected(request, serve_tile(asked, layer))
+            return await while_connected(request, serve_tile(asked, layer), deadline_s=self.deadline_s)
         except TilehaulError as error:
             count_failure(layer, tile_id, error)
             raise
@@ -183,7 +183,7 @@ class TileRoutes:
         waiting = len(asked)
         self.tiles_waiting += waiting
         try:
-            async with aclosing(serve_batch(asked, layer, deadline_s=self.batch_s_max)) as items:
+            async with aclosing(serve_batch(asked, layer, deadline_s=self.deadline_s)) as items:
                 async for item in items:
                     self.tiles_waiting -= 1
                     waiting -= 1

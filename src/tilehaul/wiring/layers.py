@@ -17,6 +17,7 @@ from tilehaul.errors import PlanError
 from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
+from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_pool import LanePool
 from tilehaul.policy.keyring import ApiKey
 from tilehaul.policy.providers import Providers
@@ -24,6 +25,7 @@ from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.ports.source import TileSource
 from tilehaul.sources.bounded import BoundedSource
 from tilehaul.sources.fallback import FallbackSource
+from tilehaul.sources.shedding import SheddingSource
 from tilehaul.wiring.caches import Caches, LayerCaching, open_caches
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
@@ -139,7 +141,8 @@ async def _open_layer(
         for location in locations
     ]
     opened += sources
-    origin = sources[0] if len(sources) == 1 else FallbackSource(tuple(sources))
+    shedding = tuple(_shedding(source, settings.server.deadline_s) for source in sources)
+    origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding)
     bounded = _bounded(origin, layer)
     stats = TileStats()
     lane_of = partial(_lanes, sources)
@@ -160,6 +163,10 @@ async def _open_layer(
         lanes=lane_of,
         stats=stats,
     )
+
+
+def _shedding(source: OpenedSource, deadline_s: float) -> TileSource:
+    return SheddingSource(source, lanes=source.lanes, deadline_s=deadline_s, clock=SystemClock())
 
 
 def _lanes(sources: Sequence[OpenedSource]) -> tuple[LaneSnapshot, ...]:
