@@ -156,6 +156,7 @@ def _named(argument: str) -> tuple[str, str]:
 async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
+    from tilehaul.server.cors import Cors
     from tilehaul.server.meter import meter_of
     from tilehaul.wiring.layers import api_keys, open_layers
     from tilehaul.wiring.running_jobs import RunningJobs, may_change
@@ -170,6 +171,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             process=opened.process,
             jobs=jobs,
             deadline_s=settings.server.deadline_s,
+            cors=Cors(settings.server.cors),
             admin_key=settings.server.admin_key,
             keys=api_keys(settings),
             meter=meter_of(settings.server, time.monotonic),

@@ -128,6 +128,10 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         list[str],
         Meta(description="Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed."),
     ] = []
+    cors: Annotated[
+        tuple[str, ...],
+        Meta(description='Sites whose pages may read tiles, e.g. "https://maps.example.com"; "*": all.'),
+    ] = ("*",)
     deadline_s: Annotated[
         float,
         Meta(

@@ -120,7 +120,7 @@ async def serve_tile(request: TileRequest, layer: Layer) -> Reply:
     """
     kind = EXTENSION_KINDS.get(request.ext)
     if kind is None:
-        raise PlanError(f"no such tile format {request.ext!r}: ask for one of {', '.join(EXTENSION_KINDS)}")
+        raise PlanError(f"no such tile format: ask for one of {', '.join(EXTENSION_KINDS)}")
     try:
         answer = await _ask(layer, request.tile_id)
     except BaseException:

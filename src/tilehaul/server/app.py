@@ -24,6 +24,7 @@ from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.admin import Admin, Forget
 from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
+from tilehaul.server.cors import Cors
 from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.listener import listen
 from tilehaul.server.meter import TURNED_AWAY, Meter
@@ -59,7 +60,7 @@ class Service:
 
         async def refused(request: Request, error: Exception) -> Response:
             assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class only
-            return to_response(routes.refused(error, request), request)
+            return routes.response(routes.refused(error, request), request)
 
         self._app = Starlette(routes=routes.table(), exception_handlers={HTTPException: refused})
         # An address with one slash more or less is another address: no redirects that cost a round trip.
@@ -97,6 +98,7 @@ def make_app(
     admin_key: str = "",
     keys: Iterable[ApiKey] = (),
     meter: Meter | None = None,
+    cors: Cors | None = None,
     forget: Forget | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
@@ -115,6 +117,7 @@ def make_app(
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
         admin_key, forget: See `Admin`. The admin's key opens every layer.
         keys: Those that open private layers.
+        cors: Which pages may read answers; None: all.
         meter: Holds each client to its limit, in the server's own hands; None: none has one.
         new_request_id: Names a request that brought no X-Request-Id.
 
@@ -148,8 +151,9 @@ def make_app(
         process=process,
         jobs=jobs,
         meter=meter,
+        cors=cors or Cors(),
     )
-    early = EarlyHits(callers, cache, clock.now_s, new_request_id) if cache is not None else None
+    early = EarlyHits(callers, cache, clock.now_s, new_request_id, routes.cors) if cache is not None else None
     return Service(routes, early, meter)
 
 

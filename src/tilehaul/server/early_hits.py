@@ -25,6 +25,7 @@ from tilehaul.policy.freshness import Freshness
 from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.server.callers import Callers
+from tilehaul.server.cors import Cors
 from tilehaul.server.reply import BODILESS, accepts_gzip, head_bytes, own_request_id
 
 PREFIX = b"/api/tiles/"
@@ -70,11 +71,12 @@ class _Ready:
 
     __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind")
 
-    def __init__(self, tile: Tile, layer: Layer) -> None:
+    def __init__(self, tile: Tile, layer: Layer, cors: Cors) -> None:
         rendition = render(tile, layer)
+        shared = cors.applied(rendition.shared, "")
         length = ("content-length", str(len(rendition.body)))
-        self.head_200 = head_bytes(200, (*rendition.entity, length, *rendition.shared)) + _AGE
-        self.head_304 = head_bytes(304, rendition.shared) + _AGE
+        self.head_200 = head_bytes(200, (*rendition.entity, length, *shared)) + _AGE
+        self.head_304 = head_bytes(304, shared) + _AGE
         self.body = rendition.body
         self.etag_text = rendition.etag
         self.etag = rendition.etag.encode()
@@ -90,6 +92,7 @@ class EarlyHits:
         cache: Where their `CachedSource`s keep what they got.
         now_s: The cache's time.
         new_request_id: Names a request that brought no usable X-Request-Id.
+        cors: Which pages may read the answers.
     """
 
     def __init__(
@@ -98,12 +101,14 @@ class EarlyHits:
         cache: HotCache,
         now_s: Callable[[], float],
         new_request_id: Callable[[], str],
+        cors: Cors,
     ) -> None:
         self._layers = {name.encode(): layer for name, layer in callers.layers.items()}
         self._callers = callers if callers.ring is not None else None
         self._cache = cache
         self._now_s = now_s
         self._new_request_id = new_request_id
+        self._cors = cors
         self._tail_of: list[tuple[bytes, bytes]] | None = None
         self._tail = b"\r\n\r\n"
 
@@ -164,7 +169,7 @@ class EarlyHits:
         ready = entry.ready
         if not isinstance(ready, _Ready):
             try:
-                ready = entry.ready = _Ready(entry.answer, layer)
+                ready = entry.ready = _Ready(entry.answer, layer, self._cors)
             except TilehaulError:
                 # The usual way meets the same error and answers it properly.
                 return None
@@ -176,6 +181,8 @@ class EarlyHits:
         layer.stats.hits += 1
         left_s = entry.expires_s - now_s
         told = b"%d%b%d" % (entry.fresh_s - left_s, _HIT, left_s)
+        if not self._cors.open:
+            told += self._cors.lines(_origin(headers))
         if if_none_match and (
             if_none_match == ready.etag or etag_matches(if_none_match.decode("latin-1"), ready.etag_text)
         ):
@@ -201,12 +208,16 @@ class EarlyHits:
             if_none_match=if_none_match,
             request_id=own_request_id(told_id) or self._new_request_id(),
         )
-        told = reply.headers
+        told = self._cors.applied(reply.headers, _origin(headers))
         if reply.status not in BODILESS:
             told = (*told, ("content-length", str(len(reply.body))))
         # The tail begins with the end of a line that `head_bytes` has ended already.
         head = head_bytes(reply.status, told)[:-2]
         return b"".join((head, self._tail, reply.body if with_body else b""))
+
+
+def _origin(headers: list[tuple[bytes, bytes]]) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == b"origin"), "")
 
 
 def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:

@@ -1,17 +1,18 @@
 """The same layers for desktop programs: WMTS 1.0.0 (parameters and paths) and TMS 1.0.0."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 
 from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import EXTENSION_KINDS, PUBLIC_HEADERS, Reply
+from tilehaul.server.batch_encodings import JSON
 from tilehaul.server.describe import layer_json
+from tilehaul.server.entries import TILE, XML, Answers, Entry, Query
 from tilehaul.server.standard_documents import (
     MATRIX_SET,
     STYLE,
@@ -24,9 +25,18 @@ from tilehaul.server.standard_documents import (
 )
 from tilehaul.server.tile_routes import TileRoutes, document_headers, parse_address
 
-Answer = Callable[[Request], Awaitable[Reply | Response]]
-
 # Parameters of GetTile that have to be there (OGC 07-057r7, table 29), STYLE aside, which many leave out.
+_QUERIES = {
+    "SERVICE": "WMTS.",
+    "REQUEST": "GetCapabilities or GetTile.",
+    "LAYER": "Name of a layer.",
+    "STYLE": "default.",
+    "FORMAT": "Media type; without it the layer's own.",
+    "TILEMATRIXSET": "GoogleMapsCompatible.",
+    "TILEMATRIX": "Zoom.",
+    "TILEROW": "Row, from the north.",
+    "TILECOL": "Column.",
+}
 _GET_TILE = ("LAYER", "TILEMATRIXSET", "TILEMATRIX", "TILEROW", "TILECOL")
 
 
@@ -36,17 +46,23 @@ class StandardRoutes:
     def __init__(self, tiles: TileRoutes) -> None:
         self._tiles = tiles
 
-    def answers(self) -> tuple[tuple[str, str, Answer], ...]:
-        """Method, path and answer of each address. HEAD comes with GET."""
+    def entries(self) -> tuple[Entry, ...]:
+        """Each address with its answer."""
         rest = "/wmts/1.0.0/{layer}/{style}/{set}/{z}/{row}/{file}"
+        document: Answers = {200: (XML,), 400: (JSON,)}
+        by_parameters: Answers = {**TILE, 200: (XML, *TILE[200]), 400: (XML, JSON)}
+        queries = tuple(Query(name, text) for name, text in _QUERIES.items())
+        told = (
+            ("/wmts/1.0.0/WMTSCapabilities.xml", self.wmts_capabilities, "WMTS capabilities.", document),
+            (rest, self.wmts_tile, "WMTS: a tile, the row before the column.", TILE),
+            ("/tms", self.tms, "TMS: the services.", document),
+            ("/tms/1.0.0", self.tms_service, "TMS: the layers.", document),
+            ("/tms/1.0.0/{layer}", self.tms_map, "TMS: a layer.", {**document, 404: (JSON,)}),
+            ("/tms/1.0.0/{layer}/{z}/{x}/{file}", self.tms_tile, "TMS: a tile, rows from the south.", TILE),
+        )
         return (
-            ("GET", "/wmts", self.wmts),
-            ("GET", "/wmts/1.0.0/WMTSCapabilities.xml", self.wmts_capabilities),
-            ("GET", rest, self.wmts_tile),
-            ("GET", "/tms", self.tms),
-            ("GET", "/tms/1.0.0", self.tms_service),
-            ("GET", "/tms/1.0.0/{layer}", self.tms_map),
-            ("GET", "/tms/1.0.0/{layer}/{z}/{x}/{file}", self.tms_tile),
+            Entry("GET", "/wmts", self.wmts, "WMTS by parameters.", by_parameters, queries, key="layer"),
+            *(Entry("GET", path, answer, text, answers, key="layer") for path, answer, text, answers in told),
         )
 
     async def wmts_capabilities(self, request: Request) -> Reply:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -32,6 +32,7 @@ from tilehaul.server.batch_encodings import (
 from tilehaul.server.callers import Callers
 from tilehaul.server.describe import cache_stats, layer_tilejson
 from tilehaul.server.early_hits import HotCache
+from tilehaul.server.entries import TILE, Entry, Query
 from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined, json_reply
@@ -48,8 +49,6 @@ ADDRESS_CHARS_MAX = 64
 _FILE = re.compile(r"([0-9]{1,10})\.([A-Za-z0-9]{1,8})\Z", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
 
-Answer = Callable[[Request], Awaitable[Reply | Response]]
-
 
 @dataclass(slots=True)
 class TileRoutes:
@@ -63,15 +62,53 @@ class TileRoutes:
     deadline_s: float = DEADLINE_S
     tiles_waiting: int = 0
 
-    def answers(self) -> tuple[tuple[str, str, Answer], ...]:
-        """Method, path and answer of each address. HEAD comes with GET."""
+    def entries(self) -> tuple[Entry, ...]:
+        """Each address with its answer."""
         one = "/api/tiles/{layer}"
+        tiles = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": BATCH_TILES_MAX}
+        batch = {200: (JSON, MULTIPART, TAR), 400: (JSON,), 404: (JSON,), 503: (JSON,)}
+        forgotten = {200: (JSON,), 400: (JSON,), 403: (JSON,), 404: (JSON,), 500: (JSON,)}
+        area = (
+            Query("bbox", "West, south, east, north in degrees; without it everywhere."),
+            Query("zooms", "Such as 0-5,8; without it all."),
+        )
         return (
-            ("GET", one + "/{z}/{x}/{file}", self.tile),
-            ("GET", one + "/batch", self.batch),
-            ("GET", one + "/cache-stats", self.cache_stats),
-            ("DELETE", one + "/cache", self.forget),
-            ("GET", one, self.tilejson),
+            Entry("GET", one + "/{z}/{x}/{file}", self.tile, "A tile.", TILE, key="layer"),
+            Entry(
+                "GET",
+                one + "/batch",
+                self.batch,
+                "Many tiles at once.",
+                batch,
+                (Query("tiles", "Z/X/Y.EXT, repeated.", tiles, required=True),),
+                key="layer",
+            ),
+            Entry(
+                "GET",
+                one + "/cache-stats",
+                self.cache_stats,
+                "Figures of the layer.",
+                {200: (JSON,), 404: (JSON,)},
+                key="layer",
+            ),
+            Entry(
+                "DELETE",
+                one + "/cache",
+                self.forget,
+                "Empty the caches, or a part of them.",
+                forgotten,
+                area,
+                key="admin",
+                public=False,
+            ),
+            Entry(
+                "GET",
+                one,
+                self.tilejson,
+                "TileJSON 3.0.",
+                {200: (JSON,), 400: (JSON,), 404: (JSON,), 502: (JSON,)},
+                key="layer",
+            ),
         )
 
     async def tile(self, request: Request) -> Reply:
@@ -148,11 +185,14 @@ class TileRoutes:
         told = request.query_params
         if set(told) - {"bbox", "zooms", "key"}:
             raise PlanError("a parameter is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
-        zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
-        wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
-        if "bbox" in told:
-            area = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms)
-            wanted = area.__contains__
+        try:
+            zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
+            wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
+            if "bbox" in told:
+                wanted = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms).__contains__
+        except PlanError as error:
+            # Its own text repeats what was asked, which no answer of a service does.
+            raise PlanError("no such area: bbox=W,S,E,N is in degrees, zooms=0-5,8 within 0..30") from error
         return json_reply({"layer": layer.name, "forgotten": await self.admin.forget(layer.name, wanted)})
 
     def base_url(self, request: Request) -> str:
