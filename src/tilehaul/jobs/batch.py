@@ -1,7 +1,7 @@
 """Many tiles in one answer: asked for at once, each with an outcome of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tilehaul.errors import PlanError, TilehaulError, TimedOutError
@@ -32,6 +32,7 @@ async def serve_batch(
     layer: Layer,
     *,
     deadline_s: float = DEADLINE_S,
+    ended: Callable[[object], None] = lambda _: None,
 ) -> AsyncGenerator[BatchItem, None]:
     """The items of a batch as they come: one for each address, in no order.
 
@@ -40,6 +41,7 @@ async def serve_batch(
 
     Args:
         requests: Different addresses, each with what it asks for, or why it asks for nothing.
+        ended: Told of each tile that is waited for no more, whether its item has been taken or not.
     """
     # Vector tiles go out unzipped: the encodings of a batch have no place to say otherwise.
     tasks = {
@@ -47,6 +49,8 @@ async def serve_batch(
         for address, asked in requests
         if isinstance(asked, TileRequest)
     }
+    for task in tasks:
+        task.add_done_callback(ended)
     try:
         for address, asked in requests:
             if isinstance(asked, PlanError):

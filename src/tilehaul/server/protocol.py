@@ -8,18 +8,18 @@ every refusal has the form of every other error of the service.
 import asyncio
 from collections.abc import Callable
 from enum import Enum
-from math import inf
 from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tilehaul.jobs.serve_tile import Reply
+from tilehaul.server import patience
 from tilehaul.server.connections import OpenConnections
 from tilehaul.server.early_hits import NOT_PLAIN, PREFIX, EarlyHits
 from tilehaul.server.meter import TURNED_AWAY, Meter
+from tilehaul.server.patience import PatientProtocol
 from tilehaul.server.reply import head_bytes, refusal
 from tilehaul.server.unreadable import (
     FIELDS_MAX,
@@ -31,8 +31,6 @@ from tilehaul.server.unreadable import (
 
 # A whole request as it crosses the wire. No address of the service needs a body.
 REQUEST_BYTES_MAX = 1024 * 1024
-# A connection that has sent nothing, or not the whole head of a request, is closed after this.
-SILENCE_S = 30.0
 # After a refusal what the client still sends is read and dropped for this long: closing at once would
 # make its system throw the refusal away unread (RFC 9112, section 9.6).
 LINGER_S = 1.0
@@ -51,12 +49,8 @@ class Stage(Enum):
 _BETWEEN, _HEAD, _BODY, _ANSWERED = Stage
 
 
-class TileProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `bound_protocol`.
-
-    Times are the loop's own. There is one timer a connection, moved only when it would come too late:
-    most requests just write down by when the next word is expected.
-    """
+class TileProtocol(PatientProtocol):
+    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `bound_protocol`."""
 
     hits: EarlyHits | None
     doors: OpenConnections
@@ -73,10 +67,6 @@ class TileProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Paths of tiles say where people look: they are never written to the access log.
         self.access_log = False
-        self.deadline_s = inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = inf
-        self._unsent_bytes = inf
         self._stage = _BETWEEN
         self._deaf = False
         self._began = False
@@ -87,27 +77,16 @@ class TileProtocol(HttpToolsProtocol):
         self._first_bytes = 0
         self._later_bytes = 0
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request waits for its answer from the application."""
-        return bool(self.cycle) and not (self.cycle.response_complete or self.cycle.disconnected)
-
-    def abort(self) -> None:
-        """Close now; what has not been sent is lost."""
-        self.transport.abort()
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if self.meter is not None:
             self._caller = self.meter.caller(self.client[0] if self.client else "")
         now_s = self.loop.time()
-        self._expect_by(now_s + SILENCE_S)
+        self._expect_by(now_s + patience.SILENCE_S)
         self.doors.enter(self, now_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.doors.leave(self)
-        if self._timer is not None:
-            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -136,7 +115,7 @@ class TileProtocol(HttpToolsProtocol):
         self._began = True
         self._first_bytes = self._chunk_bytes
         self._later_bytes = 0
-        self._expect_by(self.loop.time() + SILENCE_S)
+        self._expect_by(self.loop.time() + patience.SILENCE_S)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -176,7 +155,7 @@ class TileProtocol(HttpToolsProtocol):
         # uvicorn's timer would be put off by every byte of the next head.
         self._unset_keepalive_if_required()
         if self._stage is _HEAD:
-            self._expect_by(self.loop.time() + SILENCE_S)
+            self._expect_by(self.loop.time() + patience.SILENCE_S)
         else:
             self._expect_by(self.loop.time() + self.timeout_keep_alive)
 
@@ -246,7 +225,7 @@ class TileProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             if self.pipeline:
                 # Answers leave in the order of the questions: those before have as long as a silent client.
-                self._expect_by(self.loop.time() + SILENCE_S)
+                self._expect_by(self.loop.time() + patience.SILENCE_S)
                 return
         if self.busy:
             # As above. The last one on its way closes the connection.
@@ -268,37 +247,6 @@ class TileProtocol(HttpToolsProtocol):
     def _answered_by_app(self) -> bool:
         # A body may go wrong after its request has been answered: a second answer would be one too many.
         return self._stage is _BODY and bool(self.cycle) and self.cycle.response_complete
-
-    def _expect_by(self, deadline_s: float) -> None:
-        self.deadline_s = deadline_s
-        if deadline_s < self._timer_at_s:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_at(deadline_s, self._on_time)
-            self._timer_at_s = deadline_s
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._timer_at_s = inf
-        now_s = self.loop.time()
-        if self.transport.is_closing():
-            self._wait_for_reader(now_s)
-        elif self.busy:
-            return  # on_response_complete winds the clock up again
-        elif self.deadline_s > now_s:
-            self._expect_by(self.deadline_s)
-        else:
-            self.transport.close()
-            self._wait_for_reader(now_s)
-
-    def _wait_for_reader(self, now_s: float) -> None:
-        """A closed connection stays until all is sent; one that takes nothing more is cut."""
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes and unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self._expect_by(now_s + SILENCE_S)
-        elif unsent_bytes:
-            self.transport.abort()
 
 
 def bound_protocol(

@@ -220,18 +220,17 @@ class TileRoutes:
     async def _items(
         self, layer: Layer, asked: Sequence[tuple[str, TileRequest | PlanError]]
     ) -> AsyncGenerator[BatchItem, None]:
-        waiting = len(asked)
-        self.tiles_waiting += waiting
-        try:
-            async with aclosing(serve_batch(asked, layer, deadline_s=self.deadline_s)) as items:
-                async for item in items:
-                    self.tiles_waiting -= 1
-                    waiting -= 1
-                    if item.error is not None and not isinstance(item.error, PlanError):
-                        count_failure(layer, item.address, item.error)
-                    yield item
-        finally:
-            self.tiles_waiting -= waiting
+        # Counted as long as they are fetched, not until a client that reads slowly has taken them.
+        self.tiles_waiting += sum(isinstance(one, TileRequest) for _, one in asked)
+        batch = serve_batch(asked, layer, deadline_s=self.deadline_s, ended=self._ended)
+        async with aclosing(batch) as items:
+            async for item in items:
+                if item.error is not None and not isinstance(item.error, PlanError):
+                    count_failure(layer, item.address, item.error)
+                yield item
+
+    def _ended(self, task: object) -> None:  # noqa: ARG002 - a callback of tasks
+        self.tiles_waiting -= 1
 
 
 def document_headers(layers: Iterable[Layer]) -> Headers:
