@@ -87,7 +87,7 @@ async def test_long_address_is_an_error_of_its_own(service, source):
 async def test_what_has_not_come_by_the_deadline_is_late(service, source):
     """The rest is answered; the late ones are 504, and their fetches given up."""
     service.build()
-    service.app._routes.tiles.batch_s_max = 0.01
+    service.app._routes.tiles.deadline_s = 0.01
     await service.ask("/api/tiles/osm/3/0/2.png")
     source.hold = asyncio.Event()
     told = (await service.ask(asking("3/0/2.png", "3/1/2.png"))).json()
@@ -184,3 +184,30 @@ async def test_unknown_layer(service, source):
 async def test_head_fetches_nothing(service, source):
     answer = await service.ask(asking("3/0/2.png"), method="HEAD")
     assert (answer.status, answer.body, source.asked) == (200, b"", [])
+
+
+async def test_tiles_nobody_has_taken_yet_do_not_wait_for_origins(service, source):
+    """A client that reads slowly, or not at all, takes no place of others."""
+    app, held = service.build(), asyncio.Event()
+    scope = {"type": "http", "method": "GET", "path": "/api/tiles/osm/batch", "scheme": "http"}
+    scope |= {
+        "query_string": b"&".join(b"tiles=3/%d/2.png" % x for x in range(8)),
+        "client": ("127.0.0.1", 5),
+    }
+    scope |= {"headers": [(b"accept", b"application/x-tar")], "root_path": "", "asgi": {"version": "3.0"}}
+    scope |= {"http_version": "1.1", "raw_path": b"", "server": ("127.0.0.1", 80)}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            held.set()
+            await asyncio.Event().wait()
+
+    reading = asyncio.create_task(app(scope, asyncio.Event().wait, send))
+    await held.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(source.asked) == 8
+    assert app.tiles_waiting == 0
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert app.tiles_waiting == 0

@@ -317,7 +317,7 @@ async def test_silent_connections_are_closed(service, listen, monkeypatch):
     _, connect, line = await warm(service, listen)
     half = await connect()
     assert (await half.ask(AT)).status == 200
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.002)
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.002)
     silent = await connect()
     half.writer.write(f"GET {AT} HTT".encode())
     assert await asyncio.wait_for(silent.closed(), 1)

@@ -155,7 +155,7 @@ async def test_trailers_are_not_taken_for_the_heads_fields(service, listen):
 async def test_one_deadline_holds_for_the_whole_head(service, listen, monkeypatch):
     """A head that comes line by line for ever is closed after the time a silent one has."""
     connect = await warm(service, listen)
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.05)
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.05)
     line = await connect()
     line.writer.write(HEAD)
     reading = asyncio.create_task(ended(line))
@@ -171,7 +171,7 @@ async def test_one_deadline_holds_for_the_whole_head(service, listen, monkeypatc
 async def test_deadline_holds_behind_an_answer_of_the_application(service, listen, monkeypatch):
     """The same for the second request of a connection, and for blank lines between requests."""
     connect = await warm(service, listen, keep_alive_s=0)
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.05)
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.05)
     line = await connect()
     line.send("/health/live")
     assert (await line.read()).status == 200
@@ -307,20 +307,20 @@ async def unread(service):
 
 async def test_reader_that_takes_nothing_is_given_up(service, monkeypatch):
     """Closing waits for the reader, but not for ever."""
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.02)
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.02)
     assert await unread(service) == 0
 
 
 def test_reader_that_takes_nothing_is_given_up_on_uvloop(service, monkeypatch):
     """The same on the loop that serves in earnest."""
     uvloop = pytest.importorskip("uvloop", reason="no uvloop on this platform")
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.02)
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.02)
     assert uvloop.run(unread(service)) == 0
 
 
 async def test_slow_reader_gets_the_whole_answer(service, monkeypatch):
     """As long as something is taken between two looks, a closed connection is left to finish."""
-    monkeypatch.setattr(protocol, "SILENCE_S", 0.4)
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.4)
     body = b"\x89PNG" + bytes(7_000_000)
     service.layer().put("3/1/6", body)
     async with Server(service.build(), port=0, keep_alive_s=0) as server:
@@ -334,6 +334,28 @@ async def test_slow_reader_gets_the_whole_answer(service, monkeypatch):
         assert got == body
         assert json.dumps(service.layers["osm"].stats.errors) == "{}"
         writer.close()
+
+
+async def test_reader_of_a_stream_that_takes_nothing_is_given_up(service, monkeypatch):
+    """A batch that nobody reads holds neither its connection nor its tiles in memory."""
+    monkeypatch.setattr(protocol.patience, "SILENCE_S", 0.02)
+    source = service.layer()
+    for x in range(8):
+        source.put(f"3/{x}/6", b"\x89PNG" + bytes(2_000_000))
+    async with Server(service.build(), port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        tiles = "&".join(f"tiles=3/{x}/6.png" for x in range(8))
+        writer.write(f"GET /api/tiles/osm/batch?{tiles} HTTP/1.1\r\nHost: x\r\n".encode())
+        writer.write(b"Accept: application/x-tar\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()
+        state = server._uvicorn.server_state
+        for _ in range(400):
+            if not state.connections and not state.tasks:
+                break
+            await asyncio.sleep(0.002)
+        assert (len(state.connections), len(state.tasks)) == (0, 0)
+        writer.transport.abort()
 
 
 POST = b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -25,6 +25,7 @@ from tilehaul.errors import (
     TransferError,
     UnreachableError,
 )
+from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.blank import TRANSPARENT_PNG
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import etag_matches
@@ -501,3 +502,30 @@ def test_wrong_layer_settings_name_their_key(wrong):
     key = next(iter(wrong)).removesuffix("_s")
     with pytest.raises(ConfigError, match=re.escape(f"layers.osm.{key}")):
         Layer("osm", None, **wrong)
+
+
+async def test_what_has_not_come_by_the_deadline_is_504(service):
+    """Nobody else waits for it: the fetch ends. Counted and told as every timeout is."""
+    source = service.layer()
+    source.hold = asyncio.Event()
+    service.build(deadline_s=0.005)
+    answer = await service.ask(AT)
+    assert (answer.status, answer.json()["cause"]) == (504, "timeout_total")
+    assert answer.headers["cache-control"] == "no-store"
+    assert source.cancelled == source.asked == [TileId(3, 1, 2)]
+    assert service.layers["osm"].stats.errors == {"timeout_total": 1}
+    assert service.app.tiles_waiting == 0
+
+
+async def test_a_fetch_goes_on_past_the_deadline_of_one_if_others_wait(service):
+    """The first has more patience than the second, which shares its fetch, and gets the tile."""
+    source = service.layer()
+    source.put("3/1/2", BODY)
+    source.hold = asyncio.Event()
+    patient = asyncio.create_task(service.ask(AT))
+    await source.reached.wait()
+    service.app._routes.tiles.deadline_s = 0.005
+    assert (await service.ask(AT)).status == 504
+    source.hold.set()
+    assert (await patient).status == 200
+    assert (source.cancelled, source.asked) == ([], [TileId(3, 1, 2)])

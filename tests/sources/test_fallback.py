@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from doubles.tiles import FakeSource, every_tile
-from tilehaul.errors import BrokenError, DataError
+from tilehaul.errors import BrokenError, BusyError, DataError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
@@ -23,13 +23,24 @@ def broken(_tile_id: TileId) -> BrokenError:
     return BrokenError("away")
 
 
+def damaged(_tile_id: TileId) -> DataError:
+    return DataError("x", cause="truncated")
+
+
+def left_alone(_tile_id: TileId) -> BusyError:
+    return BusyError("its breaker is open")
+
+
 async def test_first_that_has_the_tile_answers_and_the_rest_is_not_asked() -> None:
     first, second = FakeSource(), FakeSource()
     assert await FallbackSource((first, second)).get(T) == every_tile(T)
     assert second.asked == []
 
 
-@pytest.mark.parametrize("failing", [absent, broken, lambda _: DataError("x", cause="truncated")])
+@pytest.mark.parametrize(
+    "failing",
+    [absent, broken, damaged, left_alone],
+)
 async def test_next_is_asked_when_one_has_none_or_fails(failing) -> None:
     """The answer says that it came from a fallback."""
     answer = await FallbackSource((FakeSource(failing), FakeSource())).get(T)

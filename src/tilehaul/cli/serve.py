@@ -1,13 +1,16 @@
 """`tilehaul serve`: tiles and a map page of archives and tile services."""
 
 import argparse
+import getpass
 import json
 import os
 import re
+import secrets
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_command, add_providers_flag, run_async
@@ -45,18 +48,46 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--cache-disk", metavar="SIZE", help="disk for tiles (default: none)")
     parser.add_argument("--cache-path", metavar="FOLDER", help="where, with --cache-disk")
     parser.add_argument("--contact", metavar="WHO", help="mail or page for the User-Agent")
+    parser.add_argument(
+        "--hash-key",
+        action="store_true",
+        help="read a key, print its hash for `keys:`, and end; no key: make one",
+    )
     add_providers_flag(parser)
     parser.add_argument("--json", action="store_true", help="the address as a JSON object on stdout")
     parser.add_argument("--quiet", action="store_true", help="errors only")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.hash_key:
+        return hash_key(sys.stdin)
     settings = settings_of(options)
     if not settings.layers:
         raise PlanError(
             "nothing to serve: name an archive (tilehaul serve world.mbtiles) or --config tilehaul.yaml"
         )
     return run_async(lambda: _serve(settings, as_json=options.json, quiet=options.quiet))
+
+
+def hash_key(typed: TextIO) -> int:
+    """Print the hash of a key. It is read unseen: an argument would be in the list of processes."""
+    from tilehaul.policy.keyring import KEY_BYTES_MAX, KEY_CHARS_MIN, hash_of
+
+    if typed.isatty():
+        key = getpass.getpass("key (none: a new one is made): ")
+    else:
+        key = typed.readline().rstrip("\r\n")
+    if not key:
+        key = secrets.token_urlsafe(32)
+        print(f"key: {key}")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise PlanError("a key is printable ASCII without blanks, for it is sent in a header")
+    if not KEY_CHARS_MIN <= len(key) <= KEY_BYTES_MAX:
+        raise PlanError(
+            f"a key has {KEY_CHARS_MIN} to {KEY_BYTES_MAX} characters: what is short can be guessed"
+        )
+    print(f"sha256: {hash_of(key.encode()).hex()}")
+    return exit_codes.COMPLETE
 
 
 def settings_of(options: argparse.Namespace) -> "Settings":
@@ -125,7 +156,9 @@ def _named(argument: str) -> tuple[str, str]:
 async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
-    from tilehaul.wiring.layers import open_layers
+    from tilehaul.server.cors import Cors
+    from tilehaul.server.meter import meter_of
+    from tilehaul.wiring.layers import api_keys, open_layers
     from tilehaul.wiring.running_jobs import RunningJobs, may_change
 
     jobs = RunningJobs(settings) if settings.jobs is not None else None
@@ -137,7 +170,11 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             public_url=settings.server.public_url,
             process=opened.process,
             jobs=jobs,
+            deadline_s=settings.server.deadline_s,
+            cors=Cors(settings.server.cors),
             admin_key=settings.server.admin_key,
+            keys=api_keys(settings),
+            meter=meter_of(settings.server, time.monotonic),
             forget=opened.caches.forget if may_change(settings) else None,
         )
         async with Server(app, host=settings.server.host, port=settings.server.port) as server:

@@ -10,6 +10,7 @@ from tilehaul.config.reading import Place, converted, read_yaml
 from tilehaul.config.settings import LayerSettings, Missing, Settings
 from tilehaul.errors import ConfigError
 from tilehaul.jobs.layer import LAYER_NAME
+from tilehaul.policy.client_names import ClientNames
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -44,6 +45,11 @@ def _settings(document: object, environment: Mapping[str, str], place: Place) ->
     settings = converted(_expanded(document, environment, place.name), Settings, place)
     for layer_name, layer in settings.layers.items():
         _check_layer(layer_name, layer, place.name)
+    _check_keys(settings, place.name)
+    try:
+        ClientNames(settings.server.trusted_proxies)
+    except ConfigError as error:
+        raise ConfigError(f"{place.name}: server.{error}") from error
     with_providers(settings.providers, place, ("providers",))
     parse_size(settings.cache.memory, f"{place.name}: cache.memory")
     if settings.cache.disk is not None:
@@ -74,6 +80,26 @@ def _check_layer(layer_name: str, layer: LayerSettings, name: str) -> None:
         raise ConfigError(f"{where}.source: names no location")
     if layer.min_zoom is not None and layer.max_zoom is not None and layer.min_zoom > layer.max_zoom:
         raise ConfigError(f"{where}: min_zoom {layer.min_zoom} is above max_zoom {layer.max_zoom}")
+
+
+def _check_keys(settings: Settings, name: str) -> None:
+    """Nothing is open by mistake, nothing shut for everybody."""
+    private = {layer_name for layer_name, layer in settings.layers.items() if layer.private}
+    opened: set[str] = set(private) if settings.server.admin_key else set()
+    for key_name, key in settings.keys.items():
+        for layer_name in key.layers:
+            where = f"{name}: keys.{key_name}.layers"
+            if layer_name == "*":
+                opened |= private
+            elif layer_name not in settings.layers:
+                raise ConfigError(f'{where}: there is no layer "{layer_name}"')
+            elif layer_name not in private:
+                raise ConfigError(
+                    f'{where}: everybody may have "{layer_name}": set layers.{layer_name}.private: true'
+                )
+        opened.update(key.layers)
+    if shut := private - opened:
+        raise ConfigError(f"{name}: layers.{min(shut)}: it is private and none of `keys` opens it")
 
 
 def _expanded(value: Any, environment: Mapping[str, str], name: str) -> Any:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from tilehaul.config.providers import ProviderSettings
+from tilehaul.jobs.batch import DEADLINE_S
 from tilehaul.policy.freshness import REVALIDATE_S, STALE_S
 
 Missing = Literal["404", "204", "transparent"]
@@ -68,6 +69,7 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             description="Fetch the neighbours of a tile that was in no cache, so many tiles away; 0: none.",
         ),
     ] = 0
+    private: Annotated[bool, Meta(description="Only who has one of `keys` may know of it.")] = False
     headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
     concurrency: (
         Annotated[
@@ -110,6 +112,35 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     public_url: Annotated[
         str, Meta(description="Address for absolute links, e.g. https://tiles.example.com")
     ] = ""
+    client_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Requests a second each client may send in the long run (a tile of a batch is one), "
+            "else 429; 0: any number. This machine and the trusted proxies themselves are not limited.",
+        ),
+    ] = 200.0
+    client_burst: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Requests that may follow at once after a rest.")
+    ] = 400
+    trusted_proxies: Annotated[
+        list[str],
+        Meta(description="Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed."),
+    ] = []
+    cors: Annotated[
+        tuple[str, ...],
+        Meta(description='Sites whose pages may read tiles, e.g. "https://maps.example.com"; "*": all.'),
+    ] = ("*",)
+    deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="Seconds after which a tile that has not come is 504; one whose turn at its origin "
+            "would not come by then is 503 at once.",
+        ),
+    ] = DEADLINE_S
     admin_key: Annotated[
         str,
         Meta(
@@ -117,6 +148,18 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             "service listens on this machine only; elsewhere nobody may without it."
         ),
     ] = ""
+
+
+class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key that opens private layers. The file has its hash only."""
+
+    sha256: Annotated[
+        str,
+        Meta(pattern="^[0-9a-fA-F]{64}$", description="As `tilehaul serve --hash-key` prints it."),
+    ]
+    layers: Annotated[
+        list[str], Meta(min_length=1, description='The private layers it opens; "*": all there are.')
+    ]
 
 
 class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -143,6 +186,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache: CacheSettings = CacheSettings()
     server: ServerSettings = ServerSettings()
     jobs: JobsSettings | None = None
+    keys: Annotated[dict[str, KeySettings], Meta(description="Who may have private layers.")] = {}
     contact: Annotated[str, Meta(description="Mail or page, sent in the User-Agent.")] = ""
     providers: Annotated[
         dict[str, ProviderSettings], Meta(description="What hosts permit, over what is known of them.")

@@ -1,7 +1,7 @@
 """Many tiles in one answer: asked for at once, each with an outcome of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tilehaul.errors import PlanError, TilehaulError, TimedOutError
@@ -10,8 +10,8 @@ from tilehaul.jobs.serve_tile import Reply, TileRequest, serve_tile
 
 # Addresses in one batch: a screen of 256-pixel tiles and its edge.
 BATCH_TILES_MAX = 100
-# The whole batch is answered by then; what has not come is an error of its own.
-BATCH_S_MAX = 30.0
+# One tile or a whole batch is answered by then; what has not come is an error of its own.
+DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ async def serve_batch(
     requests: Sequence[tuple[str, TileRequest | PlanError]],
     layer: Layer,
     *,
-    deadline_s: float = BATCH_S_MAX,
+    deadline_s: float = DEADLINE_S,
+    ended: Callable[[object], None] = lambda _: None,
 ) -> AsyncGenerator[BatchItem, None]:
     """The items of a batch as they come: one for each address, in no order.
 
@@ -40,6 +41,7 @@ async def serve_batch(
 
     Args:
         requests: Different addresses, each with what it asks for, or why it asks for nothing.
+        ended: Told of each tile that is waited for no more, whether its item has been taken or not.
     """
     # Vector tiles go out unzipped: the encodings of a batch have no place to say otherwise.
     tasks = {
@@ -47,6 +49,8 @@ async def serve_batch(
         for address, asked in requests
         if isinstance(asked, TileRequest)
     }
+    for task in tasks:
+        task.add_done_callback(ended)
     try:
         for address, asked in requests:
             if isinstance(asked, PlanError):
@@ -61,12 +65,16 @@ async def serve_batch(
             for task in done:
                 yield _item(tasks[task], task)
         for task in pending:
-            late = TimedOutError(f"not answered within {deadline_s:g} s", phase="total")
-            yield BatchItem(tasks[task], error=late)
+            yield BatchItem(tasks[task], error=late_error(deadline_s))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def late_error(deadline_s: float) -> TimedOutError:
+    """The service's own deadline has come."""
+    return TimedOutError(f"not answered within {deadline_s:g} s", phase="total")
 
 
 def _item(address: str, task: "asyncio.Task[Reply]") -> BatchItem:

@@ -31,6 +31,7 @@ class Layer:
         missing: See `Missing`.
         max_age_s: `Cache-Control: max-age` of tiles, >= 0; None: as long as each stays fresh.
         missing_max_age_s: The same of the answer to a missing tile, >= 0.
+        private: Only who has a key may know of it; no shared cache may keep its tiles.
         lane_max: Most fetches at once the layer's lane allows; 0 when not known. Reported only.
         lanes: Asked for the lanes to the layer's origins.
         stats: What was counted. Give the same object to the layer's `CoalescedSource`.
@@ -46,6 +47,7 @@ class Layer:
     missing: Missing = 404
     max_age_s: int | None = None
     missing_max_age_s: int = MISSING_MAX_AGE_S
+    private: bool = False
     lane_max: int = 0
     lanes: Lanes = field(default=tuple, compare=False)
     stats: TileStats = field(default_factory=TileStats, compare=False)
@@ -61,6 +63,11 @@ class Layer:
         for key, value in (("max_age", self.max_age_s), ("missing_max_age", self.missing_max_age_s)):
             if value is not None and value < 0:
                 raise ConfigError(f"layers.{self.name}.{key}: {value} is below 0")
+
+    @property
+    def cache_scope(self) -> str:
+        """Which caches on the way may keep its answers (RFC 9111, section 5.2.2)."""
+        return "private" if self.private else "public"
 
     @property
     def attribution_shown(self) -> str:

@@ -120,7 +120,7 @@ async def serve_tile(request: TileRequest, layer: Layer) -> Reply:
     """
     kind = EXTENSION_KINDS.get(request.ext)
     if kind is None:
-        raise PlanError(f"no such tile format {request.ext!r}: ask for one of {', '.join(EXTENSION_KINDS)}")
+        raise PlanError(f"no such tile format: ask for one of {', '.join(EXTENSION_KINDS)}")
     try:
         answer = await _ask(layer, request.tile_id)
     except BaseException:
@@ -194,7 +194,7 @@ def missing_reply(answer: NoTile, layer: Layer, status: str, *, if_none_match: s
         status: The `Cache-Status` to tell.
     """
     shared: Headers = (
-        ("cache-control", f"public, max-age={layer.missing_max_age_s}"),
+        ("cache-control", f"{layer.cache_scope}, max-age={layer.missing_max_age_s}"),
         ("cache-status", status),
         ("x-tile-source", answer.place),
         *PUBLIC_HEADERS,
@@ -268,7 +268,8 @@ def _cache_control(tile: Tile, layer: Layer) -> str:
         return "no-store"
     else:
         max_age_s = floor(freshness.fresh_s)
-    return f"public, max-age={min(max_age_s, STALE_MAX_AGE_S) if tile.stale else max_age_s}"
+    shown_s = min(max_age_s, STALE_MAX_AGE_S) if tile.stale else max_age_s
+    return f"{layer.cache_scope}, max-age={shown_s}"
 
 
 def _age(tile: Tile) -> Headers:

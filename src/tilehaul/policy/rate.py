@@ -49,3 +49,7 @@ class Rate:
             return False
         self._due_s = max(now_s, self._due_s) + self._step_s
         return True
+
+    def owe(self, requests: int) -> None:
+        """Count so many more, unasked: later ones wait the longer. Only after `take`."""
+        self._due_s += requests * self._step_s

@@ -1,11 +1,8 @@
 """The service: one ASGI application, and the server that listens for it."""
 
 import asyncio
-import contextlib
-import logging
 import secrets
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from types import TracebackType
 from typing import Self
@@ -18,14 +15,21 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tilehaul.errors import ConfigError, StorageError
+from tilehaul.jobs.batch import DEADLINE_S
 from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.serve_tile import Reply
+from tilehaul.policy.keyring import ApiKey
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.admin import Admin, Forget
+from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
+from tilehaul.server.cors import Cors
 from tilehaul.server.early_hits import EarlyHits, HotCache
 from tilehaul.server.listener import listen
+from tilehaul.server.meter import TURNED_AWAY, Meter
 from tilehaul.server.own_hosts import OwnHosts
+from tilehaul.server.own_uvicorn import OwnUvicorn
 from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
 from tilehaul.server.reply import to_response
@@ -33,19 +37,12 @@ from tilehaul.server.routes import Routes
 from tilehaul.server.tile_routes import TILES_WAITING_MAX, TileRoutes
 from tilehaul.wiring.running_jobs import RunningJobs
 
-log = logging.getLogger(__name__)
-
 HOST_DEFAULT = "127.0.0.1"
 PORT_DEFAULT = 8080
 # Somebody looking at a map pans every few seconds; half a minute spares most of the new connections.
 KEEP_ALIVE_S = 30
 # Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
 DRAIN_S = 10.0
-TICK_S = 1.0
-# How often a stopping server looks whether the last connection has gone.
-DRAIN_LOOK_S = 0.01
-# What is cut at the end of the patience has this long to notice it.
-CUT_S = 0.5
 
 
 def _random_id() -> str:
@@ -55,14 +52,15 @@ def _random_id() -> str:
 class Service:
     """The ASGI application. Made by `make_app`."""
 
-    def __init__(self, routes: Routes, early_hits: EarlyHits | None) -> None:
+    def __init__(self, routes: Routes, early_hits: EarlyHits | None, meter: Meter | None) -> None:
         self.early_hits = early_hits
+        self.meter = meter
         self.new_request_id = routes.new_request_id
         self._routes = routes
 
         async def refused(request: Request, error: Exception) -> Response:
             assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class only
-            return to_response(routes.refused(error, request), request)
+            return routes.response(routes.refused(error, request), request)
 
         self._app = Starlette(routes=routes.table(), exception_handlers={HTTPException: refused})
         # An address with one slash more or less is another address: no redirects that cost a round trip.
@@ -78,6 +76,10 @@ class Service:
         self._routes.draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        turned_away: Reply | None = scope.get("state", {}).get(TURNED_AWAY)
+        if turned_away is not None:
+            await to_response(turned_away, Request(scope))(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
@@ -89,10 +91,14 @@ def make_app(
     public_url: str = "",
     own_hosts: Iterable[str] = (),
     tiles_waiting_max: int = TILES_WAITING_MAX,
+    deadline_s: float = DEADLINE_S,
     checks: Mapping[str, Callable[[], bool]] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
     jobs: RunningJobs | None = None,
     admin_key: str = "",
+    keys: Iterable[ApiKey] = (),
+    meter: Meter | None = None,
+    cors: Cors | None = None,
     forget: Forget | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
@@ -105,10 +111,14 @@ def make_app(
         public_url: Address under which clients reach the service, for absolute URLs.
         own_hosts: Host names that may appear in absolute URLs when there is no `public_url`.
         tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
+        deadline_s: A tile, or what is left of a batch, that has not come by then is 504.
         checks: Named conditions of `/health/ready`.
         process: Asked for what `/api/stats` tells of the process.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
-        admin_key, forget: See `Admin`.
+        admin_key, forget: See `Admin`. The admin's key opens every layer.
+        keys: Those that open private layers.
+        cors: Which pages may read answers; None: all.
+        meter: Holds each client to its limit, in the server's own hands; None: none has one.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -122,9 +132,15 @@ def make_app(
     if tiles_waiting_max < 1:
         raise ConfigError("tiles_waiting_max must be at least 1")
     own = OwnHosts(public_url, frozenset(host.lower() for host in own_hosts))
+    callers = Callers.of(by_name, keys, admin_key=admin_key, jobs_key=jobs.key if jobs is not None else "")
     routes = Routes(
         tiles=TileRoutes(
-            by_name, cache, own, Admin(own, admin_key, forget), tiles_waiting_max=tiles_waiting_max
+            callers,
+            cache,
+            own,
+            Admin(own, admin_key, forget),
+            tiles_waiting_max=tiles_waiting_max,
+            deadline_s=deadline_s,
         ),
         clock=clock,
         own_hosts=own,
@@ -134,65 +150,11 @@ def make_app(
         started_s=clock.now_s(),
         process=process,
         jobs=jobs,
+        meter=meter,
+        cors=cors or Cors(),
     )
-    early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None
-    return Service(routes, early)
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn inside a loop that is not its own: no signal handlers, and it says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        self.leave = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        # uvicorn's own looks ten times a second whether it should end. This one is told, and wakes
-        # once a second only for the Date header (tick 0 renews it).
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.leave.wait(), TICK_S)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own waits a tenth of a second whether somebody is there or not, and when its
-        # patience ends leaves the connections of clients that do not read open.
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
-        state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()
-        if not await self._all_gone(self.config.timeout_graceful_shutdown or 0):
-            log.warning("%d requests were cut when the service stopped", len(state.tasks))
-            # A request whose client is gone ends by itself, quietly; what does not is cancelled.
-            for connection in list(state.connections):
-                connection.transport.abort()
-            if not await self._all_gone(CUT_S):
-                for task in state.tasks:
-                    task.cancel()
-                await self._all_gone(CUT_S)
-        for server in self.servers:
-            await server.wait_closed()
-
-    async def _all_gone(self, wait_s: float) -> bool:
-        state = self.server_state
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn's sets tell nobody
-                    await asyncio.sleep(DRAIN_LOOK_S)
-        return not state.connections and not state.tasks
-
-    def end(self) -> None:
-        self.should_exit = True
-        self.leave.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    early = EarlyHits(callers, cache, clock.now_s, new_request_id, routes.cors) if cache is not None else None
+    return Service(routes, early, meter)
 
 
 class Server:
@@ -227,11 +189,13 @@ class Server:
         self._app = app
         self._host = host
         self._port = port
-        self._uvicorn = _Uvicorn(
+        self._uvicorn = OwnUvicorn(
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=bound_protocol(app.early_hits, doors=doors, new_request_id=app.new_request_id),
+                http=bound_protocol(
+                    app.early_hits, doors=doors, meter=app.meter, new_request_id=app.new_request_id
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -7,7 +7,7 @@ HTTP/1.0, upgrades, requests with a body, requests behind an unfinished one on t
 clients that do not read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ from tilehaul.jobs.serve_tile import (
 from tilehaul.policy.freshness import Freshness
 from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.server.callers import Callers
+from tilehaul.server.cors import Cors
 from tilehaul.server.reply import BODILESS, accepts_gzip, head_bytes, own_request_id
 
 PREFIX = b"/api/tiles/"
@@ -33,7 +35,7 @@ DIGITS_MAX = 10
 
 _KINDS = {ext.encode(): kind for ext, kind in EXTENSION_KINDS.items()}
 # A request that carries one of these is not the plain question this door answers.
-_NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
+NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _AGE = b"age: "
 _HIT = b"\r\ncache-status: tilehaul; hit; ttl="
 
@@ -69,11 +71,12 @@ class _Ready:
 
     __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind")
 
-    def __init__(self, tile: Tile, layer: Layer) -> None:
+    def __init__(self, tile: Tile, layer: Layer, cors: Cors) -> None:
         rendition = render(tile, layer)
+        shared = cors.applied(rendition.shared, "")
         length = ("content-length", str(len(rendition.body)))
-        self.head_200 = head_bytes(200, (*rendition.entity, length, *rendition.shared)) + _AGE
-        self.head_304 = head_bytes(304, rendition.shared) + _AGE
+        self.head_200 = head_bytes(200, (*rendition.entity, length, *shared)) + _AGE
+        self.head_304 = head_bytes(304, shared) + _AGE
         self.body = rendition.body
         self.etag_text = rendition.etag
         self.etag = rendition.etag.encode()
@@ -85,23 +88,27 @@ class EarlyHits:
     """Finds finished answers for raw requests.
 
     Args:
-        layers: By name. Only these are answered early.
+        callers: The layers, and who may have which. Only these are answered early.
         cache: Where their `CachedSource`s keep what they got.
         now_s: The cache's time.
         new_request_id: Names a request that brought no usable X-Request-Id.
+        cors: Which pages may read the answers.
     """
 
     def __init__(
         self,
-        layers: Mapping[str, Layer],
+        callers: Callers,
         cache: HotCache,
         now_s: Callable[[], float],
         new_request_id: Callable[[], str],
+        cors: Cors,
     ) -> None:
-        self._layers = {name.encode(): layer for name, layer in layers.items()}
+        self._layers = {name.encode(): layer for name, layer in callers.layers.items()}
+        self._callers = callers if callers.ring is not None else None
         self._cache = cache
         self._now_s = now_s
         self._new_request_id = new_request_id
+        self._cors = cors
         self._tail_of: list[tuple[bytes, bytes]] | None = None
         self._tail = b"\r\n\r\n"
 
@@ -120,7 +127,8 @@ class EarlyHits:
             headers: Names in lower case.
             default_headers: uvicorn's own (Date, Server); a new list whenever they change.
         """
-        parts = url[len(PREFIX) :].partition(b"?")[0].split(b"/")
+        path, _, query = url[len(PREFIX) :].partition(b"?")
+        parts = path.split(b"/")
         if len(parts) != 4:
             return None
         name, z, x, file_name = parts
@@ -131,17 +139,12 @@ class EarlyHits:
             return None
         if len(z) > 2 or len(x) > DIGITS_MAX or len(y) > DIGITS_MAX:
             return None
-        if_none_match, encodings = b"", b""
-        for header, value in headers:
-            # Repeated fields are one list, without its empty items: as `reply.joined` makes it.
-            if header == b"if-none-match":
-                if_none_match = (
-                    if_none_match + b", " + value if if_none_match and value else if_none_match or value
-                )
-            elif header == b"accept-encoding":
-                encodings = encodings + b", " + value if encodings and value else encodings or value
-            elif header in _NOT_PLAIN:
-                return None
+        if self._callers is not None and not self._callers.may_have(layer, headers, query):
+            return None
+        fields = _fields(headers)
+        if fields is None:
+            return None
+        if_none_match, encodings = fields
         kind = _KINDS.get(ext)
         if kind is None:
             return None
@@ -166,7 +169,7 @@ class EarlyHits:
         ready = entry.ready
         if not isinstance(ready, _Ready):
             try:
-                ready = entry.ready = _Ready(entry.answer, layer)
+                ready = entry.ready = _Ready(entry.answer, layer, self._cors)
             except TilehaulError:
                 # The usual way meets the same error and answers it properly.
                 return None
@@ -178,6 +181,8 @@ class EarlyHits:
         layer.stats.hits += 1
         left_s = entry.expires_s - now_s
         told = b"%d%b%d" % (entry.fresh_s - left_s, _HIT, left_s)
+        if not self._cors.open:
+            told += self._cors.lines(_origin(headers))
         if if_none_match and (
             if_none_match == ready.etag or etag_matches(if_none_match.decode("latin-1"), ready.etag_text)
         ):
@@ -203,9 +208,29 @@ class EarlyHits:
             if_none_match=if_none_match,
             request_id=own_request_id(told_id) or self._new_request_id(),
         )
-        told = reply.headers
+        told = self._cors.applied(reply.headers, _origin(headers))
         if reply.status not in BODILESS:
             told = (*told, ("content-length", str(len(reply.body))))
         # The tail begins with the end of a line that `head_bytes` has ended already.
         head = head_bytes(reply.status, told)[:-2]
         return b"".join((head, self._tail, reply.body if with_body else b""))
+
+
+def _origin(headers: list[tuple[bytes, bytes]]) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == b"origin"), "")
+
+
+def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
+    """If-None-Match and Accept-Encoding of a plain question; None when it is not one."""
+    if_none_match, encodings = b"", b""
+    for header, value in headers:
+        # Repeated fields are one list, without its empty items: as `reply.joined` makes it.
+        if header == b"if-none-match":
+            if_none_match = (
+                if_none_match + b", " + value if if_none_match and value else if_none_match or value
+            )
+        elif header == b"accept-encoding":
+            encodings = encodings + b", " + value if encodings and value else encodings or value
+        elif header in NOT_PLAIN:
+            return None
+    return if_none_match, encodings

@@ -5,18 +5,21 @@ another site may not: bodies must be JSON, no answer has a header that lets such
 must be ours (a stranger's name that was pointed at this machine is not).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from tilehaul.config.job_request import parse_job_request
+from tilehaul.config.job_request import JobRequest, parse_job_request
 from tilehaul.errors import BusyError
 from tilehaul.jobs.followed import RunningJob
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply
 from tilehaul.server.admin import check_caller
+from tilehaul.server.batch_encodings import JSON
+from tilehaul.server.callers import Callers
+from tilehaul.server.entries import NOTHING, Answers, Entry
 from tilehaul.server.job_records import job_json, sse_text
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import NO_STORE, json_reply
@@ -47,31 +50,41 @@ _STREAM_HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
-Answer = Callable[[Request], Awaitable[Reply | Response]]
-
 
 class JobRoutes:
     """The answers. Without `jobs` every one of them says how to allow jobs."""
 
-    def __init__(self, jobs: RunningJobs | None, own_hosts: OwnHosts) -> None:
+    def __init__(self, jobs: RunningJobs | None, own_hosts: OwnHosts, callers: Callers) -> None:
         self._jobs = jobs
+        self._callers = callers
         self._own_hosts = own_hosts
         self._streams = 0
 
-    def answers(self) -> tuple[tuple[str, str, Answer], ...]:
-        """Method, path and answer of each address. HEAD comes with GET."""
+    def entries(self) -> tuple[Entry, ...]:
+        """Each address with its answer."""
         one = "/api/jobs/{job}"
-        return (
-            ("GET", "/api/jobs", self.list),
-            ("POST", "/api/jobs", self.start),
-            ("GET", one, self.one),
-            ("DELETE", one, self.end),
-            ("GET", f"{one}/events", self.events),
+        refused: Answers = dict.fromkeys((403, 404), (JSON,))
+        read: Answers = {200: (JSON,), **refused}
+        begun: Answers = {202: (JSON,), **refused, **dict.fromkeys((400, 409, 413, 415, 500, 503), (JSON,))}
+        ended: Answers = {**read, 202: (JSON,)}
+        followed: Answers = {200: ("text/event-stream",), 204: NOTHING, **refused, 503: (JSON,)}
+        told = (
+            ("GET", "/api/jobs", self.list, "All jobs.", read, None),
+            ("POST", "/api/jobs", self.start, "Start a seed.", begun, JobRequest),
+            ("GET", one, self.one, "One job.", read, None),
+            ("DELETE", one, self.end, "End a job, a second time at once.", ended, None),
+            ("GET", f"{one}/events", self.events, "Follow a job.", followed, None),
+        )
+        return tuple(
+            Entry(method, path, answer, text, answers, key="jobs", body=body, public=False)
+            for method, path, answer, text, answers, body in told
         )
 
     async def list(self, request: Request) -> Reply:
         jobs = self._allowed(request)
-        return _private(json_reply({"jobs": [job_json(job) for job in jobs.jobs.values()]}))
+        return _private(
+            json_reply({"jobs": [job_json(job) for job in jobs.jobs.values() if self._sees(request, job)]})
+        )
 
     async def start(self, request: Request) -> Reply:
         jobs = self._allowed(request)
@@ -80,7 +93,7 @@ class JobRoutes:
             raise HTTPException(415)
         asked = parse_job_request(await _body(request))
         try:
-            job = await jobs.start(asked)
+            job = await jobs.start(asked, self._callers.seen(request))
         except StoreInUseError as error:
             raise HTTPException(409, str(error)) from error
         location = (("location", f"/api/jobs/{job.job_id}"), *NO_STORE)
@@ -131,9 +144,12 @@ class JobRoutes:
         check_caller(request, jobs.key, self._own_hosts, "have to do with jobs")
         return jobs
 
+    def _sees(self, request: Request, job: RunningJob) -> bool:
+        return job.layer in self._callers.seen(request)
+
     def _job(self, request: Request) -> RunningJob:
         job = self._allowed(request).jobs.get(request.path_params["job"])
-        if job is None:
+        if job is None or not self._sees(request, job):
             raise HTTPException(404, "there is no such job; /api/jobs lists those there are")
         return job
 

@@ -4,7 +4,7 @@ Nothing is counted here: a collection reads the same counters as every other ans
 job's name is a label, so the number of series is bounded by layers, lanes, causes and states.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -55,6 +55,7 @@ class Seen:
     process: ProcessFigures | None
     uptime_s: float
     jobs: RunningJobs | None
+    clients_refused: int
 
 
 def metrics_reply(seen: Seen, *, accept: str) -> Reply:
@@ -79,6 +80,9 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         seen = self._seen
         yield GaugeMetricFamily("tilehaul_uptime_seconds", "Since the service started.", value=seen.uptime_s)
+        yield CounterMetricFamily(
+            "tilehaul_clients_refused", "Requests answered 429.", value=seen.clients_refused
+        )
         if seen.process is not None:
             yield GaugeMetricFamily("tilehaul_threads", "Python's own.", value=seen.process.threads)
             yield GaugeMetricFamily(
@@ -88,7 +92,7 @@ class _Figures(Collector):
         yield from _of_cache(seen)
         yield from _of_lanes(seen.lanes)
         if seen.jobs is not None:
-            yield from _of_jobs(seen.jobs)
+            yield from _of_jobs(seen.jobs, seen.layers)
 
 
 def _of_layers(seen: Seen) -> Iterator[Metric]:
@@ -162,12 +166,13 @@ def _of_lanes(lanes: LanesByLayer) -> Iterator[Metric]:
     yield from (requests, causes, gate, breaker)
 
 
-def _of_jobs(jobs: RunningJobs) -> Iterator[Metric]:
-    running = [job for job in jobs.jobs.values() if job.ended is None]
+def _of_jobs(jobs: RunningJobs, layers: Container[str]) -> Iterator[Metric]:
+    running = [job for job in jobs.jobs.values() if job.ended is None and job.layer in layers]
     yield GaugeMetricFamily("tilehaul_jobs_running", "Jobs that run now.", value=len(running))
     ended = CounterMetricFamily("tilehaul_jobs_ended", "Jobs that have ended.", labels=("layer", "state"))
     for (layer, state), count in jobs.ended.items():
-        ended.add_metric((layer, state), count)
+        if layer in layers:
+            ended.add_metric((layer, state), count)
     yield ended
     moved = jobs.moved.copy()
     tiles = GaugeMetricFamily(
@@ -185,6 +190,6 @@ def _of_jobs(jobs: RunningJobs) -> Iterator[Metric]:
     for name, text in (("bytes", "Written."), ("retried", "Retries."), ("pushed_back", "Push-back.")):
         family = CounterMetricFamily(f"tilehaul_jobs_{name}", text, labels=("layer",))
         for (layer, what), value in moved.items():
-            if what == name:
+            if what == name and layer in layers:
                 family.add_metric((layer,), value)
         yield family

@@ -20,7 +20,7 @@ _MEDIA_TYPES = {
     "png": "image/png",
     "svg": "image/svg+xml",
 }
-_OWN = ("index.html", "map.js", "tiles.js", "style.css", "favicon.svg")
+_OWN = ("index.html", "map.js", "tiles.js", "style.css", "docs.css", "favicon.svg")
 _LEAFLET = ("leaflet.js", "leaflet.css", "images/layers.png", "images/layers-2x.png")
 # Smaller ones do not pay for the coding header.
 _GZIP_BYTES_MIN = 1_000
@@ -47,10 +47,13 @@ def read_page_files() -> dict[str, PageFile]:
     return found
 
 
-def _read(path: Traversable, cache_control: str) -> PageFile:
-    body = path.read_bytes()
-    ending = path.name.rpartition(".")[2]
+def made_file(body: bytes, media_type: str, cache_control: str = OWN_CACHE_CONTROL) -> PageFile:
+    """A file of these bytes."""
     zipped = b""
-    if ending != "png" and len(body) >= _GZIP_BYTES_MIN:
+    if media_type != "image/png" and len(body) >= _GZIP_BYTES_MIN:
         zipped = gzip.compress(body, 6, mtime=0)
-    return PageFile(body, zipped, _MEDIA_TYPES[ending], cache_control, etag_of(body))
+    return PageFile(body, zipped, media_type, cache_control, etag_of(body))
+
+
+def _read(path: Traversable, cache_control: str) -> PageFile:
+    return made_file(path.read_bytes(), _MEDIA_TYPES[path.name.rpartition(".")[2]], cache_control)

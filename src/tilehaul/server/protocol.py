@@ -6,30 +6,31 @@ every refusal has the form of every other error of the service.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from enum import Enum
-from math import inf
 from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from tilehaul.jobs.serve_tile import Reply
+from tilehaul.server import patience
 from tilehaul.server.connections import OpenConnections
-from tilehaul.server.early_hits import PREFIX, EarlyHits
+from tilehaul.server.early_hits import NOT_PLAIN, PREFIX, EarlyHits
+from tilehaul.server.meter import TURNED_AWAY, Meter
+from tilehaul.server.patience import PatientProtocol
 from tilehaul.server.reply import head_bytes, refusal
+from tilehaul.server.unreadable import (
+    FIELDS_MAX,
+    HEAD_BYTES_MAX,
+    RefusedRequestError,
+    head_too_large,
+    reason_of,
+)
 
-log = logging.getLogger(__name__)
-
-# Request line and fields of one head. Browsers send under 2 kB, a proxy's cookies rarely reach 16 kB.
-HEAD_BYTES_MAX = 64 * 1024
-FIELDS_MAX = 100
 # A whole request as it crosses the wire. No address of the service needs a body.
 REQUEST_BYTES_MAX = 1024 * 1024
-# A connection that has sent nothing, or not the whole head of a request, is closed after this.
-SILENCE_S = 30.0
 # After a refusal what the client still sends is read and dropped for this long: closing at once would
 # make its system throw the refusal away unread (RFC 9112, section 9.6).
 LINGER_S = 1.0
@@ -48,24 +49,12 @@ class Stage(Enum):
 _BETWEEN, _HEAD, _BODY, _ANSWERED = Stage
 
 
-class _RefusedError(Exception):
-    """Raised inside the parser's callbacks, so that it stops where it is."""
-
-    def __init__(self, status: int, cause: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.cause = cause
-
-
-class TileProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `bound_protocol`.
-
-    Times are the loop's own. There is one timer a connection, moved only when it would come too late:
-    most requests just write down by when the next word is expected.
-    """
+class TileProtocol(PatientProtocol):
+    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `bound_protocol`."""
 
     hits: EarlyHits | None
     doors: OpenConnections
+    meter: Meter | None
     new_request_id: Callable[[], str]
 
     def __init__(
@@ -78,37 +67,26 @@ class TileProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Paths of tiles say where people look: they are never written to the access log.
         self.access_log = False
-        self.deadline_s = inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = inf
-        self._unsent_bytes = inf
         self._stage = _BETWEEN
         self._deaf = False
         self._began = False
+        # Whose requests come here: see `Meter.caller`.
+        self._caller: str | None = ""
         self._chunk_bytes = 0
         # Of the open request: the piece it began in, and all after that.
         self._first_bytes = 0
         self._later_bytes = 0
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request waits for its answer from the application."""
-        return bool(self.cycle) and not (self.cycle.response_complete or self.cycle.disconnected)
-
-    def abort(self) -> None:
-        """Close now; what has not been sent is lost."""
-        self.transport.abort()
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.meter is not None:
+            self._caller = self.meter.caller(self.client[0] if self.client else "")
         now_s = self.loop.time()
-        self._expect_by(now_s + SILENCE_S)
+        self._expect_by(now_s + patience.SILENCE_S)
         self.doors.enter(self, now_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.doors.leave(self)
-        if self._timer is not None:
-            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -125,7 +103,7 @@ class TileProtocol(HttpToolsProtocol):
                 # The wish for another protocol is ignored (RFC 9110, section 7.8), what follows is not.
                 rest = memoryview(rest)[upgrade.args[0] :]
             except httptools.HttpParserError as error:
-                self._refuse(_reason(error))
+                self._refuse(reason_of(error))
                 return
         if not self._began:
             self._later_bytes += len(data)
@@ -137,7 +115,7 @@ class TileProtocol(HttpToolsProtocol):
         self._began = True
         self._first_bytes = self._chunk_bytes
         self._later_bytes = 0
-        self._expect_by(self.loop.time() + SILENCE_S)
+        self._expect_by(self.loop.time() + patience.SILENCE_S)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -145,15 +123,18 @@ class TileProtocol(HttpToolsProtocol):
         if self._stage is not _HEAD:
             return
         if len(self.headers) >= FIELDS_MAX:
-            raise _head_too_large()
+            raise head_too_large()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         # The quick sum counts too much when other requests share a piece; then the head is counted itself.
         seen_bytes = self._first_bytes + self._later_bytes + self._chunk_bytes
         if seen_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
-            raise _head_too_large()
-        if self.url.startswith(PREFIX) and self._answer_early():
+            raise head_too_large()
+        # The caller first: most have none to be counted.
+        if (self._caller != "" and self._turn_away()) or (
+            self.url.startswith(PREFIX) and self._answer_early()
+        ):
             self._stage = _ANSWERED
             self._expect_by(self.loop.time() + self.timeout_keep_alive)
             return
@@ -174,22 +155,45 @@ class TileProtocol(HttpToolsProtocol):
         # uvicorn's timer would be put off by every byte of the next head.
         self._unset_keepalive_if_required()
         if self._stage is _HEAD:
-            self._expect_by(self.loop.time() + SILENCE_S)
+            self._expect_by(self.loop.time() + patience.SILENCE_S)
         else:
             self._expect_by(self.loop.time() + self.timeout_keep_alive)
 
-    def _answer_early(self) -> bool:
-        if self.hits is None or self.busy:
-            # Answers leave in the order of the questions.
+    def _turn_away(self) -> bool:
+        """Count the request; whether it was one too many and has been answered so."""
+        assert self.meter is not None  # noqa: S101 - without one nobody has a name
+        peer = self.client[0] if self.client else ""
+        state = self.scope["state"]
+        reply = self.meter.judge(self._caller, peer, self.headers, state, self.new_request_id)
+        if reply is None:
             return False
+        method = self._plain_method()
+        if method is None or any(name in NOT_PLAIN for name, _ in self.headers):
+            # The application says it, in its turn.
+            state[TURNED_AWAY] = reply
+            return False
+        self._write(reply, with_body=method == b"GET")
+        self.server_state.total_requests += 1
+        return True
+
+    def _plain_method(self) -> bytes | None:
+        """GET or HEAD, if the request may be answered here and now."""
+        if self.busy:
+            # Answers leave in the order of the questions.
+            return None
         if self.flow.write_paused or self.transport.is_closing():
             # The client does not read: the application's path waits, this one would pile up answers.
-            return False
+            return None
         parser = self.parser
-        method = parser.get_method()
+        method: bytes = parser.get_method()
         if method not in (b"GET", b"HEAD"):
-            return False
+            return None
         if parser.get_http_version() != "1.1" or not parser.should_keep_alive() or parser.should_upgrade():
+            return None
+        return method
+
+    def _answer_early(self) -> bool:
+        if self.hits is None or (method := self._plain_method()) is None:
             return False
         state = self.server_state
         answer = self.hits.answer(self.url, self.headers, state.default_headers, with_body=method == b"GET")
@@ -204,13 +208,13 @@ class TileProtocol(HttpToolsProtocol):
 
     def _check_unfinished(self) -> None:
         if self._stage is _HEAD:
-            self._refuse(_head_too_large())
+            self._refuse(head_too_large())
         elif self._stage is not _BETWEEN and self._later_bytes > REQUEST_BYTES_MAX:
             self._refuse(
-                _RefusedError(413, "too_large", f"a request may have {REQUEST_BYTES_MAX} bytes in all")
+                RefusedRequestError(413, "too_large", f"a request may have {REQUEST_BYTES_MAX} bytes in all")
             )
 
-    def _refuse(self, why: _RefusedError) -> None:
+    def _refuse(self, why: RefusedRequestError) -> None:
         """Answer for the last time, and listen no more."""
         self._deaf = True
         if self.transport.is_closing():
@@ -221,7 +225,7 @@ class TileProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             if self.pipeline:
                 # Answers leave in the order of the questions: those before have as long as a silent client.
-                self._expect_by(self.loop.time() + SILENCE_S)
+                self._expect_by(self.loop.time() + patience.SILENCE_S)
                 return
         if self.busy:
             # As above. The last one on its way closes the connection.
@@ -229,77 +233,36 @@ class TileProtocol(HttpToolsProtocol):
             return
         if self._stage is not _ANSWERED and not self._answered_by_app():
             reply = refusal(why.status, str(why), why.cause, self.new_request_id())
-            length = ("content-length", str(len(reply.body)))
-            head = head_bytes(reply.status, (*reply.headers, length, ("connection", "close")))
-            tail = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
-            self.transport.write(b"".join((head, tail, b"\r\n", reply.body)))
+            self._write(reply, ("connection", "close"))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._expect_by(self.loop.time() + LINGER_S)
+
+    def _write(self, reply: Reply, *extra: tuple[str, str], with_body: bool = True) -> None:
+        length = ("content-length", str(len(reply.body)))
+        head = head_bytes(reply.status, (*reply.headers, length, *extra))
+        tail = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
+        self.transport.write(b"".join((head, tail, b"\r\n", reply.body if with_body else b"")))
 
     def _answered_by_app(self) -> bool:
         # A body may go wrong after its request has been answered: a second answer would be one too many.
         return self._stage is _BODY and bool(self.cycle) and self.cycle.response_complete
 
-    def _expect_by(self, deadline_s: float) -> None:
-        self.deadline_s = deadline_s
-        if deadline_s < self._timer_at_s:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_at(deadline_s, self._on_time)
-            self._timer_at_s = deadline_s
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._timer_at_s = inf
-        now_s = self.loop.time()
-        if self.transport.is_closing():
-            self._wait_for_reader(now_s)
-        elif self.busy:
-            return  # on_response_complete winds the clock up again
-        elif self.deadline_s > now_s:
-            self._expect_by(self.deadline_s)
-        else:
-            self.transport.close()
-            self._wait_for_reader(now_s)
-
-    def _wait_for_reader(self, now_s: float) -> None:
-        """A closed connection stays until all is sent; one that takes nothing more is cut."""
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if unsent_bytes and unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self._expect_by(now_s + SILENCE_S)
-        elif unsent_bytes:
-            self.transport.abort()
-
 
 def bound_protocol(
-    hits: EarlyHits | None, *, doors: OpenConnections, new_request_id: Callable[[], str]
+    hits: EarlyHits | None,
+    *,
+    doors: OpenConnections,
+    meter: Meter | None,
+    new_request_id: Callable[[], str],
 ) -> type[TileProtocol]:
     """The protocol class of one server.
 
     Args:
         hits: Answers tiles in memory; None: every request goes to the application.
         doors: Counts the connections.
+        meter: Counts each client's requests; None: nobody's.
         new_request_id: Names a request that is refused before it could be read.
     """
-    bound = {"hits": hits, "doors": doors, "new_request_id": staticmethod(new_request_id)}
+    bound = {"hits": hits, "doors": doors, "meter": meter, "new_request_id": staticmethod(new_request_id)}
     return type("BoundTileProtocol", (TileProtocol,), bound)
-
-
-def _head_too_large() -> _RefusedError:
-    return _RefusedError(
-        431, "head_too_large", f"a request's head may have {HEAD_BYTES_MAX} bytes and {FIELDS_MAX} fields"
-    )
-
-
-def _reason(error: httptools.HttpParserError) -> _RefusedError:
-    """Why the parser stopped: our own refusal, what the client sent, or a defect of ours."""
-    inner = error.__context__
-    if isinstance(inner, _RefusedError):
-        return inner
-    theirs = (httptools.HttpParserError, UnicodeDecodeError)
-    if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(inner, theirs):
-        log.error("a request failed before it reached the application", exc_info=inner)
-        return _RefusedError(500, "internal", "the service failed; its log says more")
-    return _RefusedError(400, "bad_request", "this is not a request of HTTP/1.1")

@@ -1,7 +1,7 @@
 """The service's addresses: what each of them answers."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf
 
@@ -11,16 +11,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tilehaul.errors import TilehaulError
-from tilehaul.jobs.serve_tile import Reply, etag_matches
+from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply, etag_matches
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
+from tilehaul.server.batch_encodings import JSON
+from tilehaul.server.cors import Cors
 from tilehaul.server.describe import layer_json, service_stats
+from tilehaul.server.entries import DOCUMENT, NOTHING, Answer, Answers, Entry, Key
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
+from tilehaul.server.meter import Meter
 from tilehaul.server.metrics import Seen, metrics_reply
+from tilehaul.server.openapi import docs_page, openapi, openapi_text
 from tilehaul.server.own_hosts import OwnHosts
-from tilehaul.server.page_files import PageFile
+from tilehaul.server.page_files import PageFile, made_file
 from tilehaul.server.reply import (
     accepts_gzip,
     checked,
@@ -46,9 +52,14 @@ PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'self'"
 )
-
-# A stream answers by itself; every other answer is a plain reply.
-Answer = Callable[[Request], Awaitable[Reply | Response]]
+# No script at all.
+DOCS_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+# Pages and files of this service: nothing for those of others.
+_OWN_PAGES = ("/", "/docs", "/favicon.ico", "/static/{name:path}")
+_FILE_KINDS = ("text/css", "text/html", "text/javascript", "image/png", "image/svg+xml")
 
 
 @dataclass(slots=True)
@@ -67,52 +78,76 @@ class Routes:
     lanes_seen: LanesByLayer = field(default_factory=dict)
     lanes_until_s: float = -inf
     jobs: RunningJobs | None = None
+    meter: Meter | None = None
+    cors: Cors = field(default_factory=Cors)
 
     def table(self) -> list[Route]:
         """The framework's routes. HEAD comes with GET."""
-        answers: tuple[tuple[str, Answer], ...] = (
-            ("/api/layers", self.layer_list),
-            ("/api/stats", self.all_stats),
-            ("/api/health", self.health),
-            ("/metrics", self.metrics),
-            ("/health/live", self.live),
-            ("/health/ready", self.ready),
-            ("/static/{name:path}", self.static),
-            ("/favicon.ico", self.favicon),
-            ("/", self.page),
+        entries = (
+            *self.tiles.entries(),
+            *StandardRoutes(self.tiles).entries(),
+            *self.entries(),
+            *JobRoutes(self.jobs, self.own_hosts, self.tiles.callers).entries(),
         )
-        gets = tuple(("GET", path, answer) for path, answer in answers)
-        jobs = JobRoutes(self.jobs, self.own_hosts).answers()
+        document = openapi(entries)
+        self.pages = {
+            **self.pages,
+            "openapi.json": made_file(openapi_text(document), "application/json"),
+            "docs": made_file(docs_page(document), "text/html; charset=utf-8"),
+        }
         return [
-            Route(path, self._door(answer), methods=[method])
-            for method, path, answer in (
-                *self.tiles.answers(),
-                *StandardRoutes(self.tiles).answers(),
-                *gets,
-                *jobs,
-            )
+            *(Route(entry.path, self._door(entry.answer), methods=[entry.method]) for entry in entries),
+            *(
+                Route(entry.path, self._door(self.preflight), methods=["OPTIONS"])
+                for entry in entries
+                if entry.public
+            ),
         ]
 
-    async def layer_list(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form
-        return json_reply({"layers": [layer_json(layer) for layer in self.tiles.layers.values()]})
-
-    async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
-        figures = service_stats(
-            self.tiles.layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s
+    def entries(self) -> tuple[Entry, ...]:
+        """The addresses that are about the whole service."""
+        metrics: Answers = {200: ("text/plain", "application/openmetrics-text")}
+        html: Answers = {200: ("text/html",), 304: NOTHING}
+        file: Answers = {200: _FILE_KINDS, 304: NOTHING, 404: (JSON,)}
+        told: tuple[tuple[str, Answer, str, Answers, Key | None], ...] = (
+            ("/api/layers", self.layer_list, "The layers.", DOCUMENT, "layer"),
+            ("/api/stats", self.all_stats, "Figures of the service.", DOCUMENT, "layer"),
+            ("/api/health", self.health, "How the ways to the origins fare.", DOCUMENT, "layer"),
+            ("/metrics", self.metrics, "Figures for Prometheus.", metrics, "layer"),
+            ("/health/live", self.live, "Whether the process runs.", DOCUMENT, None),
+            ("/health/ready", self.ready, "Whether to send requests.", {**DOCUMENT, 503: (JSON,)}, None),
+            ("/openapi.json", self.openapi, "This list, for programs.", {200: (JSON,), 304: NOTHING}, None),
+            ("/docs", self.docs, "This list, for people.", html, None),
+            ("/static/{name:path}", self.static, "Files of the pages.", file, None),
+            ("/favicon.ico", self.favicon, "The icon.", {200: ("image/svg+xml",), 304: NOTHING}, None),
+            ("/", self.page, "The map.", html, None),
         )
+        return tuple(
+            Entry("GET", path, answer, text, answers, key=key, public=path not in _OWN_PAGES)
+            for path, answer, text, answers, key in told
+        )
+
+    async def layer_list(self, request: Request) -> Reply:
+        return json_reply({"layers": [layer_json(layer) for layer in self._seen(request).values()]})
+
+    async def all_stats(self, request: Request) -> Reply:
+        layers = self._seen(request)
+        figures = service_stats(layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s)
         process = None if self.process is None else asdict(self.process())
-        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
+        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes(layers))})
 
     async def metrics(self, request: Request) -> Reply:
+        layers = self._seen(request)
         process = None if self.process is None else self.process()
         uptime_s = self.clock.now_s() - self.started_s
-        seen = Seen(self.tiles.layers, self.tiles.cache, self._lanes(), process, uptime_s, self.jobs)
+        refused = self.meter.limits.refused if self.meter is not None else 0
+        seen = Seen(layers, self.tiles.cache, self._lanes(layers), process, uptime_s, self.jobs, refused)
         return metrics_reply(seen, accept=_told(request, "accept"))
 
-    async def health(self, request: Request) -> Reply:  # noqa: ARG002
-        return json_reply(health_json(self._lanes()))
+    async def health(self, request: Request) -> Reply:
+        return json_reply(health_json(self._lanes(self._seen(request))))
 
-    async def live(self, request: Request) -> Reply:  # noqa: ARG002
+    async def live(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form
         return json_reply({"status": "alive"})
 
     async def ready(self, request: Request) -> Reply:  # noqa: ARG002
@@ -126,11 +161,23 @@ class Routes:
     async def page(self, request: Request) -> Reply:
         return self._file(request, "index.html", extra=(("content-security-policy", PAGE_POLICY),))
 
+    async def docs(self, request: Request) -> Reply:
+        return self._file(request, "docs", extra=(("content-security-policy", DOCS_POLICY),))
+
+    async def openapi(self, request: Request) -> Reply:
+        return self._file(request, "openapi.json", extra=PUBLIC_HEADERS[:2])
+
+    async def preflight(self, request: Request) -> Reply:
+        return Reply(204, self.cors.preflight(request.headers.get("origin", "")))
+
     async def favicon(self, request: Request) -> Reply:
         return self._file(request, "favicon.svg")
 
     async def static(self, request: Request) -> Reply:
-        return self._file(request, str(request.path_params["name"]))
+        name = str(request.path_params["name"])
+        if name in ("docs", "openapi.json"):
+            raise HTTPException(404)
+        return self._file(request, name)
 
     def _file(self, request: Request, name: str, *, extra: tuple[tuple[str, str], ...] = ()) -> Reply:
         file = self.pages.get(name)
@@ -155,14 +202,17 @@ class Routes:
             200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body
         )
 
-    def _lanes(self) -> LanesByLayer:
-        """The lanes of each layer, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
+    def _seen(self, request: Request) -> Mapping[str, Layer]:
+        return self.tiles.callers.seen(request)
+
+    def _lanes(self, layers: Container[str]) -> LanesByLayer:
+        """The lanes of these layers, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
         now_s = self.clock.now_s()
         if now_s >= self.lanes_until_s:
             jobs = self.jobs.jobs.values() if self.jobs is not None else ()
-            self.lanes_seen = lanes_of(self.tiles.layers.values(), jobs)
+            self.lanes_seen = lanes_of(self.tiles.callers.layers.values(), jobs)
             self.lanes_until_s = now_s + LANES_FRESH_S
-        return self.lanes_seen
+        return {name: lanes for name, lanes in self.lanes_seen.items() if name in layers}
 
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()
@@ -175,6 +225,7 @@ class Routes:
             try:
                 answered = await answer(request)
                 if isinstance(answered, Response):
+                    self._open_to(answered, request)
                     return answered
                 reply = checked(answered)
             except TilehaulError as error:
@@ -190,9 +241,21 @@ class Routes:
                 reply = refusal(500, "the service failed; its log says more", "internal", request_id)
             finally:
                 REQUEST_ID.reset(named)
-            return to_response(reply, request)
+            return self.response(reply, request)
 
         return endpoint
+
+    def response(self, reply: Reply, request: Request) -> Response:
+        """What the framework sends, to be read by whom it may be."""
+        response = to_response(reply, request)
+        self._open_to(response, request)
+        return response
+
+    def _open_to(self, response: Response, request: Request) -> None:
+        """Say which pages may read a response."""
+        if not self.cors.open:
+            told = self.cors.applied(tuple(response.headers.items()), request.headers.get("origin", ""))
+            response.raw_headers[:] = [(name.encode(), value.encode("latin-1")) for name, value in told]
 
     def refused(self, error: HTTPException, request: Request) -> Reply:
         """The framework's own refusals (no such address, wrong method) in our form."""

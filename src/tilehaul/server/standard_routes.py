@@ -1,18 +1,18 @@
 """The same layers for desktop programs: WMTS 1.0.0 (parameters and paths) and TMS 1.0.0."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 
 from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.serve_tile import EXTENSION_KINDS, PUBLIC_HEADERS, Headers, Reply
+from tilehaul.jobs.serve_tile import EXTENSION_KINDS, PUBLIC_HEADERS, Reply
+from tilehaul.server.batch_encodings import JSON
 from tilehaul.server.describe import layer_json
+from tilehaul.server.entries import TILE, XML, Answers, Entry, Query
 from tilehaul.server.standard_documents import (
     MATRIX_SET,
     STYLE,
@@ -23,13 +23,20 @@ from tilehaul.server.standard_documents import (
     tms_service,
     wmts_capabilities,
 )
-from tilehaul.server.tile_routes import TileRoutes, parse_address
+from tilehaul.server.tile_routes import TileRoutes, document_headers, parse_address
 
-Answer = Callable[[Request], Awaitable[Reply | Response]]
-
-# The answer depends on the name it was asked under.
-_DOCUMENT: Final[Headers] = (("cache-control", "no-cache"), ("vary", "Host"))
 # Parameters of GetTile that have to be there (OGC 07-057r7, table 29), STYLE aside, which many leave out.
+_QUERIES = {
+    "SERVICE": "WMTS.",
+    "REQUEST": "GetCapabilities or GetTile.",
+    "LAYER": "Name of a layer.",
+    "STYLE": "default.",
+    "FORMAT": "Media type; without it the layer's own.",
+    "TILEMATRIXSET": "GoogleMapsCompatible.",
+    "TILEMATRIX": "Zoom.",
+    "TILEROW": "Row, from the north.",
+    "TILECOL": "Column.",
+}
 _GET_TILE = ("LAYER", "TILEMATRIXSET", "TILEMATRIX", "TILEROW", "TILECOL")
 
 
@@ -39,22 +46,29 @@ class StandardRoutes:
     def __init__(self, tiles: TileRoutes) -> None:
         self._tiles = tiles
 
-    def answers(self) -> tuple[tuple[str, str, Answer], ...]:
-        """Method, path and answer of each address. HEAD comes with GET."""
+    def entries(self) -> tuple[Entry, ...]:
+        """Each address with its answer."""
         rest = "/wmts/1.0.0/{layer}/{style}/{set}/{z}/{row}/{file}"
+        document: Answers = {200: (XML,), 400: (JSON,)}
+        by_parameters: Answers = {**TILE, 200: (XML, *TILE[200]), 400: (XML, JSON)}
+        queries = tuple(Query(name, text) for name, text in _QUERIES.items())
+        told = (
+            ("/wmts/1.0.0/WMTSCapabilities.xml", self.wmts_capabilities, "WMTS capabilities.", document),
+            (rest, self.wmts_tile, "WMTS: a tile, the row before the column.", TILE),
+            ("/tms", self.tms, "TMS: the services.", document),
+            ("/tms/1.0.0", self.tms_service, "TMS: the layers.", document),
+            ("/tms/1.0.0/{layer}", self.tms_map, "TMS: a layer.", {**document, 404: (JSON,)}),
+            ("/tms/1.0.0/{layer}/{z}/{x}/{file}", self.tms_tile, "TMS: a tile, rows from the south.", TILE),
+        )
         return (
-            ("GET", "/wmts", self.wmts),
-            ("GET", "/wmts/1.0.0/WMTSCapabilities.xml", self.wmts_capabilities),
-            ("GET", rest, self.wmts_tile),
-            ("GET", "/tms", self.tms),
-            ("GET", "/tms/1.0.0", self.tms_service),
-            ("GET", "/tms/1.0.0/{layer}", self.tms_map),
-            ("GET", "/tms/1.0.0/{layer}/{z}/{x}/{file}", self.tms_tile),
+            Entry("GET", "/wmts", self.wmts, "WMTS by parameters.", by_parameters, queries, key="layer"),
+            *(Entry("GET", path, answer, text, answers, key="layer") for path, answer, text, answers in told),
         )
 
     async def wmts_capabilities(self, request: Request) -> Reply:
-        layers = [served(layer) for layer in self._tiles.layers.values()]
-        return _xml(wmts_capabilities(layers, self._tiles.base_url(request)))
+        seen = self._tiles.callers.seen(request).values()
+        document = wmts_capabilities([served(layer) for layer in seen], self._tiles.base_url(request))
+        return _xml(document, layers=seen)
 
     async def wmts(self, request: Request) -> Reply:
         """With parameters, whose names have no case."""
@@ -70,7 +84,7 @@ class StandardRoutes:
         for name in _GET_TILE:
             if not told.get(name):
                 return _refused("MissingParameterValue", name.lower(), f"{name} is missing")
-        layer = self._tiles.layers.get(told["LAYER"])
+        layer = self._tiles.callers.seen(request).get(told["LAYER"])
         if layer is None:
             return _refused("InvalidParameterValue", "layer", "there is no such layer")
         try:
@@ -100,11 +114,13 @@ class StandardRoutes:
         return _xml(tms_root(self._tiles.base_url(request)))
 
     async def tms_service(self, request: Request) -> Reply:
-        layers = [served(layer) for layer in self._tiles.layers.values()]
-        return _xml(tms_service(layers, self._tiles.base_url(request)))
+        seen = self._tiles.callers.seen(request).values()
+        document = tms_service([served(layer) for layer in seen], self._tiles.base_url(request))
+        return _xml(document, layers=seen)
 
     async def tms_map(self, request: Request) -> Reply:
-        return _xml(tms_map(served(self._tiles.layer(request)), self._tiles.base_url(request)))
+        layer = self._tiles.layer(request)
+        return _xml(tms_map(served(layer), self._tiles.base_url(request)), layers=(layer,))
 
     async def tms_tile(self, request: Request) -> Reply:
         """Rows are counted from the south."""
@@ -146,9 +162,9 @@ def _check_named(style: str, matrix_set: str) -> None:
         raise PlanError(f"there is one tile matrix set, {MATRIX_SET}")
 
 
-def _xml(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    extra = tuple((headers or {}).items())
-    return Reply(status, (("content-type", "application/xml"), *extra, *_DOCUMENT, *PUBLIC_HEADERS), body)
+def _xml(body: bytes, *, status: int = 200, layers: Iterable[Layer] = ()) -> Reply:
+    headers = (("content-type", "application/xml"), *document_headers(layers), *PUBLIC_HEADERS)
+    return Reply(status, headers, body)
 
 
 def _refused(code: str, locator: str, message: str) -> Reply:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ from tilehaul.errors import BusyError, PlanError, TilehaulError
 from tilehaul.grid.area import Area, parse_zooms
 from tilehaul.grid.bounds import parse_bbox
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
-from tilehaul.jobs.batch import BATCH_S_MAX, BATCH_TILES_MAX, BatchItem, serve_batch
+from tilehaul.jobs.batch import BATCH_TILES_MAX, DEADLINE_S, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply, TileRequest, serve_tile
+from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, TileRequest, serve_tile
 from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.server.admin import Admin
 from tilehaul.server.batch_encodings import (
@@ -29,8 +29,11 @@ from tilehaul.server.batch_encodings import (
     new_boundary,
     tar,
 )
+from tilehaul.server.callers import Callers
 from tilehaul.server.describe import cache_stats, layer_tilejson
 from tilehaul.server.early_hits import HotCache
+from tilehaul.server.entries import TILE, Entry, Query
+from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined, json_reply
 from tilehaul.server.statuses import cause_of
@@ -46,30 +49,66 @@ ADDRESS_CHARS_MAX = 64
 _FILE = re.compile(r"([0-9]{1,10})\.([A-Za-z0-9]{1,8})\Z", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
 
-Answer = Callable[[Request], Awaitable[Reply | Response]]
-
 
 @dataclass(slots=True)
 class TileRoutes:
     """The answers. `tiles_waiting` counts tile requests that wait for an answer now."""
 
-    layers: Mapping[str, Layer]
+    callers: Callers
     cache: HotCache | None
     own_hosts: OwnHosts
     admin: Admin
     tiles_waiting_max: int = TILES_WAITING_MAX
-    batch_s_max: float = BATCH_S_MAX
+    deadline_s: float = DEADLINE_S
     tiles_waiting: int = 0
 
-    def answers(self) -> tuple[tuple[str, str, Answer], ...]:
-        """Method, path and answer of each address. HEAD comes with GET."""
+    def entries(self) -> tuple[Entry, ...]:
+        """Each address with its answer."""
         one = "/api/tiles/{layer}"
+        tiles = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": BATCH_TILES_MAX}
+        batch = {200: (JSON, MULTIPART, TAR), 400: (JSON,), 404: (JSON,), 503: (JSON,)}
+        forgotten = {200: (JSON,), 400: (JSON,), 403: (JSON,), 404: (JSON,), 500: (JSON,)}
+        area = (
+            Query("bbox", "West, south, east, north in degrees; without it everywhere."),
+            Query("zooms", "Such as 0-5,8; without it all."),
+        )
         return (
-            ("GET", one + "/{z}/{x}/{file}", self.tile),
-            ("GET", one + "/batch", self.batch),
-            ("GET", one + "/cache-stats", self.cache_stats),
-            ("DELETE", one + "/cache", self.forget),
-            ("GET", one, self.tilejson),
+            Entry("GET", one + "/{z}/{x}/{file}", self.tile, "A tile.", TILE, key="layer"),
+            Entry(
+                "GET",
+                one + "/batch",
+                self.batch,
+                "Many tiles at once.",
+                batch,
+                (Query("tiles", "Z/X/Y.EXT, repeated.", tiles, required=True),),
+                key="layer",
+            ),
+            Entry(
+                "GET",
+                one + "/cache-stats",
+                self.cache_stats,
+                "Figures of the layer.",
+                {200: (JSON,), 404: (JSON,)},
+                key="layer",
+            ),
+            Entry(
+                "DELETE",
+                one + "/cache",
+                self.forget,
+                "Empty the caches, or a part of them.",
+                forgotten,
+                area,
+                key="admin",
+                public=False,
+            ),
+            Entry(
+                "GET",
+                one,
+                self.tilejson,
+                "TileJSON 3.0.",
+                {200: (JSON,), 400: (JSON,), 404: (JSON,), 502: (JSON,)},
+                key="layer",
+            ),
         )
 
     async def tile(self, request: Request) -> Reply:
@@ -89,7 +128,7 @@ class TileRoutes:
         self._check_room(layer, 1)
         self.tiles_waiting += 1
         try:
-            return await while_connected(request, serve_tile(asked, layer))
+            return await while_connected(request, serve_tile(asked, layer), deadline_s=self.deadline_s)
         except TilehaulError as error:
             count_failure(layer, tile_id, error)
             raise
@@ -107,6 +146,9 @@ class TileRoutes:
         if request.method == "HEAD":
             return Reply(200, (("content-type", encoding), *PUBLIC_HEADERS))
         self._check_room(layer, len(asked))
+        if counted := request.scope.get("state", {}).get(COUNTED):
+            meter, client = counted
+            meter.owe(client, len(asked) - 1)
         items = self._items(layer, asked)
         stats = lambda: cache_stats(layer, self.cache)  # noqa: E731
         if encoding == JSON:
@@ -132,22 +174,25 @@ class TileRoutes:
         return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def tilejson(self, request: Request) -> Reply:
-        value = layer_tilejson(self.layer(request), self.base_url(request))
-        # The answer depends on the name it was asked under.
-        return json_reply(value, headers=(("cache-control", "no-cache"), ("vary", "Host")))
+        layer = self.layer(request)
+        value = layer_tilejson(layer, self.base_url(request))
+        return json_reply(value, headers=document_headers((layer,)))
 
     async def forget(self, request: Request) -> Reply:
         """Drop what the caches have of a layer: all of it, or `bbox=W,S,E,N` and `zooms=0-5`."""
         self.admin.check(request)
         layer = self.layer(request)
         told = request.query_params
-        if unknown := set(told) - {"bbox", "zooms"}:
-            raise PlanError(f"{min(unknown)[:40]!r} is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
-        zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
-        wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
-        if "bbox" in told:
-            area = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms)
-            wanted = area.__contains__
+        if set(told) - {"bbox", "zooms", "key"}:
+            raise PlanError("a parameter is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
+        try:
+            zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
+            wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
+            if "bbox" in told:
+                wanted = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms).__contains__
+        except PlanError as error:
+            # Its own text repeats what was asked, which no answer of a service does.
+            raise PlanError("no such area: bbox=W,S,E,N is in degrees, zooms=0-5,8 within 0..30") from error
         return json_reply({"layer": layer.name, "forgotten": await self.admin.forget(layer.name, wanted)})
 
     def base_url(self, request: Request) -> str:
@@ -160,8 +205,8 @@ class TileRoutes:
         )
 
     def layer(self, request: Request) -> Layer:
-        """The layer of the address; HTTPException 404 when there is none."""
-        layer = self.layers.get(request.path_params["layer"])
+        """The layer of the address; HTTPException 404: there is none for this caller, 401: a wrong key."""
+        layer = self.callers.seen(request).get(request.path_params["layer"])
         if layer is None:
             raise HTTPException(404, "there is no such layer; /api/layers lists those there are")
         return layer
@@ -175,18 +220,23 @@ class TileRoutes:
     async def _items(
         self, layer: Layer, asked: Sequence[tuple[str, TileRequest | PlanError]]
     ) -> AsyncGenerator[BatchItem, None]:
-        waiting = len(asked)
-        self.tiles_waiting += waiting
-        try:
-            async with aclosing(serve_batch(asked, layer, deadline_s=self.batch_s_max)) as items:
-                async for item in items:
-                    self.tiles_waiting -= 1
-                    waiting -= 1
-                    if item.error is not None and not isinstance(item.error, PlanError):
-                        count_failure(layer, item.address, item.error)
-                    yield item
-        finally:
-            self.tiles_waiting -= waiting
+        # Counted as long as they are fetched, not until a client that reads slowly has taken them.
+        self.tiles_waiting += sum(isinstance(one, TileRequest) for _, one in asked)
+        batch = serve_batch(asked, layer, deadline_s=self.deadline_s, ended=self._ended)
+        async with aclosing(batch) as items:
+            async for item in items:
+                if item.error is not None and not isinstance(item.error, PlanError):
+                    count_failure(layer, item.address, item.error)
+                yield item
+
+    def _ended(self, task: object) -> None:  # noqa: ARG002 - a callback of tasks
+        self.tiles_waiting -= 1
+
+
+def document_headers(layers: Iterable[Layer]) -> Headers:
+    """Of a document that names these layers: it depends on the name it was asked under, and on who asked."""
+    scope = "private, " if any(layer.private for layer in layers) else ""
+    return (("cache-control", f"{scope}no-cache"), ("vary", "Host"))
 
 
 def parse_address(z: str, x: str, file: str) -> tuple[TileId, str]:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
-from tilehaul.errors import DataError, StorageError, TilehaulError, TransferError
+from tilehaul.errors import BusyError, DataError, StorageError, TilehaulError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.freshness import STALE_S, Freshness
 from tilehaul.ports.source import SourceInfo, TileSource
@@ -49,7 +49,7 @@ class FallbackSource:
         for number, source in enumerate(self.sources):
             try:
                 answer = await source.get(tile_id)
-            except (TransferError, DataError, StorageError) as error:
+            except (BusyError, TransferError, DataError, StorageError) as error:
                 failure = failure or error
                 log.debug("source %s failed, asking the next: %s", source.info.name, error)
                 continue

@@ -17,12 +17,15 @@ from tilehaul.errors import PlanError
 from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
+from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_pool import LanePool
+from tilehaul.policy.keyring import ApiKey
 from tilehaul.policy.providers import Providers
 from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.ports.source import TileSource
 from tilehaul.sources.bounded import BoundedSource
 from tilehaul.sources.fallback import FallbackSource
+from tilehaul.sources.shedding import SheddingSource
 from tilehaul.wiring.caches import Caches, LayerCaching, open_caches
 from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
@@ -58,6 +61,15 @@ async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
             except PlanError as error:
                 raise PlanError(f"layers.{name}: {error}") from error
         yield Layers(tuple(layers), caches, lambda: _process(opened))
+
+
+def api_keys(settings: Settings) -> tuple[ApiKey, ...]:
+    """The keys of the settings, each with the private layers it opens."""
+    private = frozenset(name for name, layer in settings.layers.items() if layer.private)
+    return tuple(
+        ApiKey(name, bytes.fromhex(key.sha256), private if "*" in key.layers else frozenset(key.layers))
+        for name, key in settings.keys.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,8 @@ async def _open_layer(
         for location in locations
     ]
     opened += sources
-    origin = sources[0] if len(sources) == 1 else FallbackSource(tuple(sources))
+    shedding = tuple(_shedding(source, settings.server.deadline_s) for source in sources)
+    origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding)
     bounded = _bounded(origin, layer)
     stats = TileStats()
     lane_of = partial(_lanes, sources)
@@ -142,10 +155,15 @@ async def _open_layer(
         attribution=layer.attribution,
         missing=_missing(layer.missing),
         max_age_s=layer.max_age,
+        private=layer.private,
         lane_max=max(lanes.wish(layer, location).concurrency for location in locations),
         lanes=lane_of,
         stats=stats,
     )
+
+
+def _shedding(source: OpenedSource, deadline_s: float) -> TileSource:
+    return SheddingSource(source, lanes=source.lanes, deadline_s=deadline_s, clock=SystemClock())
 
 
 def _lanes(sources: Sequence[OpenedSource]) -> tuple[LaneSnapshot, ...]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -74,8 +74,11 @@ class RunningJobs:
         """By name, in the order they were started."""
         return self._jobs
 
-    async def start(self, request: JobRequest) -> RunningJob:
+    async def start(self, request: JobRequest, seen: Container[str] | None = None) -> RunningJob:
         """Begin a seed; one into a store that is not complete goes on.
+
+        Args:
+            seen: Layers the client may know of; None: all. Others do not exist for it.
 
         Raises:
             PlanError: The request cannot become a job; nothing was begun.
@@ -83,7 +86,7 @@ class RunningJobs:
             BusyError: As many jobs run as may, or the service stops.
         """
         layer = self._settings.layers.get(request.source)
-        if layer is None:
+        if layer is None or (seen is not None and request.source not in seen):
             raise PlanError("source: there is no such layer; /api/layers lists those there are")
         store = store_of(request.store, self._folder)
         area = area_of(request, self._jobs_settings.tiles_max)
