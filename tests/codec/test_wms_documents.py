@@ -161,7 +161,7 @@ def test_location() -> None:
         ("layers=a&tilehaul.meta=32", "up to 16"),
         ("layers=a&tilehaul.buffer=-1", "up to 256"),
         ("layers=a&version=1.0.0", "1.1.1 and 1.3.0"),
-        ("layers=a&crs=EPSG:4326", "not reprojected"),
+        ("layers=a&crs=EPSG:2056", "only pictures in degrees are resampled"),
         ("layers=a&exceptions=BLANK", "errors as pictures"),
         ("layers=a&transparent=1", "true or false"),
     ],

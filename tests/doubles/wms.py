@@ -27,6 +27,8 @@ CAPABILITIES_130 = """<?xml version="1.0"?>
    <Layer><Name>roads</Name></Layer>
   </Layer></Capability></WMS_Capabilities>"""
 
+OFFERED = "<CRS>EPSG:4326</CRS><CRS>EPSG:3857</CRS>"
+
 CAPABILITIES_111 = """<?xml version="1.0"?>
 <!DOCTYPE WMT_MS_Capabilities SYSTEM "http://example.com/capabilities_1_1_1.dtd" [
  <!ELEMENT VendorSpecificCapabilities EMPTY> ]>
@@ -69,7 +71,7 @@ class FakeWms:
     (status, content type, body) or None.
     """
 
-    def __init__(self, *, east="180", most="2048", answers=None):
+    def __init__(self, *, east="180", most="2048", answers=None, crs=("EPSG:4326", "EPSG:3857")):
         self.maps, self.others = [], []
         fake = self
         count = threading.Lock()
@@ -84,8 +86,9 @@ class FakeWms:
                 query = {name.upper(): value for name, value in parse_qsl(urlsplit(self.path).query)}
                 if query.get("REQUEST") != "GetMap":
                     fake.others.append(self.path)
-                    body = (CAPABILITIES_130 % {"url": fake.url, "east": east, "most": most}).encode()
-                    self.reply(200, "text/xml", body)
+                    body = CAPABILITIES_130 % {"url": fake.url, "east": east, "most": most}
+                    body = body.replace(OFFERED, "".join(f"<CRS>{name}</CRS>" for name in crs))
+                    self.reply(200, "text/xml", body.encode())
                     return
                 with count:
                     fake.maps.append(query)

@@ -1,137 +1,220 @@
-"""A TMS behind a scripted wire: zooms by their units per pixel, rows from the south, strange documents."""
+"""A TMS on loopback into an archive: levels, rows from the south, what is absent, and what is refused."""
 
-import re
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+import tilehaul
 from doubles.clock import VirtualClock
-from doubles.wire import ScriptedWire, answer
+from doubles.tms import tile_map, tile_set
+from doubles.wire import PNG, ScriptedWire, answer
+from tilehaul.cli.main import main
 from tilehaul.config.sending import Sending
-from tilehaul.errors import DataError, PlanError
+from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.net.verified import VerifiedSender
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.source import WORLD_DEG
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.server.standard_documents import ServedLayer, tms_map
-from tilehaul.wiring.tms import open_tms
+from tilehaul.wiring.places import open_archive
+from tilehaul.wiring.tms import open_tms, tilemap_url
 
-UNITS_0 = 156543.03392804097
 OUT_OF_RANGE = (
     b'<ExceptionReport><Exception exceptionCode="TileOutOfRange" locator="TILECOL"/></ExceptionReport>'
 )
+ALL = tilehaul.SeedOptions(max_failures=tilehaul.FailureLimit(), durability="fast")
 
 
-def sets(*levels, href="http://h/tms/1.0.0/earth"):
-    return "".join(
-        f'<TileSet href="{href}/{order}" units-per-pixel="{UNITS_0 / 2**z!r}" order="{order}"/>'
-        for order, z in enumerate(levels)
-    )
+class FakeTms:
+    """Use as a context manager. `document` makes the TileMap of the server's address; tiles are all PNG."""
+
+    def __init__(self, document):
+        self.tiles, self.documents, self.keys = [], 0, []
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                path = self.path.partition("?")[0]
+                if path.endswith(".png"):
+                    fake.tiles.append(self.path)
+                    fake.keys.append(self.headers.get("x-key"))
+                    self.reply(200, "image/png", PNG)
+                else:
+                    fake.documents += 1
+                    self.reply(200, "text/xml", document(fake.url))
+
+            def reply(self, status, content_type, body):
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/tms/1.0.0/alps"
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
 
 
-def document(told=None, *, srs="EPSG:3857", px=256, origin="-20037508.342789", form=None, box="20037508.34"):
-    return f"""<?xml version="1.0"?><!DOCTYPE TileMap SYSTEM "http://tms.osgeo.org/1.0.0/tilemap.dtd">
-    <TileMap version="1.0.0" tilemapservice="http://h/tms/1.0.0"><Title>Earth</Title><Abstract/>
-    <SRS>{srs}</SRS><BoundingBox minx="-{box}" miny="-{box}" maxx="{box}" maxy="{box}"/>
-    <Origin x="{origin}" y="{origin}"/>
-    <TileFormat width="{px}" height="{px}" mime-type="image/png" extension="{form or "png"}"/>
-    <TileSets profile="none">{sets(0, 1, 2, 3) if told is None else told}</TileSets></TileMap>""".encode()
+def one_level_off(url):
+    return tile_map(*(tile_set(order, order + 1, base=f"{url}/") for order in range(3)))
 
 
-async def opened(body, url="http://h/tms/1.0.0/earth", headers=()):
-    wire = ScriptedWire([answer(200, body, content_type="text/xml")])
+async def test_a_service_one_level_off_into_an_archive(tmp_path):
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(1, 3))
+    with FakeTms(one_level_off) as tms:
+        report = await tilehaul.seed(f"tms+{tms.url}?k=v", str(tmp_path / "a.mbtiles"), area, options=ALL)
+        assert (report.state, report.done, report.requests) == ("complete", 20, 21)
+        assert tms.documents == 1
+    # Zoom 1 is order 0; the north-west tile is in its second row from the south.
+    assert {path.rpartition("/tms/1.0.0/alps/")[2] for path in tms.tiles} == {
+        f"{z - 1}/{x}/{y}.png?k=v" for z in (1, 2) for x in range(1 << z) for y in range(1 << z)
+    }
+    archive = open_archive(str(tmp_path / "a.mbtiles"))
+    try:
+        assert sorted({tile_id.z async for tile_id in archive.tile_ids()}) == [1, 2]
+    finally:
+        await archive.close()
+
+
+async def test_rows_are_counted_from_the_south():
+    with FakeTms(one_level_off) as tms:
+        async with tilehaul.open(f"tms+{tms.url}", sending=Sending(headers=(("x-key", "k"),))) as source:
+            assert isinstance(await source.get(TileId(2, 3, 0)), Tile)
+            assert await source.get(TileId(0, 0, 0)) == NoTile(TileId(0, 0, 0), "out_of_range")
+            assert await source.get(TileId(4, 0, 0)) == NoTile(TileId(4, 0, 0), "out_of_range")
+            assert (source.info.zoom_min, source.info.zoom_max) == (1, 3)
+    assert [path.rpartition("alps/")[2] for path in tms.tiles] == ["1/3/3.png"]
+    assert tms.keys == ["k"]
+
+
+async def test_zooms_that_are_not_there_are_refused(tmp_path):
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(3))
+    with FakeTms(one_level_off) as tms:
+        with pytest.raises(PlanError, match=r"has zooms 1 to 3, not 0 to 2: give -z 1-2"):
+            await tilehaul.seed(f"tms+{tms.url}", str(tmp_path / "a.mbtiles"), area, options=ALL)
+        assert tms.tiles == []
+
+
+async def test_a_level_on_another_private_host_is_not_asked(tmp_path):
+    """Only what was typed may be private: a document must not lead into the network behind it."""
+    with FakeTms(one_level_off) as other:
+
+        def elsewhere(_url):
+            return tile_map(tile_set(0, 1, base=f"{other.url}/"))
+
+        area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=[1])
+        with FakeTms(elsewhere) as tms:
+            location = f"tms+{tms.url}?token=abcdef"
+            async with tilehaul.open(location) as source:
+                with pytest.raises(RefusedError, match="private"):
+                    await source.get(TileId(1, 0, 0))
+            assert (other.tiles, tms.tiles) == ([], [])
+            host = other.url.split("/")[2]
+            sending = Sending(allow_private=(host,), headers=(("x-key", "k"),))
+            options = tilehaul.SeedOptions(sending=sending, durability="fast")
+            report = await tilehaul.seed(location, str(tmp_path / "a.mbtiles"), area, options=options)
+            assert (report.state, len(other.tiles), tms.tiles) == ("complete", 4, [])
+    # A key goes to no other host than the one that was typed, in no form.
+    assert set(other.keys) == {None}
+    assert not any("token" in path for path in other.tiles)
+
+
+async def test_a_level_on_a_public_host_needs_a_contact_as_that_host_typed_would(tmp_path):
+    """Nothing is sent there: the numbers are an address already, and nobody is named."""
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=[1])
+    with FakeTms(lambda _url: tile_map(tile_set(0, 1, base="http://8.8.8.8/"))) as tms:
+        with pytest.raises(PlanError, match="needs a contact"):
+            await tilehaul.seed(f"tms+{tms.url}", str(tmp_path / "a.mbtiles"), area, options=ALL)
+        assert tms.documents == 1
+
+
+async def test_tiles_out_of_range_are_absent_and_other_400_are_not():
+    wire = ScriptedWire([answer(200, tile_map(), content_type="text/xml")])
     sender = VerifiedSender(wire, VirtualClock(), Tally())
-    return await open_tms(url, sender, Sending(headers=headers)), wire
+    source = await open_tms("http://h/tms/1.0.0/alps", sender, Sending())
+    tile_id = TileId(1, 0, 0)
+    for body, coding in ((OUT_OF_RANGE, {}), (gzip.compress(OUT_OF_RANGE), {"content_encoding": "gzip"})):
+        wire.steps.append(answer(400, body, **coding))
+        assert await source.get(tile_id) == NoTile(tile_id, "out_of_range")
+    wire.steps.append(answer(404, b"<TileMapServerError/>"))
+    assert await source.get(tile_id) == NoTile(tile_id, "http_404")
+    for body, coding in ((b"<ExceptionReport/>", {}), (OUT_OF_RANGE, {"content_encoding": "gzip"})):
+        wire.steps.append(answer(400, body, **coding))
+        with pytest.raises(RefusedError):
+            await source.get(tile_id)
+
+
+async def test_gaps_and_bounds_are_absent_without_a_request():
+    box = '<BoundingBox minx="0" miny="0" maxx="20037508.34" maxy="20037508.34"/>'
+    document = tile_map(tile_set(0, 1), tile_set(1, 3), box=box)
+    wire = ScriptedWire([answer(200, document, content_type="text/xml")])
+    sender = VerifiedSender(wire, VirtualClock(), Tally())
+    source = await open_tms("http://h/tms/1.0.0/alps", sender, Sending())
+    assert await source.get(TileId(2, 3, 0)) == NoTile(TileId(2, 3, 0), "out_of_range")
+    assert await source.get(TileId(3, 3, 0)) == NoTile(TileId(3, 3, 0), "outside")
+    assert isinstance(await source.get(TileId(3, 4, 3)), Tile)
+    assert [request.url for request in wire.requests[1:]] == ["http://h/tms/1.0.0/alps/1/4/4.png"]
+    assert source.info.bounds_deg == pytest.approx((0, 0, 180, 85.05112878))
+
+
+async def test_identity_knows_levels_and_no_key():
+    async def identity(location="tms+http://h/tms/1.0.0/alps", document=None):
+        wire = ScriptedWire([answer(200, document or tile_map(), content_type="text/xml")])
+        sender = VerifiedSender(wire, VirtualClock(), Tally())
+        return (await open_tms(tilemap_url(location), sender, Sending())).info.identity
+
+    plain = await identity()
+    assert plain == await identity(document=tile_map(*(tile_set(at, at + 1) for at in range(9))))
+    assert await identity("tms+http://h/tms/1.0.0/alps?token=abcdef") == await identity(
+        "tms+http://h/tms/1.0.0/alps?token=ghijkl"
+    )
+    fine = '<TileFormat width="512" height="512" extension="png"/>'
+    others = {
+        plain,
+        await identity("tms+http://h/tms/1.0.0/alps?map=b"),
+        await identity("tms+http://h/tms/1.0.0/andes"),
+        await identity(document=tile_map(tile_set(1, 1))),
+        await identity(document=tile_map(form=fine)),
+    }
+    assert len(others) == 5
 
 
 @pytest.mark.parametrize(
-    ("told", "px", "address"),
+    ("document", "error", "says"),
     [
-        (sets(0, 1, 2, 3), 256, "3/4/5"),
-        # MapProxy's first set is the world in four tiles.
-        (sets(1, 2, 3), 256, "2/4/5"),
-        # Tiles of 512 pixels are a zoom coarser than their pixels.
-        (sets(1, 2, 3, 4), 512, "3/4/5"),
-    ],
-    ids=["from one tile", "from four", "512 pixels"],
-)
-async def test_zoom_follows_from_units_per_pixel(told, px, address):
-    source, wire = await opened(document(told, px=px))
-    assert isinstance(await source.get(TileId(3, 4, 2)), Tile)
-    assert wire.requests[1].url == f"http://h/tms/1.0.0/earth/{address}.png"
-    assert source.info.zoom_max == 3
-    assert await source.get(TileId(4, 0, 0)) == NoTile(TileId(4, 0, 0), "out_of_range")
-    assert await source.get(TileId(3, 8, 0)) == NoTile(TileId(3, 8, 0), "outside")
-    assert len(wire.requests) == 2
-
-
-async def test_key_goes_along_to_the_same_host_only():
-    """In the query and in headers."""
-    source, wire = await opened(document(), "http://h/tms/1.0.0/earth?key=k", headers=(("x-key", "k"),))
-    await source.get(TileId(0, 0, 0))
-    assert wire.requests[1].url == "http://h/tms/1.0.0/earth/0/0/0.png?key=k"
-    assert wire.requests[1].headers == (("x-key", "k"),)
-    elsewhere = document(sets(0, href="http://other/earth"))
-    source, wire = await opened(elsewhere, "http://h/tms/1.0.0/earth?key=k", headers=(("x-key", "k"),))
-    await source.get(TileId(0, 0, 0))
-    assert (wire.requests[1].url, wire.requests[1].headers) == ("http://other/earth/0/0/0.png", ())
-    assert "key=k" not in source.info.name
-
-
-async def test_relative_address_is_below_the_document():
-    source, wire = await opened(document(sets(0, href="earth")), "http://h/tms/1.0.0/earth")
-    await source.get(TileId(0, 0, 0))
-    assert wire.requests[1].url == "http://h/tms/1.0.0/earth/0/0/0.png"
-
-
-async def test_out_of_range_is_absent():
-    source, wire = await opened(document())
-    wire.then = answer(400, OUT_OF_RANGE)
-    assert await source.get(TileId(0, 0, 0)) == NoTile(TileId(0, 0, 0), "out_of_range")
-    wire.then = answer(404, b"")
-    assert await source.get(TileId(0, 0, 0)) == NoTile(TileId(0, 0, 0), "http_404")
-
-
-@pytest.mark.parametrize(
-    ("body", "error", "says"),
-    [
-        (document(srs="EPSG:4326"), PlanError, "is in EPSG:4326: only Web Mercator"),
-        (document(sets()), PlanError, "none of its 0 sets"),
-        (document(origin="0"), PlanError, "none of its 4 sets"),
-        (document(sets(0.5)), PlanError, "none of its 1 sets"),
-        (document(px=-256), DataError, "not above 0"),
-        (document(px="nan"), DataError, "no number width"),
-        (document(box="1e999"), DataError, "no number minx"),
-        (document('<TileSet href="x" units-per-pixel="0"/>'), DataError, "not above 0"),
-        (document('<TileSet href="x" units-per-pixel="1e-320"/>'), PlanError, "none of its 1 sets"),
-        (document('<TileSet href="x"/>'), DataError, "no number units-per-pixel"),
-        (document(sets(0, href="file:///etc")), PlanError, "does not begin with http"),
-        (document(sets(0, href="http://[bad")), PlanError, "is no address"),
-        (
-            b'<TileMapService><TileMaps><TileMap href="http://h/a"/></TileMaps></TileMapService>',
-            PlanError,
-            "name one of http://h/a",
-        ),
-        (b"<Services/>", PlanError, "it lists none"),
-        (b"<html/>", DataError, "this is a html, no TileMap"),
-        (b"<TileMap/>", DataError, "lacks TileFormat"),
-        (b"no xml", DataError, "no whole XML"),
-        (b'<!DOCTYPE a [<!ENTITY b "c">]><TileMap>&b;</TileMap>', DataError, "declares entities"),
+        (tile_map(srs="EPSG:25832"), PlanError, "http://h/doc: the TileMap is in EPSG:25832"),
+        (tile_map(tile_set(0, 0, base="file:///a/")), DataError, "http://h/doc: a level .* no address"),
+        (b"<TileMapService/>", PlanError, "http://h/doc: this is a TMS without"),
     ],
 )
-async def test_strange_documents_end_in_one_line(body, error, says):
-    """Named, and nothing more is asked."""
-    with pytest.raises(error, match=re.escape(says)) as caught:
-        await opened(body)
-    assert "\n" not in str(caught.value)
+async def test_what_is_refused_names_the_document(document, error, says):
+    wire = ScriptedWire([answer(200, document, content_type="text/xml")])
+    with pytest.raises(error, match=says):
+        await open_tms("http://h/doc", wire, Sending())
 
 
-async def test_our_own_tms_is_read():
-    """What the service writes is what is read here."""
-    layer = ServedLayer("osm", "Open & all", "", WORLD_DEG, 0, 4, "image/png", "png")
-    written = tms_map(layer, "http://localhost:8080")
-    source, wire = await opened(written, "http://localhost:8080/tms/1.0.0/osm")
-    await source.get(TileId(3, 1, 2))
-    assert wire.requests[1].url == "http://localhost:8080/tms/1.0.0/osm/3/1/5.png"
-    assert (source.info.zoom_min, source.info.zoom_max) == (0, 4)
-    assert source.info.bounds_deg == pytest.approx(WORLD_DEG)
+def test_the_command_says_that_tiles_are_large(tmp_path, capsys):
+    fine = '<TileFormat width="512" height="512" extension="png"/>'
+    with FakeTms(lambda url: tile_map(tile_set(0, 1, base=f"{url}/"), form=fine)) as tms:
+        store = str(tmp_path / "a.mbtiles")
+        assert main(["seed", f"tms+{tms.url}", store, "-z", "0"]) == 0
+        assert f"{tms.url}: its tiles are 512 px wide" in capsys.readouterr().err
+        assert [path.rpartition("alps/")[2] for path in tms.tiles] == ["0/0/0.png"]

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from fuzz.services import WMS_SEEDS, WMTS_SEEDS, open_wms_of, open_wmts_of
+from fuzz.tms import TMS_SEEDS, open_tms_of
 from tilehaul.codec.coding import decode
 from tilehaul.codec.http_dates import parse_http_date, parse_retry_after
 from tilehaul.codec.limit_fields import parse_limit_fields
@@ -242,6 +243,7 @@ PARSERS = {
     "geopackage-archive": Parser(_geopackage, (geopackage_bytes(),), 16384),
     "wms-capabilities": Parser(open_wms_of, WMS_SEEDS, 8192),
     "wmts-capabilities": Parser(open_wmts_of, WMTS_SEEDS, 8192),
+    "tms-tilemap": Parser(open_tms_of, TMS_SEEDS, 8192),
     "vector-layers": Parser(_vector_layers, (b'{"vector_layers": [{"id": "b", "fields": {}}]}',)),
     "url-template": Parser(
         _template, (b"https://u:p@{a-c}.h/{z}/{x}/{-y}{r}.png?key=1", b"http://h/{q}?b={bbox-epsg-3857}")

@@ -36,7 +36,7 @@ def test_each_begins_from_what_it_reads(name: str) -> None:
     assert any(is_read(name, seed) for seed in PARSERS[name].seeds)
 
 
-@pytest.mark.parametrize("name", ["wms-capabilities", "wmts-capabilities"])
+@pytest.mark.parametrize("name", ["tms-tilemap", "wms-capabilities", "wmts-capabilities"])
 def test_every_value_of_capabilities_replaced(name: str) -> None:
     """Each text and each attribute of each document, by each of VALUES in turn: within a third of them."""
     ends = []

@@ -13,6 +13,7 @@ from tilehaul.errors import (
     DeniedError,
     RefusedError,
     ThrottledError,
+    TransferError,
     UnreachableError,
 )
 from tilehaul.net.verified import VerifiedSender
@@ -163,6 +164,22 @@ async def test_absence_is_an_answer_without_a_body(status: int) -> None:
     """An error page at 404 is not looked at, and not kept."""
     response = await sent(answer(status, body=b"<html>not found</html>"))
     assert (response.status, response.body) == (status, b"")
+
+
+async def test_a_400_is_absence_only_where_it_says_so() -> None:
+    """A WMTS says TileOutOfRange; many servers zip every answer."""
+    said = b'<ExceptionReport><Exception exceptionCode="TileOutOfRange"/></ExceptionReport>'
+    for body in (answer(400, said), answer(400, gzip.compress(said), content_encoding="gzip")):
+        response = await sent(body)
+        assert (response.status, response.body) == (400, b"")
+    for body in (
+        answer(400, said.replace(b"OutOfRange", b"Missing")),
+        # It says that it is zipped, and is not: nothing is believed.
+        answer(400, said, content_encoding="gzip"),
+        answer(500, said),
+    ):
+        with pytest.raises(TransferError):
+            await sent(body)
 
 
 async def test_decoded_body_over_the_limit_is_refused() -> None:

@@ -131,6 +131,10 @@ class MapServer:
     def location(self, query: str) -> str:
         return f"wms+http://127.0.0.1:{self.port}/wms?{query}"
 
+    def in_degrees(self, query: str) -> str:
+        """The same layers, offered in EPSG:4326 only."""
+        return self.location(f"map={self.root}/degrees.map&{query}")
+
     def maps_asked(self) -> int:
         """GetMap requests so far, as the server's own log has them."""
         return (self.root / "access.log").read_text().count("REQUEST=GetMap")
@@ -149,6 +153,8 @@ def mapserver(tmp_path_factory):
     )  # fmt: skip
     names = {"root": root, "port": port, "mapserv": mapserv}
     (root / "earth.map").write_text(MAP.format(**names))
+    # The same without Web Mercator: there are such services.
+    (root / "degrees.map").write_text(MAP.format(**names).replace("EPSG:4326 EPSG:3857", "EPSG:4326"))
     (root / "mapserver.conf").write_text(CONFIG.format(**names))
     (root / "lighttpd.conf").write_text(LIGHTTPD.format(**names))
     process = subprocess.Popen([lighttpd, "-D", "-f", root / "lighttpd.conf"], start_new_session=True)

@@ -45,6 +45,27 @@ async def test_mapserver_a_request_a_block(mapserver, tmp_path, version):
             assert max(apart) < 4, tile_id
 
 
+@pytest.mark.parametrize("version", ["1.1.1", "1.3.0"])
+async def test_mapserver_in_degrees_only_is_resampled(mapserver, tmp_path, version):
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(4))
+    found = {}
+    for name, source in {
+        "degrees": mapserver.in_degrees(f"layers=earth&version={version}"),
+        "metres": mapserver.location(f"layers=earth&version={version}"),
+    }.items():
+        report = await tilehaul.seed(source, str(tmp_path / f"{name}.mbtiles"), area, options=ALL)
+        assert (report.state, report.done) == ("complete", 85), name
+        found[name] = await tiles_of(tmp_path / f"{name}.mbtiles")
+    for tile_id, body in found["metres"].items():
+        with Image.open(io.BytesIO(body)) as one, Image.open(io.BytesIO(found["degrees"][tile_id])) as other:
+            apart = ImageChops.difference(one.convert("RGB"), other.convert("RGB"))
+            # Measured below 1; tiles that lay one row beside would differ by 3 to 8.
+            assert max(ImageStat.Stat(apart).mean) < 2, tile_id
+    with pytest.raises(tilehaul.PlanError, match="not offered in EPSG:3857"):
+        async with tilehaul.open(mapserver.in_degrees("layers=earth&crs=EPSG:3857")):
+            pass
+
+
 async def test_mapserver_says_what_is_wrong(mapserver, tmp_path):
     with pytest.raises(tilehaul.PlanError, match="did you mean earth"):
         async with tilehaul.open(mapserver.location("layers=eart")):
@@ -93,16 +114,33 @@ async def test_mapproxy_out_of_range_is_absent(mapproxy):
     assert there == tilehaul.NoTile(tilehaul.TileId(3, 7, 0), "out_of_range")
 
 
-async def test_mapproxy_tms_is_its_xyz(mapproxy, tmp_path):
-    """Its sets begin with four tiles: which is which zoom follows from their units per pixel."""
-    sources = {
-        "tms": mapproxy.replace("http", "tms+http", 1) + "/tms/1.0.0/earth/mercator",
-        "xyz": mapproxy + "/tiles/earth/mercator/{z}/{x}/{y}.png",
-    }
-    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(1, 3))
+async def test_mapproxy_tms_is_its_xyz_one_level_off(mapproxy, tmp_path):
+    tms = mapproxy.replace("http", "tms+http", 1) + "/tms/1.0.0"
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=(1, 2))
     found = {}
-    for name, source in sources.items():
+    for name, source in {
+        "tms": f"{tms}/earth/mercator",
+        "xyz": mapproxy + "/tiles/earth/mercator/{z}/{x}/{y}.png",
+    }.items():
         report = await tilehaul.seed(source, str(tmp_path / f"{name}.mbtiles"), area, options=ALL)
-        assert (report.state, report.done) == ("complete", 20), name
+        assert (report.state, report.done, report.absent) == ("complete", 20, 0), name
         found[name] = await tiles_of(tmp_path / f"{name}.mbtiles")
     assert found["tms"] == found["xyz"]
+    assert len(set(found["xyz"].values())) > 15
+    zooms = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(3))
+    with pytest.raises(tilehaul.PlanError, match=r"has zooms 1 to 19, not 0 to 2: give -z 1-2"):
+        await tilehaul.seed(f"{tms}/earth/mercator", str(tmp_path / "no.mbtiles"), zooms, options=ALL)
+    for root in (tms, f"{tms}/", mapproxy.replace("http", "tms+http", 1) + "/tms/"):
+        with pytest.raises(tilehaul.PlanError, match=r"it lists tms\+http://127\.0\.0\.1:\d+/tms/1\.0\.0"):
+            async with tilehaul.open(root):
+                pass
+
+
+@pytest.mark.parametrize(
+    "path", ["/tms/1.0.0/earth/mercator/{z}/9/9.png", "/tiles/earth/mercator/{z}/9/9.png"]
+)
+async def test_mapproxy_out_of_range_of_tms_and_xyz_is_absent(mapproxy, path):
+    """There it says so with a 404, as XML and as plain words."""
+    async with tilehaul.open(f"{mapproxy}{path}?x={{x}}&y={{y}}") as opened:
+        there = await opened.get(tilehaul.TileId(1, 0, 0))
+    assert there == tilehaul.NoTile(tilehaul.TileId(1, 0, 0), "http_404")

@@ -13,7 +13,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.mock import MockServer
 from tilehaul.lab.mock_settings import MockSettings
 from tilehaul.wiring import named
-from tilehaul.wiring.seeding import check_places
+from tilehaul.wiring.checking import check_places
 from tilehaul.wiring.shared_lanes import hosts_of
 
 ENTRIES = {

@@ -100,9 +100,9 @@ def area_within(options: argparse.Namespace) -> "Area | None":
 
 
 async def _count(options: argparse.Namespace, within: "Area | None") -> int:
+    from tilehaul.wiring.checking import check_places
     from tilehaul.wiring.copying import Extras, check_mirrored, check_update, extras_of, listing_of
     from tilehaul.wiring.places import open_archive
-    from tilehaul.wiring.seeding import check_places
 
     sending = seed_options(options).sending
     check_places(options.source, options.store, sending)

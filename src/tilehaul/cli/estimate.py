@@ -45,7 +45,7 @@ class _Speed:
 
 def dry_run(options: argparse.Namespace, area: "Area") -> int:
     """Count the tiles; with `--sample` ask for some of them. Nothing is written. Raises as `sample`."""
-    from tilehaul.wiring.seeding import check_places
+    from tilehaul.wiring.checking import check_places
 
     check_places(options.source, options.store, seed_options(options).sending)
     by_zoom = area.count_by_zoom()

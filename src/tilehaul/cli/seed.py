@@ -42,9 +42,9 @@ _EXAMPLES = """\
   tilehaul seed SOURCE r2://maps/alps ... --dry-run --sample 200       bytes, hours and costs from 200 tiles
   tilehaul seed SOURCE STORE ...                 again, after an interruption: goes on where it ended
 
-A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), wms+https://... or wmts+https://...
-(docs/wms.md), provider:NAME, an .mbtiles, .pmtiles or .gpkg file, a directory, or s3://bucket/prefix;
-a store is one of these files, a directory or a bucket.
+A source is a URL template ({z} {x} {y}, {-y}, {s}, {q}, {bbox-epsg-3857}), wms+https://..., wmts+https://...
+or tms+https://... (docs/wms.md), provider:NAME, an .mbtiles, .pmtiles or .gpkg file, a directory, or
+s3://bucket/prefix; a store is one of these files, a directory or a bucket.
 
 exit codes: 0 complete, 2 usage, 3 finished with dead tiles, 4 stopped (too many failures, origin away),
             5 local disk, 130 interrupted

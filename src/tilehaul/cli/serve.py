@@ -183,6 +183,9 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
                 print(json.dumps({"event": "serve.started", "url": server.url, "layers": names}), flush=True)
             elif not quiet:
                 print(f"serving {', '.join(names)} at {server.url} (Ctrl-C ends)", file=sys.stderr)
+                for layer in opened.layers:
+                    if note := layer.source.info.note:
+                        print(f"{layer.name}: {note}", file=sys.stderr)
             try:
                 await until_stopped()
             finally:

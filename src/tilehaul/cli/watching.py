@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tilehaul.cli.common import colour_wanted, plural, size_text
 from tilehaul.policy.causes import CauseClass
 from tilehaul.policy.gate import span_text
-from tilehaul.ports.events import Event, LaneHeld, Progress, SeedReport, record_of
+from tilehaul.ports.events import Event, JobStarted, LaneHeld, Progress, SeedReport, record_of
 
 # A gate shorter than this is told by the bar alone.
 HELD_TOLD_S = 5.0
@@ -45,7 +45,9 @@ class Watcher:
     def _show(self, event: Event) -> None:
         if self._json:
             print(json.dumps(record_of(event)), flush=True)
-        if isinstance(event, Progress):
+        if isinstance(event, JobStarted) and event.note:
+            self.say(f"{event.source}: {event.note}")
+        elif isinstance(event, Progress):
             self._draw(event)
         elif isinstance(event, LaneHeld):
             self._held(event)

@@ -12,6 +12,8 @@ from tilehaul.errors import ConfigError
 VERSIONS = ("1.1.1", "1.3.0")
 # One reference system under five names; the first is asked for where the server has it.
 MERCATOR_NAMES = ("EPSG:3857", "EPSG:900913", "EPSG:3785", "EPSG:102100", "EPSG:102113")
+# Longitude and latitude. CRS:84 is always written east first, EPSG:4326 by the version's rule.
+DEGREE_NAMES = ("EPSG:4326", "CRS:84")
 OWN_PREFIX = "tilehaul."
 META_DEFAULT = 4
 # 16 x 256 px is the largest picture that is verified (`verify.SIDE_PX_MAX`).
@@ -126,10 +128,10 @@ def parse_wms_location(text: str) -> WmsLocation:
     if version and version not in VERSIONS:
         raise ConfigError(f"version={version}: WMS {' and '.join(VERSIONS)} are spoken")
     crs = (asked.get("crs") or asked.get("srs", "")).upper()
-    if crs and crs not in MERCATOR_NAMES:
+    if crs and crs not in MERCATOR_NAMES + DEGREE_NAMES:
         raise ConfigError(
-            f"crs={crs}: tiles are Web Mercator, and pictures are not reprojected: leave it out or"
-            f" write one of {', '.join(MERCATOR_NAMES)}"
+            f"crs={crs}: tiles are Web Mercator, and only pictures in degrees are resampled: leave it out or"
+            f" write one of {', '.join(MERCATOR_NAMES + DEGREE_NAMES)}"
         )
     if asked.get("exceptions", "").upper().endswith(("BLANK", "INIMAGE")):
         raise ConfigError("exceptions=BLANK or INIMAGE would keep errors as pictures: leave it out")

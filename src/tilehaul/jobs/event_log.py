@@ -41,7 +41,8 @@ def _log(event: Event, level: int) -> None:
 def _words(event: Event) -> str:
     match event:
         case JobStarted():
-            return f"{event.job} begins: {event.planned} tiles from {event.source} to {event.store}"
+            note = f" ({event.note})" if event.note else ""
+            return f"{event.job} begins: {event.planned} tiles from {event.source}{note} to {event.store}"
         case Progress():
             ended = event.done + event.absent + event.dead
             return f"{ended} of {event.planned} tiles, {event.rate_per_s:.0f}/s"

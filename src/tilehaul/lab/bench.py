@@ -22,8 +22,8 @@ from tilehaul.jobs.tile_stats import percentile_ms
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import Tile
+from tilehaul.wiring.checking import check_location
 from tilehaul.wiring.places import open_source
-from tilehaul.wiring.seeding import check_location
 
 LEVELS = (1, 5, 10, 20, 50)
 TILE_COUNT_DEFAULT = 200

@@ -41,7 +41,7 @@ class VerifiedSender:
     """Turns answers into verified responses or typed errors.
 
     Returns responses that are whole and what they claim (200, 206), that say "not modified" (304), or that
-    say "none" (404, 410, 204, and a WMTS's 400 for a tile out of range: the body is dropped). Raises
+    say "none" (404, 410, 204, and a 400 that calls the tile out of range: the body is dropped). Raises
     ThrottledError, BrokenError, DeniedError, RefusedError or DataError for all others; the wire's own errors
     pass through.
 
@@ -86,7 +86,7 @@ class VerifiedSender:
                 asked, date_header=response.headers.get("date"), wall_s=self.clock.wall_s()
             )
         meaning = judge_status(status, retry_after=retry_after_s is not None)
-        if status == 400 and is_out_of_range(response.body):
+        if status == 400 and is_out_of_range(_plain(request, response)):
             meaning = "absent"
         if self._is_push_back(request, response):
             meaning = "pushed_back"
@@ -105,21 +105,26 @@ class VerifiedSender:
         if retry_after_s is None and meaning == "pushed_back":
             quota = parse_limit_fields(response.headers, wall_s=self.clock.wall_s()).quota
             retry_after_s = quota.hold_s if quota is not None else None
-        said = exception_said(response.body)
+        said = exception_said(_plain(request, response))
         raise _error_of(meaning, status, redact(request.url), retry_after_s, _masked(request, said))
 
     def _is_push_back(self, request: Request, response: Response) -> bool:
         """Whether this provider means "too much" by it, whatever others mean."""
         provider = self.providers.of(request.url)
         rule = self.rule if provider is None else provider.answers
-        body = response.body
-        coding = response.headers.get("content-encoding")
-        if coding is not None and rule.reads_body:
-            try:
-                body = decode(body, coding, request.body_bytes_max)
-            except (DataError, RefusedError):
-                body = b""
+        body = _plain(request, response) if rule.reads_body else response.body
         return rule.is_push_back(response.status, response.headers, body)
+
+
+def _plain(request: Request, response: Response) -> bytes:
+    """The body of an answer that is no tile, its content coding taken off; empty where that does not go."""
+    coding = response.headers.get("content-encoding")
+    if coding is None:
+        return response.body
+    try:
+        return decode(response.body, coding, request.body_bytes_max)
+    except (DataError, RefusedError):
+        return b""
 
 
 def _error_of(meaning: str, status: int, url: str, retry_after_s: float | None, said: str) -> TransferError:

@@ -8,6 +8,7 @@ the tile's border, so that adjacent tiles fit.
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,7 +106,12 @@ def _bands(z: int, y: int, px_per_deg: float) -> list[tuple[int, int, float, flo
     def edge(row: int) -> float:
         return (90.0 - row_latitude_deg(z, y * TILE_PX + row)) * px_per_deg
 
-    bands, waiting = [], [(0, TILE_PX)]
+    return straight_bands(TILE_PX, edge)
+
+
+def straight_bands(rows: int, edge: Callable[[int], float]) -> list[tuple[int, int, float, float]]:
+    """Cut `rows` rows, which begin at `edge(row)` in the picture, where the curve bends: see `_bands`."""
+    bands, waiting = [], [(0, rows)]
     while waiting:
         start, stop = waiting.pop()
         middle, north = (start + stop) // 2, edge(start)

@@ -27,6 +27,12 @@ def cut_picture(
 
     Raises DataError: another size or a format that cannot be cut (cause `mistyped`), or it does not decode.
     """
+    picture, form = decoded(body, size_px)
+    return encoded_tiles(picture, form, side=side, tile_px=tile_px, left_px=left_px, top_px=top_px)
+
+
+def decoded(body: bytes, size_px: tuple[int, int]) -> "tuple[Image.Image, str]":
+    """The picture and the name of its format, one that tiles can have. Raises as `cut_picture`."""
     try:
         with Image.open(io.BytesIO(body)) as opened:
             form = opened.format or ""
@@ -43,6 +49,13 @@ def cut_picture(
             picture = opened.copy()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the picture does not decode: {error}", cause="corrupt", head=body) from error
+    return picture, form
+
+
+def encoded_tiles(
+    picture: "Image.Image", form: str, *, side: int, tile_px: int, left_px: int, top_px: int
+) -> tuple[bytes, ...]:
+    """See `cut_picture`."""
     tiles = []
     for row in range(side):
         for column in range(side):

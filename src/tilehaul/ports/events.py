@@ -17,13 +17,17 @@ from tilehaul.ports.lane import LaneSnapshot
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A job begins. `planned` counts every tile of the area, those an earlier run has ended included."""
+    """A job begins. `planned` counts every tile of the area, those an earlier run has ended included.
+
+    `note` is what people should know of the source (`SourceInfo.note`), else "".
+    """
 
     job: str
     planned: int
     source: str
     store: str
     job_id: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ class SourceInfo:
     the same for a job (template without secrets, scheme, tile size), compared on resume.
     `bounds_deg` is (west, south, east, north) in WGS 84 degrees. Zooms are inclusive.
     `media_type` is empty when not known. `vector_layers` is the JSON text of TileJSON's list of that
-    name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers.
+    name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers. `note` is a
+    clause that people should read before they take tiles from here; mostly empty.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SourceInfo:
     attribution: str = ""
     description: str = ""
     vector_layers: str = ""
+    note: str = ""
 
 
 class TileSource(Protocol):

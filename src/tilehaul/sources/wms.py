@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tilehaul.codec.wms_request import Box, MapRequest
 from tilehaul.errors import BrokenError, BusyError, DataError, TilehaulError
@@ -34,13 +34,30 @@ class Block(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What is asked for a block: its box in metres and its size, both with the buffer."""
+    """What is asked for a block: its box in units of the CRS and its size, both with the buffer.
+
+    `left_px`, `top_px` are the buffer before the block's first tile, in pixels of the zoom.
+    """
 
     box: Box
     width_px: int
     height_px: int
     left_px: int
     top_px: int
+
+
+class Frames(Protocol):
+    """Which picture is asked for a block, and how its tiles are made of it."""
+
+    def side(self, z: int) -> int:
+        """Tiles a side of a block of zoom `z`."""
+        ...
+
+    def picture(self, block: Block) -> Picture: ...
+
+    def cut(self, body: bytes, block: Block) -> tuple[bytes, ...]:
+        """The block's tiles by rows; may take its time. Raises DataError."""
+        ...
 
 
 class _Flight:
@@ -65,16 +82,51 @@ def picture_of(block: Block, buffer_px: int) -> Picture:
     return Picture((west, north - height * px_m, west + width * px_m, north), width, height, left, top)
 
 
+class MercatorFrames:
+    """Pictures in Web Mercator, of `meta` x `meta` tiles with `buffer_px` around.
+
+    Raises ConfigError when they must be cut and Pillow is missing.
+    """
+
+    def __init__(self, meta: int, buffer_px: int) -> None:
+        self._meta = meta
+        self._buffer_px = buffer_px
+        # Pillow is an extra, and is not needed where pictures are tiles already.
+        self._cut: Callable[..., tuple[bytes, ...]] | None = None
+        if meta > 1 or buffer_px:
+            from tilehaul.pixels.meta_cut import cut_picture  # noqa: PLC0415
+
+            self._cut = cut_picture
+
+    def side(self, z: int) -> int:
+        """At small zooms the world is smaller than a block."""
+        return min(self._meta, 1 << z)
+
+    def picture(self, block: Block) -> Picture:
+        return picture_of(block, self._buffer_px)
+
+    def cut(self, body: bytes, block: Block) -> tuple[bytes, ...]:
+        if self._cut is None:
+            return (body,)
+        picture = self.picture(block)
+        return self._cut(
+            body,
+            side=block.side,
+            tile_px=TILE_PX,
+            left_px=picture.left_px,
+            top_px=picture.top_px,
+            size_px=(picture.width_px, picture.height_px),
+        )
+
+
 class WmsSource:
-    """Asks `sender`, a verified one, for pictures of `meta` x `meta` tiles with `buffer_px` around.
+    """Asks `sender`, a verified one, for pictures of many tiles, as `frames` say.
 
     Those who want tiles of one block at the same time share one request, and its tiles are kept until others
     take their place (CUT_BYTES_MAX): asked along the Hilbert curve, each block is asked for once. An error
     reaches all who wait now and is not kept. A request that nobody waits for any more is cancelled.
     `sender` tries again itself: what is raised here is final for the block.
     A tile outside of the declared bounds is answered `outside` without a request.
-
-    Raises ConfigError when pictures must be cut and Pillow is missing.
     """
 
     def __init__(
@@ -83,24 +135,16 @@ class WmsSource:
         sender: Sender,
         info: SourceInfo,
         *,
-        meta: int,
-        buffer_px: int,
+        frames: Frames,
         headers: Headers = (),
         timeouts: Timeouts | None = WMS_TIMEOUTS,
     ) -> None:
         self._ask = ask
         self._sender = sender
         self._info = info
-        self._meta = meta
-        self._buffer_px = buffer_px
+        self._frames = frames
         self._headers = headers
         self._timeouts = timeouts
-        # Pillow is an extra, and is not needed where pictures are tiles already.
-        self._cut: Callable[..., tuple[bytes, ...]] | None = None
-        if meta > 1 or buffer_px:
-            from tilehaul.pixels.meta_cut import cut_picture  # noqa: PLC0415
-
-            self._cut = cut_picture
         self._flights: dict[Block, _Flight] = {}
         self._kept: OrderedDict[Block, tuple[tuple[bytes, ...], str]] = OrderedDict()
         self._kept_bytes = 0
@@ -131,13 +175,13 @@ class WmsSource:
         return Tile(tile_id, bodies[place], media_type)
 
     def block_of(self, tile_id: TileId) -> Block:
-        """The block a tile is asked for with; at small zooms the world is smaller than a block."""
-        side = min(self._meta, 1 << tile_id.z)
+        """The block a tile is asked for with."""
+        side = self._frames.side(tile_id.z)
         return Block(tile_id.z, tile_id.x - tile_id.x % side, tile_id.y - tile_id.y % side, side)
 
     def request(self, block: Block) -> Request:
         """What is sent for a block."""
-        picture = picture_of(block, self._buffer_px)
+        picture = self._frames.picture(block)
         return Request(
             self._ask.url(picture.box, picture.width_px, picture.height_px),
             headers=self._headers,
@@ -189,23 +233,12 @@ class WmsSource:
             raise BrokenError(
                 f"{name} answered with HTTP {response.status}", url=name, cause=f"http_{response.status}"
             )
-        cut: tuple[bytes, ...] = (response.body,)
-        if self._cut is not None:
-            picture = picture_of(block, self._buffer_px)
-            try:
-                cut = await asyncio.to_thread(
-                    self._cut,
-                    response.body,
-                    side=block.side,
-                    tile_px=TILE_PX,
-                    left_px=picture.left_px,
-                    top_px=picture.top_px,
-                    size_px=(picture.width_px, picture.height_px),
-                )
-            except DataError as error:
-                raise DataError(
-                    f"{self._info.name}: {error}", cause=error.cause, url=self._info.name, head=error.head
-                ) from error
+        try:
+            cut = await asyncio.to_thread(self._frames.cut, response.body, block)
+        except DataError as error:
+            raise DataError(
+                f"{self._info.name}: {error}", cause=error.cause, url=self._info.name, head=error.head
+            ) from error
         answer = (cut, response.media_type or self._info.media_type)
         if block.side > 1:
             self._keep(block, answer)

@@ -1,4 +1,4 @@
-"""Tiles of a WMTS: those of XYZ under other names, and fewer of them."""
+"""Tiles of a WMTS or a TMS: those of XYZ under other names, and fewer of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from tilehaul.ports.wire import MIB, Request, Response, Sender
 Headers = tuple[tuple[str, str], ...]
 
 BODY_BYTES_MAX = 8 * MIB
-# 400 comes through for a WMTS only that says: no such tile (`net/verified.py`).
+# 400 comes through only when the service says: no such tile (`net/verified.py`).
 _ABSENT = {204: "http_204", 400: "out_of_range", 404: "http_404", 410: "http_410"}
 
 

@@ -20,8 +20,9 @@ from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore, TileArchive
 from tilehaul.stores.archive_metadata import format_of
+from tilehaul.wiring.checking import check_location
 from tilehaul.wiring.places import AnyStore, open_archive
-from tilehaul.wiring.seeding import SeedOptions, check_location, metadata_of, plan_with, run_between, seed
+from tilehaul.wiring.seeding import SeedOptions, metadata_of, plan_with, run_between, seed
 
 # As many as `grid.area.IDENTITY_CHARS`: both name areas in the same list of jobs.
 IDENTITY_CHARS = 16

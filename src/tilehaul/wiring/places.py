@@ -15,7 +15,7 @@ from tilehaul.jobs.retries import Origin, Retrying
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.gauges import Gauges
 from tilehaul.net.lane_pool import LanePool
-from tilehaul.net.manners import check_bulk, check_named
+from tilehaul.net.manners import check_bulk, check_contact, check_named
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import TellLane
@@ -152,6 +152,7 @@ async def open_origin(
             tiles = await _open_declared(place, asking, sending, tiles=laned)
             # The service may have named a host of its own for tiles.
             check_bulk(tiles.tiles.template.samples, sending.rules())
+            await check_contact(tiles.tiles.template.samples, contact=sending.contact)
             retrying = Retrying(
                 retry_rule(sending),
                 random.random,

@@ -23,7 +23,8 @@ from tilehaul.jobs.followed import RunningJob, State, moved_by
 from tilehaul.jobs.stop import CANCEL, DRAIN
 from tilehaul.ports.events import Event
 from tilehaul.ports.lane import Lanes
-from tilehaul.wiring.seeding import JOB_ID_BYTES, SeedOptions, check_location, check_places, seed
+from tilehaul.wiring.checking import check_location, check_places
+from tilehaul.wiring.seeding import JOB_ID_BYTES, SeedOptions, seed
 
 log = logging.getLogger(__name__)
 

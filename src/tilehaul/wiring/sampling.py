@@ -26,8 +26,8 @@ from tilehaul.ports.events import Event, LaneChanged, LaneHeld, Progress
 from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.tile import FailedTile, Tile
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
+from tilehaul.wiring.checking import check_location, typed_urls
 from tilehaul.wiring.places import lane_class_of, open_origin, tiles_per_request, workers_for
-from tilehaul.wiring.seeding import check_location, typed_urls
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tilehaul.codec.safe_url import redact
-from tilehaul.codec.wms_request import parse_wms_location
-from tilehaul.config.locations import NEAR_KINDS, Location, parse_location
+from tilehaul.config.locations import parse_location
 from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
@@ -20,22 +19,19 @@ from tilehaul.jobs.seed import seed as run_seed
 from tilehaul.jobs.seed_plan import SeedPlan, check_deadline
 from tilehaul.jobs.stop import Stop
 from tilehaul.net.clock import SystemClock
-from tilehaul.net.manners import check_bulk, check_contact
 from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.correlation import JOB_ID
-from tilehaul.ports.events import Event, LaneChanged, LaneHeld, SeedReport, Watch
+from tilehaul.ports.events import Event, JobStarted, LaneChanged, LaneHeld, SeedReport, Watch
 from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.named import xyz_urls
+from tilehaul.wiring.checking import check_location, check_places
 from tilehaul.wiring.places import (
-    DECLARED,
     AnyStore,
-    document_url,
     open_origin,
     open_store,
     placed_name,
@@ -43,7 +39,7 @@ from tilehaul.wiring.places import (
 )
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
-from tilehaul.wiring.remote import remote_urls
+from tilehaul.wiring.tms import check_zooms
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
 JOB_ID_BYTES = 4
@@ -129,6 +125,8 @@ async def seed(
     async def plan_of(info: SourceInfo, _keeper: JobStore) -> SeedPlan:
         # Counting a fine polygon takes seconds, and the loop may be a service's.
         planned = await asyncio.to_thread(area.count)
+        if parse_location(source).kind == "tms":
+            check_zooms(info, area.zooms)
         return _plan(info, store, area, planned, chosen)
 
     return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)
@@ -169,8 +167,11 @@ async def run_between(
     job = JOB_ID.set(job_id)
     try:
         async with reading(watch) as tell:
+            note = ""
 
             def told(event: Event) -> None:
+                if note and isinstance(event, JobStarted):
+                    event = replace(event, note=note)
                 log_event(event)
                 tell.job(event)
 
@@ -192,6 +193,7 @@ async def run_between(
                     options.encoding.check_kind(opened.source.info.media_type, redact(source))
                     origin = replace(opened, source=ReencodedSource(opened.source, options.encoding))
                 workers = workers_for(parse_location(source), options.sending)
+                note = origin.source.info.note
                 plan = await plan_of(origin.source.info, keeper)
                 key = replace(plan.key, source_name=placed_name(plan.key.source_name, source))
                 plan = replace(plan, key=key, job_id=job_id, workers=workers)
@@ -270,51 +272,3 @@ def plan_with(
         force_source=options.force_source,
         deadline_s=options.deadline_s,
     )
-
-
-def check_places(source: str, store: str, sending: Sending, encoding: Encoding | None = None) -> None:
-    """Refuse what no seed could begin with, without looking at disk or network.
-
-    Raises:
-        PlanError: A location is none, both are the same place, the store cannot keep tiles, or not as the
-            encoding has them, the provider forbids bulk download, or a rate is given for a local source.
-        ConfigError: The URL template is wrong.
-    """
-    here, there = parse_location(source), parse_location(store)
-    open_store(there)
-    if here.kind == there.kind and _name_of(here) == _name_of(there):
-        raise PlanError(f"{store} is the source as well as the store: name another store")
-    if sending.rate_limit is not None and here.kind in NEAR_KINDS:
-        raise PlanError(
-            f"--rate-limit holds back requests, and {source} is read from this machine: leave it out"
-        )
-    if encoding is not None and encoding.compression == "none" and there.kind == "pmtiles":
-        raise PlanError(
-            f"{store}: a PMTiles file zips vector tiles in any case: leave out --compression none, or name an"
-            " .mbtiles file"
-        )
-    if samples := typed_urls(here):
-        check_bulk(samples, sending.rules())
-
-
-def typed_urls(place: Location) -> tuple[str, ...]:
-    """An address on every host that a location names; none for what is no tile service and no remote file."""
-    if place.kind in ("xyz", "provider"):
-        return xyz_urls(place)
-    if place.kind in DECLARED:
-        return (document_url(place),)
-    if place.kind == "wms":
-        return (parse_wms_location(place.text).capabilities_url(),)
-    return remote_urls(place) if place.kind == "remote" else ()
-
-
-def _name_of(place: Location) -> str:
-    return place.text.rstrip("/") if place.kind in ("bucket", "remote") else str(place.path.resolve())
-
-
-async def check_location(location: str, sending: Sending) -> None:
-    """Refuse a tile service that must not be loaded with a job. Raises PlanError, ConfigError."""
-    samples = typed_urls(parse_location(location))
-    if samples:
-        check_bulk(samples, sending.rules())
-        await check_contact(samples, contact=sending.contact)

@@ -13,8 +13,8 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.tile import FailedTile, NoTile, Tile
+from tilehaul.wiring.checking import check_location
 from tilehaul.wiring.places import open_origin, workers_for
-from tilehaul.wiring.seeding import check_location
 
 
 def stream(

@@ -1,114 +1,123 @@
-"""A TMS location and what the service says of the map become a source."""
+"""A TMS location and what its TileMap says of itself become a source."""
 
 import hashlib
-import math
-from urllib.parse import urljoin
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
-from tilehaul.codec.safe_url import redact
-from tilehaul.codec.service_address import service_address
-from tilehaul.codec.sniff import media_type_of, plain_media_type
-from tilehaul.codec.tms_tilemap import TileMap, parse_tile_map
+from tilehaul.codec.safe_url import is_secret_name, redact
+from tilehaul.codec.sniff import media_type_of
+from tilehaul.codec.tms_tilemap import (
+    GDAL_PROFILE,
+    TileMap,
+    TmsLocation,
+    check_tile_map,
+    level_address,
+    parse_tile_map,
+    parse_tms_location,
+    tms_zooms,
+)
 from tilehaul.codec.url_template import Address, UrlTemplate
-from tilehaul.codec.wms_request import MERCATOR_NAMES
-from tilehaul.codec.wmts_request import CORNER_ERROR, WORLD_M, ZOOM_ERROR, ZOOM_MAX, ZoomMatrix
+from tilehaul.codec.wms_request import with_query
 from tilehaul.config.sending import Sending
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.mercator import degrees_of
-from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.wire import Sender
 from tilehaul.sources.wmts import WmtsSource
 from tilehaul.sources.xyz import XyzSource
 from tilehaul.wiring.wms import fetch_capabilities, within_world
 
-# Web Mercator's names in the field, the specification's own among them.
-_SRS = frozenset({*MERCATOR_NAMES, "OSGEO:41001", "EPSG:41001"})
+# Those 512 px wide are their zoom's by what they show, and twice as fine as others of it.
+FINE_PX = 512
 
 
 def tilemap_url(text: str) -> str:
-    """The address of the map's document in `tms+https://host/tms/1.0.0/map`."""
-    return text[len("tms+") :]
+    """The address of the document in `tms+https://host/tms/1.0.0/map`. Raises ConfigError."""
+    return parse_tms_location(text).capabilities_url()
 
 
 async def open_tms(url: str, asking: Sender, sending: Sending, *, tiles: Sender | None = None) -> WmtsSource:
-    """Ask for the map's document through `asking`; tiles come through `tiles`, or `asking` too.
-
-    Which set is which zoom follows from its units per pixel: some services begin with the world in one tile,
-    others (MapProxy) in four.
+    """Ask for the TileMap at `url` through `asking`; tiles come through `tiles`, or `asking` too.
 
     Raises:
-        PlanError: The address is a service's list, or the map does not lie on the grid of Web Mercator tiles,
-            or declares addresses that cannot be.
-        TransferError, DataError: The document did not come, or is none.
+        PlanError: A list of TileMaps, or one whose tiles are not those of the Web Mercator grid.
+        TransferError, DataError: The TileMap did not come, or is none.
     """
-    shown = redact(url)
-    body = await fetch_capabilities(url, asking, sending, "tile")
+    place = parse_tms_location("tms+" + url)
+    body = await fetch_capabilities(place.capabilities_url(), asking, sending, "tile")
     try:
-        said = parse_tile_map(body)
+        said = parse_tile_map(body, place.address)
+        check_tile_map(said)
+        zooms = tms_zooms(said)
+        levels = {z: level_address(each.identifier, place) for z, each in zooms.items()}
     except DataError as error:
-        raise DataError(f"{shown}: {error}", cause=error.cause, url=shown, head=error.head) from None
+        raise DataError(
+            f"{place.shown}: {error}", cause=error.cause, url=place.shown, head=error.head
+        ) from None
     except PlanError as error:
-        raise PlanError(f"{shown}: {error}") from None
-    if said.srs not in _SRS:
-        raise PlanError(f"{shown} is in {said.srs[:40] or 'no SRS'}: only Web Mercator (EPSG:3857) is read")
-    hrefs = _by_zoom(said, url)
-    if not hrefs:
-        raise PlanError(f"{shown}: none of its {len(said.sets)} sets lies on the grid of Web Mercator tiles")
-    # A key was typed for the host that was typed.
-    same = all(_host(href) == _host(url) for href in hrefs.values())
-    query = url.partition("?")[2] if same else ""
-    extension = said.extension or "png"
+        raise PlanError(f"{place.shown}: {error}") from None
+    typed = with_query("", place.extra, {}).removeprefix("?")
+    here = _host(place.address)
+
+    def end(base: str, query: str) -> str:
+        # A key was typed for the host that was typed.
+        more = typed if _host(base) == here else ""
+        joined = "&".join(each for each in (query.removeprefix("?"), more) if each)
+        return f".{said.extension}" + (f"?{joined}" if joined else "")
+
+    whole = {z: (base, end(base, query)) for z, (base, query) in levels.items()}
 
     def url_of(tile_id: Address) -> str:
-        # Rows are counted from the south.
-        row = (1 << tile_id.z) - 1 - tile_id.y
-        address = f"{hrefs[tile_id.z]}/{tile_id.x}/{row}.{extension}"
-        return f"{address}?{query}" if query else address
+        base, tail = whole[tile_id.z]
+        return f"{base}/{tile_id.x}/{tile_id.tms_y}{tail}"
 
+    samples = {_host(base): f"{base}/0/0{tail}" for base, tail in whole.values()}
     template = UrlTemplate(
-        shown=shown,
-        identity=hashlib.sha256(f"tms {shown} {extension}".encode()).hexdigest()[:16],
-        media_type=plain_media_type(said.media_type) or media_type_of(extension),
+        shown=place.shown,
+        identity=_identity(place, said, levels),
+        media_type=said.media_type or media_type_of(said.extension),
         url=url_of,
-        samples=tuple(hrefs.values()),
+        samples=tuple(samples.values()),
     )
-    west, south = degrees_of(*said.box[:2])
-    east, north = degrees_of(*said.box[2:])
     info = SourceInfo(
-        name=shown,
+        name=place.shown,
         identity=template.identity,
         media_type=template.media_type,
-        zoom_min=min(hrefs),
-        zoom_max=max(hrefs),
-        bounds_deg=within_world((west, south, east, north)),
-        description=said.title,
+        zoom_min=min(zooms),
+        zoom_max=max(zooms),
+        bounds_deg=_bounds_deg(said),
+        description=said.abstract or said.title,
+        note="its tiles are 512 px wide" if said.tile_px[0] == FINE_PX else "",
     )
-    xyz = XyzSource(template, tiles or asking, info, sending.headers if same else ())
-    return WmtsSource(xyz, {z: ZoomMatrix(str(z), 0, 0, (0, (1 << z) - 1, 0, (1 << z) - 1)) for z in hrefs})
+    headers = sending.headers if set(samples) == {here} else ()
+    return WmtsSource(XyzSource(template, tiles or asking, info, headers), zooms)
 
 
-def _by_zoom(said: TileMap, url: str) -> dict[int, str]:
-    """The address of each set that is a zoom of the XYZ grid, and begins in the world's lower left corner."""
-    hrefs: dict[int, str] = {}
-    for one in said.sets:
-        side_m = one.units_per_pixel * said.tile_px[0]
-        if said.tile_px[0] != said.tile_px[1] or not WORLD_M / (2 << ZOOM_MAX) <= side_m <= 2 * WORLD_M:
-            continue
-        zoom = math.log2(WORLD_M / side_m)
-        z = round(zoom)
-        if abs(zoom - z) > ZOOM_ERROR or not 0 <= z <= ZOOM_MAX:
-            continue
-        if any(abs(at + WORLD_M / 2) > side_m * CORNER_ERROR for at in said.origin):
-            continue
-        try:
-            href = urljoin(url, one.href or ".").rstrip("/")
-        except ValueError:
-            # It is no address: below that is told in our words.
-            href = one.href
-        service_address(href, "the map declares for its tiles")
-        hrefs[z] = href
-    return hrefs
+def check_zooms(info: SourceInfo, zooms: Sequence[int]) -> None:
+    """Raise PlanError when ascending zooms are asked for that the source does not have."""
+    low, high = info.zoom_min, info.zoom_max
+    if zooms and not low <= zooms[0] <= zooms[-1] <= high:
+        first, last = max(low, zooms[0]), min(high, zooms[-1])
+        hint = f": give -z {first}-{last}" if first <= last else ""
+        raise PlanError(f"{info.name} has zooms {low} to {high}, not {zooms[0]} to {zooms[-1]}{hint}")
 
 
 def _host(url: str) -> tuple[str, str]:
-    parts = service_address(url, "the map declares for its tiles")
+    parts = urlsplit(url)
     return parts.scheme, parts.netloc.rpartition("@")[2]
+
+
+def _identity(place: TmsLocation, said: TileMap, levels: dict[int, tuple[str, str]]) -> str:
+    """16 hexadecimal digits: the same when a key changes or levels are added, others when a tile would be."""
+    told = sorted(f"{name.lower()}={value}" for name, value in place.extra if not is_secret_name(name))
+    lowest = min(levels)
+    first = [redact(part) for part in levels[lowest]]
+    parts = (redact(place.address), *first, str(said.tile_px[0]), said.extension, *told)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _bounds_deg(said: TileMap) -> tuple[float, float, float, float]:
+    if said.bounds is None or said.profile == GDAL_PROFILE:
+        return WORLD_DEG
+    west, south, east, north = said.bounds
+    return within_world((*degrees_of(west, south), *degrees_of(east, north)))

@@ -8,14 +8,17 @@ from tilehaul.codec.sniff import plain_media_type
 from tilehaul.codec.verify import SIDE_PX_MAX
 from tilehaul.codec.wms_capabilities import WmsCapabilities, WmsLayer, parse_wms_capabilities
 from tilehaul.codec.wms_choices import check_dimensions, chosen_styles, no_such
-from tilehaul.codec.wms_request import MERCATOR_NAMES, VERSIONS, MapRequest, WmsLocation
+from tilehaul.codec.wms_request import DEGREE_NAMES, MERCATOR_NAMES, VERSIONS, MapRequest, WmsLocation
 from tilehaul.config.sending import Sending
 from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.wire import MIB, Request, Sender
-from tilehaul.sources.wms import WMS_TIMEOUTS, WmsSource, meta_within
+from tilehaul.sources.wms import WMS_TIMEOUTS, Frames, MercatorFrames, WmsSource, meta_within
+from tilehaul.sources.wms_degrees import DegreeFrames
 
 CAPABILITIES_BYTES_MAX = 16 * MIB
+# Of the CRS a layer is offered in, so many are named, each with so many characters at most.
+CRS_SHOWN_MAX, CRS_CHARS_MAX = 10, 40
 # Asked for in this order where the location names none; transparent pictures cannot be JPEG.
 _LIKED = ("image/png", "image/jpeg", "image/webp")
 
@@ -78,7 +81,11 @@ async def open_wms(place: WmsLocation, sender: Sender, sending: Sending) -> WmsS
         extra=extra,
     )
     side_px_max = min(SIDE_PX_MAX, said.width_max or SIDE_PX_MAX, said.height_max or SIDE_PX_MAX)
-    meta, buffer_px = meta_within(place.meta, place.buffer_px, side_px_max)
+    in_degrees = ask.crs in DEGREE_NAMES
+    if in_degrees:
+        frames: Frames = DegreeFrames(place.meta, place.buffer_px, side_px_max)
+    else:
+        frames = MercatorFrames(*meta_within(place.meta, place.buffer_px, side_px_max))
     boxes = [layer.bounds_deg for layer in layers]
     west, south = (min(box[at] for box in boxes) for at in (0, 1))
     east, north = (max(box[at] for box in boxes) for at in (2, 3))
@@ -89,13 +96,13 @@ async def open_wms(place: WmsLocation, sender: Sender, sending: Sending) -> WmsS
         bounds_deg=within_world((west, south, east, north)),
         attribution=next((layer.attribution for layer in layers if layer.attribution), ""),
         description=layers[0].title,
+        note=f"its pictures are in {ask.crs} and are resampled to Web Mercator" if in_degrees else "",
     )
     return WmsSource(
         ask,
         sender,
         info,
-        meta=meta,
-        buffer_px=buffer_px,
+        frames=frames,
         headers=sending.headers,
         timeouts=WMS_TIMEOUTS if sending.timeout_s is None else None,
     )
@@ -116,14 +123,20 @@ def layer_named(name: str, said: WmsCapabilities) -> WmsLayer:
 
 
 def _crs(place: WmsLocation, layers: list[WmsLayer]) -> str:
-    wanted = (place.crs,) if place.crs else MERCATOR_NAMES
+    """Web Mercator where all layers have it; else degrees, whose pictures are resampled."""
+    wanted = (place.crs,) if place.crs else MERCATOR_NAMES + DEGREE_NAMES
     for name in wanted:
         if all(name in layer.crs for layer in layers):
             return name
-    lacking = next(layer for layer in layers if not any(name in layer.crs for name in wanted))
+    needed = place.crs or f"{MERCATOR_NAMES[0]} or {DEGREE_NAMES[0]}"
+    lacking = next((layer for layer in layers if not layer.crs.intersection(wanted)), None)
+    if lacking is None:
+        raise PlanError(f"the layers {', '.join(place.layers)[:120]} have no CRS in common that tiles need")
+    there = [redact(name[:CRS_CHARS_MAX]) for name in sorted(lacking.crs)]
+    more = f" and {len(there) - CRS_SHOWN_MAX} more" if len(there) > CRS_SHOWN_MAX else ""
     raise PlanError(
-        f"layer {lacking.name} is not offered in {wanted[0]}, which tiles need; it is in"
-        f" {', '.join(sorted(lacking.crs)[:10]) or 'none'}"
+        f"layer {lacking.name} is not offered in {needed}, which tiles need; it is in"
+        f" {', '.join(there[:CRS_SHOWN_MAX]) or 'none'}{more}"
     )
 
 

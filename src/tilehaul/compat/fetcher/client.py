@@ -14,8 +14,8 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.xyz import XyzOpener, XyzSource
+from tilehaul.wiring.checking import check_location
 from tilehaul.wiring.fetching import Fetcher, Patience, open_fetcher
-from tilehaul.wiring.seeding import check_location
 
 MAX_CONNECTIONS_DEFAULT = 100
 # More has no use with one host (`policy.limit_rule`).
