@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from doubles.chromium import ARGS, CHROMIUM
 from tilehaul.errors import BrokenError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
@@ -28,16 +29,6 @@ from tilehaul.sources.coalesced import CoalescedSource
 from tilehaul.sources.timed import TimedSource
 from tilehaul.stores.memory_cache import MemoryCache
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WAIT_MS = 10_000
 POLL_S = 0.02
 

@@ -1,5 +1,6 @@
 """What `tilehaul` offers, and that its papers are true."""
 
+import json
 import re
 import subprocess
 import sys
@@ -34,12 +35,20 @@ def test_import_is_light() -> None:
         "requirements-mutants.lock",
         "requirements-fuzz.lock",
         "requirements-servers.lock",
+        "requirements-mapproxy.lock",
     ],
 )
 def test_lock_files_have_hashes_and_name_no_host(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "--hash=sha256:" in text
     assert not re.search(r"https?://|file:|--index-url|--extra-index", text)
+
+
+def test_lock_of_npm_packages_has_hashes_and_names_no_host() -> None:
+    """As `npm install --package-lock-only --omit-lockfile-registry-resolved` writes it."""
+    packages = json.loads((ROOT / "tests" / "browser" / "package-lock.json").read_text())["packages"]
+    assert all(each["integrity"].startswith("sha512-") for name, each in packages.items() if name)
+    assert not [name for name, each in packages.items() if "resolved" in each]
 
 
 def test_changelog_names_this_version_or_unreleased() -> None:
