@@ -91,6 +91,31 @@ grids:
 globals:
   cache: {{base_dir: '{root}/cache', lock_dir: '{root}/locks'}}
 """
+# MapProxy lays an MBTiles file out by the grid it is given, and the format counts rows from the south.
+ARCHIVES = """services:
+  tms: {{use_grid_names: true, origin: nw}}
+  wmts:
+    restful: true
+    restful_template: '/{{Layer}}/{{TileMatrixSet}}/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.{{Format}}'
+layers:
+{layers}
+caches:
+{caches}
+grids:
+  from_north: {{base: GLOBAL_WEBMERCATOR, origin: nw}}
+  from_south: {{base: GLOBAL_WEBMERCATOR, origin: sw}}
+globals:
+  cache: {{base_dir: '{root}/cache', lock_dir: '{root}/locks', tile_lock_dir: '{root}/tile_locks'}}
+"""
+ARCHIVE = """  {name}:
+    grids: [{grid}]
+    sources: []
+    format: image/png
+    cache: {{type: {kind}, filename: '{path}'{more}}}"""
+ARCHIVE_KINDS = {
+    ".mbtiles": {"kind": "mbtiles", "grid": "from_south", "more": ""},
+    ".gpkg": {"kind": "geopackage", "grid": "from_north", "more": ", table_name: tiles"},
+}
 
 
 def free_port() -> int:
@@ -165,32 +190,22 @@ def mapserver(tmp_path_factory):
         end(process)
 
 
-@pytest.fixture(scope="session")
-def mapproxy(mapserver, tmp_path_factory):
+@contextlib.contextmanager
+def mapproxy_with(root, config):
     """Its address. MapProxy lives in an environment of its own, whose `bin` TILEHAUL_MAPPROXY_BIN names."""
     folder = os.environ.get("TILEHAUL_MAPPROXY_BIN", "")
     gunicorn = Path(folder) / "gunicorn"
     if not folder or not gunicorn.exists():
         pytest.skip("TILEHAUL_MAPPROXY_BIN names no environment with mapproxy and gunicorn")
-    root, port = tmp_path_factory.mktemp("mapproxy"), free_port()
-    (root / "mapproxy.yaml").write_text(MAPPROXY.format(root=root, port=mapserver.port))
+    port = free_port()
+    (root / "mapproxy.yaml").write_text(config)
     (root / "served.py").write_text(
         "from mapproxy.wsgiapp import make_wsgi_app\n"
         f"application = make_wsgi_app({str(root / 'mapproxy.yaml')!r})\n"
     )
+    here = ("-b", f"127.0.0.1:{port}", "--chdir", root)
     process = subprocess.Popen(
-        [
-            gunicorn,
-            "-b",
-            f"127.0.0.1:{port}",
-            "-w",
-            "1",
-            "--threads",
-            "4",
-            "--chdir",
-            root,
-            "served:application",
-        ],
+        [gunicorn, *here, "-w", "1", "--threads", "4", "served:application"],
         start_new_session=True,
         stderr=subprocess.DEVNULL if not os.environ.get("TILEHAUL_SERVER_LOGS") else sys.stderr,
     )
@@ -199,3 +214,25 @@ def mapproxy(mapserver, tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
     finally:
         end(process)
+
+
+@pytest.fixture(scope="session")
+def mapproxy(mapserver, tmp_path_factory):
+    root = tmp_path_factory.mktemp("mapproxy")
+    with mapproxy_with(root, MAPPROXY.format(root=root, port=mapserver.port)) as url:
+        yield url
+
+
+@pytest.fixture
+def serve_archives(tmp_path):
+    """`serve_archives(a="a.mbtiles")`: MapProxy with these files of `tmp_path` as caches, and no source."""
+
+    def serve(**files):
+        caches = "\n".join(
+            ARCHIVE.format(name=name, path=tmp_path / file, **ARCHIVE_KINDS[Path(file).suffix])
+            for name, file in files.items()
+        )
+        layers = "\n".join(f"  - {{name: {name}, title: {name}, sources: [{name}]}}" for name in files)
+        return mapproxy_with(tmp_path, ARCHIVES.format(root=tmp_path, layers=layers, caches=caches))
+
+    return serve
