@@ -101,6 +101,8 @@ layers:
 {layers}
 caches:
 {caches}
+sources:
+  drawn: {{type: debug}}
 grids:
   from_north: {{base: GLOBAL_WEBMERCATOR, origin: nw}}
   from_south: {{base: GLOBAL_WEBMERCATOR, origin: sw}}
@@ -109,8 +111,9 @@ globals:
 """
 ARCHIVE = """  {name}:
     grids: [{grid}]
-    sources: []
+    sources: [{source}]
     format: image/png
+    meta_size: [1, 1]
     cache: {{type: {kind}, filename: '{path}'{more}}}"""
 ARCHIVE_KINDS = {
     ".mbtiles": {"kind": "mbtiles", "grid": "from_south", "more": ""},
@@ -225,11 +228,14 @@ def mapproxy(mapserver, tmp_path_factory):
 
 @pytest.fixture
 def serve_archives(tmp_path):
-    """`serve_archives(a="a.mbtiles")`: MapProxy with these files of `tmp_path` as caches, and no source."""
+    """`serve_archives(a="a.mbtiles")`: MapProxy with these files of `tmp_path` as its caches.
 
-    def serve(**files):
+    With `source="drawn"` it draws what they lack, and keeps it there; else it has no source.
+    """
+
+    def serve(source="", **files):
         caches = "\n".join(
-            ARCHIVE.format(name=name, path=tmp_path / file, **ARCHIVE_KINDS[Path(file).suffix])
+            ARCHIVE.format(name=name, path=tmp_path / file, source=source, **ARCHIVE_KINDS[Path(file).suffix])
             for name, file in files.items()
         )
         layers = "\n".join(f"  - {{name: {name}, title: {name}, sources: [{name}]}}" for name in files)

@@ -1,4 +1,4 @@
-"""MapProxy serves the MBTiles file and the GeoPackage that tilehaul wrote, and leaves them as they are."""
+"""MapProxy serves the MBTiles files and GeoPackages that tilehaul wrote, and tilehaul copies MapProxy's."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -7,6 +7,7 @@ import urllib.request
 
 import pytest
 
+import tilehaul
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.plain_png import plain_png
 from tilehaul.ports.store import JobKey
@@ -40,7 +41,7 @@ def digests(folder):
 
 
 async def test_the_same_pictures_at_the_same_places(serve_archives, tmp_path):
-    """Byte for byte, by XYZ, by TMS with its rows from the south, and by WMTS."""
+    """Byte for byte, by XYZ, by TMS with its rows from the south, and by WMTS; the files stay as they are."""
     await written(MbtilesStore(tmp_path / "flat.mbtiles"))
     await written(MbtilesStore(tmp_path / "once.mbtiles", deduplicate=True))
     await written(GeopackageStore(tmp_path / "ours.gpkg"))
@@ -56,3 +57,20 @@ async def test_the_same_pictures_at_the_same_places(serve_archives, tmp_path):
                     tms = f"{i.z - 1}/{i.x}/{(1 << i.z) - 1 - i.y}"
                     assert body(f"{url}/tms/1.0.0/{name}/{grid}/{tms}.png") == plain_png(i)
     assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize("file", ["a.mbtiles", "a.gpkg"])
+async def test_what_it_wrote_is_copied(serve_archives, tmp_path, file):
+    """Each tile that it drew and kept, at its place, with its bytes; no other."""
+    grid = "from_north" if file == "a.gpkg" else "from_south"
+    with serve_archives(source="drawn", a=file) as url:
+        places = {i: f"{url}/tiles/a/{grid}/{i.z}/{i.x}/{i.y}.png" for i in SOME}
+        drawn = {i: body(place) for i, place in places.items()}
+        kept = {i: body(place) for i, place in places.items()}
+    assert kept == drawn
+    assert len(set(kept.values())) == len(SOME)
+    report = await tilehaul.copy(str(tmp_path / file), str(tmp_path / "ours.pmtiles"))
+    assert (report.state, report.done, report.dead) == ("complete", len(SOME), 0)
+    async with tilehaul.open(str(tmp_path / "ours.pmtiles")) as ours:
+        for tile_id, picture in kept.items():
+            assert (await ours.get(tile_id)).body == picture
