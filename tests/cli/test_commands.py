@@ -119,6 +119,13 @@ def test_list_of_tiles_and_region_name_the_area(capsys, tmp_path: Path) -> None:
     assert json.loads(capsys.readouterr().out)["planned"] == 1
 
 
+def test_number_without_end_in_a_list_of_tiles_is_refused(capsys, tmp_path: Path) -> None:
+    listed = tmp_path / "tiles.txt"
+    listed.write_text(f"3/4/2\n3/4/{'1' * 5000}\n")
+    assert main(["seed", "x.mbtiles", "y.mbtiles", "--tiles", str(listed), "--dry-run"]) == 2
+    assert "line 2" in capsys.readouterr().err
+
+
 def test_other_source_on_the_same_store_is_refused_unless_forced(capsys, tmp_path: Path) -> None:
     store = str(tmp_path / "a.mbtiles")
     with MockThread() as one, MockThread() as two:

@@ -38,6 +38,7 @@ def test_without_encoding_a_percent_sign_is_a_percent_sign() -> None:
         b"not XML",
         b'<!DOCTYPE x [<!ENTITY a "aaaa">]><ListBucketResult>&a;</ListBucketResult>',
         listing("<Contents><Key>a</Key><Size>many</Size></Contents>"),
+        listing(f"<Contents><Key>a</Key><Size>{'1' * 5000}</Size></Contents>"),
         listing("<Contents><Size>1</Size></Contents>"),
         listing("<IsTruncated>true</IsTruncated>"),
     ],

@@ -159,6 +159,8 @@ def test_location() -> None:
         ("layers=a&tilehaul.mata=4", "did you mean tilehaul.meta"),
         ("layers=a&tilehaul.meta=3", "1, 2, 4, 8 or 16"),
         ("layers=a&tilehaul.meta=32", "up to 16"),
+        ("layers=a&tilehaul.buffer=" + "0" * 9 + "9" * 9, "a whole number up to"),
+        ("layers=a&tilehaul.buffer=" + "1" * 5000, "a whole number up to"),
         ("layers=a&tilehaul.buffer=-1", "up to 256"),
         ("layers=a&version=1.0.0", "1.1.1 and 1.3.0"),
         ("layers=a&crs=EPSG:2056", "only pictures in degrees are resampled"),

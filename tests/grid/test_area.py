@@ -404,6 +404,7 @@ def test_wrong_bounds_are_refused_with_the_probable_intent(bounds, said):
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2]]]}, "not \\[longitude, latitude\\]"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1], ["a", 2]]]}, "finite"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, math.inf], [2, 2]]]}, "finite"),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [1, 10**400], [2, 2]]]}, "finite"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 100], [2, 2]]]}, "exchanged"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0], [1, 0]]]}, "no area"),
         ({"type": "MultiPolygon", "coordinates": [3]}, "not a list of rings"),

@@ -156,7 +156,8 @@ def _tiles_listed(name: str) -> Iterable["TileId"]:
         if not words:
             continue
         parts = words[0].split("/")
-        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        # No tile's number is longer; Python refuses far longer ones with an error of its own.
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
             raise PlanError(f'{name}, line {number}: "{words[0][:40]}" is no z/x/y')
         yield TileId(*map(int, parts))
 

@@ -9,6 +9,10 @@ from tilehaul.errors import DataError
 _NAMESPACES = ("{http://s3.amazonaws.com/doc/2006-03-01/}", "")
 
 
+# An object of a petabyte and more is none of ours, nor of any bucket.
+SIZE_DIGITS_MAX = 15
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPage:
     """`keys` with their sizes in bytes, in the server's order; `next_token` asks for the page that follows.
@@ -46,7 +50,7 @@ def _page(root: ET.Element, space: str) -> KeyPage:
     keys = []
     for entry in root.iter(f"{space}Contents"):
         key, size = entry.findtext(f"{space}Key", ""), entry.findtext(f"{space}Size", "")
-        if not key or not size.isascii() or not size.isdigit():
+        if not key or not size.isascii() or not size.isdigit() or len(size) > SIZE_DIGITS_MAX:
             raise DataError("a listing with a key without a name or a size", cause="bad_listing")
         keys.append((unquote(key) if encoded else key, int(size)))
     more = root.findtext(f"{space}IsTruncated") == "true"

@@ -197,6 +197,6 @@ def with_query(address: str, extra: Iterable[tuple[str, str]], asked: Mapping[st
 
 def _number(own: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = own.get(name, str(default))
-    if not (text.isascii() and text.isdigit()) or int(text[:9]) > most:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) > most:
         raise ConfigError(f"{OWN_PREFIX}{name}={text[:20]}: a whole number up to {most} is wanted")
     return int(text)

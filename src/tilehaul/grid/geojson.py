@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from tilehaul.grid.shapes import Point, Polygons, polygon_edges
 RING_POSITIONS_MIN = 4
 # A geometry collection in a collection in a collection...: RFC 7946 advises against even one.
 NESTING_MAX = 16
+_FLOAT_MAX = sys.float_info.max
 # A tuple: what stands under `type` may be a list, which no set can be asked for.
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
@@ -121,7 +123,8 @@ def _position(position: object) -> tuple[float, float]:
         raise PlanError(f"a position of the region is not [longitude, latitude]: {_shown(position)}")
     longitude, latitude = position[0], position[1]
     for number in (longitude, latitude):
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        # Not `isfinite`: JSON's whole numbers may be too large to be floats.
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= _FLOAT_MAX:
             raise PlanError(f"a position of the region is not two finite numbers: {_shown(position)}")
     check_position(float(longitude), float(latitude))
     return float(longitude), float(latitude)

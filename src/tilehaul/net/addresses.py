@@ -110,8 +110,8 @@ def parse_host_port(text: str) -> str:
     bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
     if not (colon and host and port.isascii() and port.isdigit()) or bare_ipv6 or "/" in host or "@" in host:
         raise ConfigError(f"allow_private: {text!r} is not host:port (as in 10.0.0.5:8080 or [fd00::1]:80)")
-    if not 0 < int(port) < 65536:
-        raise ConfigError(f"allow_private: port {port} is not within 1..65535")
+    if len(port) > 5 or not 0 < int(port) < 65536:
+        raise ConfigError(f"allow_private: port {port[:20]} is not within 1..65535")
     return host_port(host, int(port))
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from hashlib import md5
 from urllib.parse import quote, urlsplit
 
-from tilehaul.codec.s3_listing import KeyPage, parse_listing
+from tilehaul.codec.s3_listing import SIZE_DIGITS_MAX, KeyPage, parse_listing
 from tilehaul.codec.safe_url import redact
 from tilehaul.errors import BrokenError, PlanError, RefusedError
 from tilehaul.ports.wire import MIB, Request, Response, Sender
@@ -79,7 +79,8 @@ class BucketObjects:
         """Bytes of the object; 0 when there is none."""
         answer = await self._head(key)
         declared = answer.headers.get("content-length", "")
-        return int(declared) if answer.status == 200 and declared.isdigit() else 0
+        plain = declared.isascii() and declared.isdigit() and len(declared) <= SIZE_DIGITS_MAX
+        return int(declared) if answer.status == 200 and plain else 0
 
     async def _is_same(self, key: str, body: bytes) -> bool:
         """By the ETag, which is the MD5 of an object that was written in one piece (S3 and R2)."""
