@@ -77,6 +77,8 @@ def test_an_exception_is_told_masked_and_short() -> None:
     said = exception_said(EXCEPTION.encode())
     assert said == "LayerNotDefined: no such layer, token=***"
     assert len(exception_said(EXCEPTION.replace("no such", "x" * 9999).encode())) <= 160
+    coded = EXCEPTION.replace("LayerNot", "Layer\x0c\r\nkey=secret1234567890 \x1b[2J")
+    assert exception_said(coded.encode()).startswith("Layer key=*** [2J")
     assert exception_said(b"<ServiceExceptionReport/>") == exception_said(b"<a>b</a>") == ""
     with pytest.raises(DataError, match="LayerNotDefined: no such layer") as caught:
         verify_tile(EXCEPTION.encode(), "text/html")

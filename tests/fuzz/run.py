@@ -28,7 +28,9 @@ def fuzzed(name: str, folder: Path, seconds: int) -> tuple[str, int, str]:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     count = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     executions = int(count[1]) if count else 0
-    print(f"{name:20} {executions:>12,} executions  {'ok' if done.returncode == 0 else 'FOUND'}", flush=True)
+    edges = re.findall(r"\bcov: (\d+)", done.stderr) or ["0"]
+    verdict = "ok" if done.returncode == 0 else "FOUND"
+    print(f"{name:20} {executions:>12,} executions  {edges[-1]:>6} edges  {verdict}", flush=True)
     tail = "\n".join(done.stdout.splitlines()[-TAIL_LINES:] + done.stderr.splitlines()[-TAIL_LINES:])
     return name, executions, "" if done.returncode == 0 and executions else tail
 

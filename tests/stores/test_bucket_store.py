@@ -30,8 +30,9 @@ from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.store import JobKey
 from tilehaul.ports.tile import Tile
-from tilehaul.ports.wire import Sender, Signing
+from tilehaul.ports.wire import Request, Response, Sender, Signing
 from tilehaul.stores.bucket import BucketStore
+from tilehaul.stores.bucket_objects import BucketObjects
 
 A, B = TileId(4, 8, 5), TileId(5, 17, 11)
 JOB = JobKey("source", "name", "area", 2)
@@ -220,3 +221,13 @@ async def test_over_a_real_socket(tmp_path: Path) -> None:
         await store.close()
     assert sorted(bucket.objects) == [f"p/{A}.jpg", f"p/{B}.png", "p/metadata.json"]
     assert bucket.counts.by_method["DELETE"] == 1
+
+
+@pytest.mark.parametrize(("declared", "size"), [("12", 12), ("", 0), ("\xb2", 0), ("1" * 5000, 0), ("-1", 0)])
+async def test_size_that_makes_no_sense_counts_as_none(declared: str, size: int) -> None:
+    class Head:
+        async def send(self, request: Request) -> Response:
+            assert request.method == "HEAD"
+            return Response(request.url, 200, {"content-length": declared}, b"")
+
+    assert await BucketObjects("http://h/tiles/p/", Head()).size("key") == size

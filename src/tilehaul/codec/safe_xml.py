@@ -83,10 +83,10 @@ def exception_said(body: bytes) -> str:
     if found is None:
         return ""
     code = _CODE.search(found[1])
-    words = _TAG.sub(" ", redact_text(found[2].decode("utf-8", "replace")))
+    told = found[2] if code is None else code[1] + b": " + found[2]
+    words = _TAG.sub(" ", redact_text(told.decode("utf-8", "replace")))
     plain = " ".join("".join(char if char.isprintable() else " " for char in words).split())
-    prefix = f"{code[1].decode('utf-8', 'replace')}: " if code else ""
-    return (prefix + plain)[:SAID_CHARS_MAX].removesuffix(": ")
+    return plain[:SAID_CHARS_MAX].removesuffix(":")
 
 
 def is_out_of_range(body: bytes) -> bool:

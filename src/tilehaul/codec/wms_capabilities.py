@@ -1,5 +1,6 @@
 """What a WMS says of itself: GetCapabilities of 1.1.1 and 1.3.0 as one value."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
@@ -128,7 +129,8 @@ def _bounds(element: Element) -> tuple[float, float, float, float] | None:
     except ValueError:
         return None
     # Bounds that are none bound nothing: a tile must not be called absent because of them.
-    return (west, south, east, north) if west < east and south < north else None
+    bounds = (west, south, east, north)
+    return bounds if all(map(math.isfinite, bounds)) and west < east and south < north else None
 
 
 def _dimensions(element: Element, parent: WmsLayer) -> tuple[WmsDimension, ...]:

@@ -14,6 +14,8 @@ from tilehaul.policy.fuse import FAILURES_DEFAULT, FailureLimit
 # One file or folder: no separators, no way up, no drive, no device. A folder's name has no dot, so that it
 # is never the journal or spool beside another store.
 _STORE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.(?:mbtiles|pmtiles)|[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# Of what is said about a broken body, so many characters are repeated.
+_TOLD_CHARS_MAX = 200
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 BBox = tuple[float, float, float, float]
@@ -48,7 +50,10 @@ def parse_job_request(body: bytes) -> JobRequest:
     try:
         return msgspec.json.decode(body, type=JobRequest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanError(f"the body is no job: {str(error) or 'it is nested too deep'}") from error
+        told = str(error)[:_TOLD_CHARS_MAX] or "it is nested too deep"
+        # Unknown keys are repeated as the client wrote them.
+        plain = "".join(char if char.isprintable() else "?" for char in told)
+        raise PlanError(f"the body is no job: {plain}") from error
 
 
 def store_of(name: str, folder: Path) -> Path:
