@@ -284,6 +284,40 @@ async def test_full_durability_syncs_files_before_names_and_folders_after(
     await store.close()
 
 
+async def test_fast_syncs_once_before_it_is_called_finished(root: Any, monkeypatch: Any) -> None:
+    """Where the system syncs no whole disk and tells of errors, everything is synced (`os.sync`)."""
+    steps: list[str] = []
+    disk = FakeDisk(steps, root.parent.stat().st_dev)
+    monkeypatch.setattr(directory_tree, "open_whole_disk", lambda _: disk)
+    store = DirectoryStore(root, durability="fast")
+    await store.begin(JOB)
+    await store.commit([png(A)])
+    assert steps == []
+    disk.fails = True
+    with pytest.raises(StorageError, match="Input/output error"):
+        await store.finish(complete=True, counts=None)
+    await store.close()
+    assert await described_state(root) == "partial"
+    disk.fails = False
+    monkeypatch.setattr(directory_tree, "open_whole_disk", lambda _: None)
+    monkeypatch.setattr(os, "sync", lambda: steps.append("all"))
+    steps.clear()
+    store = DirectoryStore(root, durability="fast")
+    await store.begin(JOB)
+    await store.finish(complete=True, counts=None)
+    await store.close()
+    assert steps == ["all"]
+    assert await described_state(root) == "complete"
+
+
+async def described_state(root: Any) -> str:
+    store = DirectoryStore(root)
+    try:
+        return (await store.describe()).state
+    finally:
+        await store.close()
+
+
 async def test_many_tiles_need_few_open_files(root: Any, monkeypatch: Any) -> None:
     """A batch is written in groups; a removed folder is made again."""
     monkeypatch.setattr(directory_tree, "open_whole_disk", lambda _: None)

@@ -18,8 +18,9 @@ class DirectoryStore(ThreadedStore):
 
     Args:
         root: The directory. It and missing folders above it are made by `begin`.
-        durability: `full` syncs every file and folder before the journal says done; `fast` leaves
-            that to the system: a killed process loses nothing, a power cut may leave empty files.
+        durability: `full` syncs every file and folder before the journal says done; `fast` once, before a
+            job is called finished: a killed process loses nothing, a power cut before that may leave files
+            that are empty or damaged and called done (`tilehaul verify` finds them).
         free_bytes_min: A commit with less free space than this on the disk raises StorageError.
     """
 

@@ -132,6 +132,19 @@ class DirectoryTree:
             for folder in folders:
                 sync_folder(folder)
 
+    def sync_everything(self) -> None:
+        """Where nothing was synced till now: make it all durable, if the system has a call for that."""
+        if self._sync:
+            return
+        disk = open_whole_disk(str(self.root))
+        if disk is None:
+            getattr(os, "sync", lambda: None)()
+            return
+        try:
+            disk.sync()
+        finally:
+            disk.close()
+
     def sweep(self) -> Iterator[tuple[TileId, list[str]]]:
         """Remove temporary files; answer the tiles that are there under several extensions."""
         for zoom in zooms(self.root):

@@ -224,6 +224,8 @@ class DirectoryWriter:
         if self._job is None or self._record is None or not self._prepared:
             return
         file = self._opened()
+        with self._translated("syncing", fatal=True):
+            self._tree.sync_everything()
         with self._translated("reading"):
             kept = zooms_kept(self.root)
             first = next(walk(self.root, tms=self._tms), None)
