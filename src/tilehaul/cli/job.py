@@ -76,8 +76,8 @@ def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str | None) 
         "--durability",
         choices=("full", "fast"),
         default="full",
-        help="fast: fewer syncs; a power cut may lose the last second of an MBTiles or GeoPackage file, and leave "
-        "damaged tiles in a directory or PMTiles job that had not ended (default: %(default)s)",
+        help="fast: fewer syncs; a power cut may cost an MBTiles or GeoPackage file its last second, and leave "
+        "broken tiles in an unfinished directory or PMTiles job (default: %(default)s)",
     )
     job.add_argument(
         "--allow-private",
