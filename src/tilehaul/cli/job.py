@@ -76,7 +76,7 @@ def add_job_flags(parser: argparse.ArgumentParser, *, max_failures: str | None) 
         "--durability",
         choices=("full", "fast"),
         default="full",
-        help="fast: fewer syncs; a power cut may cost an MBTiles or GeoPackage file its last second, and leave "
+        help="fast: fewer syncs; a power cut costs an MBTiles or GeoPackage file its last second, and leaves "
         "broken tiles in an unfinished directory or PMTiles job (default: %(default)s)",
     )
     job.add_argument(
