@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from tilehaul.grid.pyramid import Pyramid
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import NoTile, Tile
 
@@ -18,6 +19,7 @@ class SourceInfo:
     `bounds_deg` is (west, south, east, north) in WGS 84 degrees. Zooms are inclusive.
     `media_type` is empty when not known. `vector_layers` is the JSON text of TileJSON's list of that
     name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers.
+    `pyramid`: it is a picture in its own pixels and no map; its bounds say where its addresses lie, no more.
     """
 
     name: str
@@ -29,6 +31,7 @@ class SourceInfo:
     attribution: str = ""
     description: str = ""
     vector_layers: str = ""
+    pyramid: Pyramid | None = None
 
 
 class TileSource(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from tilehaul.config.locations import SERVICES, parse_location
 from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
+from tilehaul.grid.pyramid import grid_of
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import unchanged
 from tilehaul.jobs.seed_plan import SeedPlan
@@ -101,6 +102,7 @@ async def copy(
                 source_name=info.name,
                 area_identity=listing.identity,
                 planned=listing.planned,
+                grid=grid_of(info.pyramid),
                 metadata=metadata_of(
                     info,
                     name=info.name.removesuffix(f" {chosen.encoding or ''}"),
