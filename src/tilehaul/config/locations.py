@@ -27,6 +27,8 @@ _SERVICES: dict[str, Kind] = {
 }
 _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
+# Files that become tiles on being asked so.
+PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 # A GeoPackage may hold several tile tables.
 _TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOTALL)
 
@@ -92,6 +94,10 @@ def parse_location(text: str) -> Location:
     suffix = ".gpkg" if named else Path(stripped).suffix.lower()
     if suffix in _KINDS:
         return Location(_KINDS[suffix], stripped)
+    if suffix in PICTURE_ENDINGS and Path(stripped).is_file():
+        raise PlanError(
+            f"{stripped} is a picture: `tilehaul copy {stripped} STORE --pixels` makes tiles of it"
+        )
     if suffix and Path(stripped).is_file():
         raise PlanError(
             f"{stripped} is a file of an unknown kind: .mbtiles, .pmtiles, .gpkg and directories are known"

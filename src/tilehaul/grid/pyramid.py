@@ -125,7 +125,7 @@ def pyramid_rows(pyramid: Pyramid) -> dict[str, str]:
 
 
 def pyramid_of(metadata: Mapping[str, str]) -> Pyramid | None:
-    """The pyramid that an archive says it is; None for tiles of a map, and when what it says makes no sense."""
+    """The pyramid that an archive says it is; None for a map, and when what it says makes no sense."""
     if metadata.get(_GRID) != GRID_NAME:
         return None
     try:
@@ -135,7 +135,7 @@ def pyramid_of(metadata: Mapping[str, str]) -> Pyramid | None:
 
 
 def grid_of(pyramid: Pyramid | None) -> str:
-    """The grid that a store's tiles are cut in, as its record names it: tiles of one never join the other's."""
+    """The grid of tiles as a store's record names it: those of one never join those of the other."""
     return "WebMercatorQuad" if pyramid is None else GRID_NAME
 
 
