@@ -45,7 +45,7 @@ def add_picture_flags(parser: argparse.ArgumentParser) -> None:
 def run_picture(options: argparse.Namespace) -> int:
     """Raises PlanError for flags that only a map has."""
     for name, flag in _FOR_MAPS.items():
-        if getattr(options, name) not in (None, False):
+        if getattr(options, name) is not None and getattr(options, name) is not False:
             raise PlanError(f"{flag} is for maps: a picture is cut whole, leave it out with --pixels")
     if options.dry_run:
         return _count(options)

@@ -52,6 +52,8 @@ _WHY_NOT: Final = {
 }
 # Exif 2.32, 4.6.4.A, tag 274: how to turn the stored picture so that it stands upright.
 _ORIENTATION_TAG: Final = 0x0112
+# TIFF 6.0, ImageWidth and ImageLength: as stored.
+_SIZE_TAGS: Final = (256, 257)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -124,7 +126,8 @@ def _opened(path: Path, file: BinaryIO) -> tuple[str, Any]:
 
 
 def _described(path: Path, media_type: str, opened: Any) -> PictureFile:
-    width, height = opened.size
+    # Of a TIFF Pillow tells the size that it has upright.
+    width, height = opened.size if media_type != TIFF else map(opened.tag_v2.get, _SIZE_TAGS)
     if width * height > PICTURE_PIXELS_MAX:
         raise PlanError(
             f"{path} says it has {width} x {height} px: {PICTURE_PIXELS_MAX:,} pixels are the most"
@@ -181,9 +184,11 @@ def _pillow_rows(picture: PictureFile) -> Rows:
             opened = _opened(path, file)[1]
             opened.load()
             whole = opened if opened.mode == picture.mode else _converted(opened, picture.mode)
+            # Pillow turns a TIFF while it loads it, and forgets the tag.
+            turned = picture.media_type == TIFF and _ORIENTATION_TAG not in opened.tag_v2
     except (PlanError, *_BROKEN) as error:
         raise _damaged(path, error) from error
-    if picture.orientation in _TURNS:
+    if picture.orientation in _TURNS and not turned:
         whole = whole.transpose(_TURNS[picture.orientation])
     if whole.size != (picture.width, picture.height):
         raise StorageError(f"{path} was changed while it was read")
