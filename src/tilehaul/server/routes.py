@@ -21,6 +21,7 @@ from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_o
 from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
+from tilehaul.server.pyramid_routes import PyramidRoutes
 from tilehaul.server.reply import (
     accepts_gzip,
     checked,
@@ -87,6 +88,7 @@ class Routes:
             Route(path, self._door(answer), methods=[method])
             for method, path, answer in (
                 *self.tiles.answers(),
+                *PyramidRoutes(self.tiles).answers(),
                 *StandardRoutes(self.tiles).answers(),
                 *gets,
                 *jobs,

@@ -52,8 +52,13 @@ class StandardRoutes:
             ("GET", "/tms/1.0.0/{layer}/{z}/{x}/{file}", self.tms_tile),
         )
 
+    def _maps(self) -> dict[str, Layer]:
+        """The layers that lie on Earth."""
+        layers = self._tiles.layers.items()
+        return {name: layer for name, layer in layers if layer.source.info.pyramid is None}
+
     async def wmts_capabilities(self, request: Request) -> Reply:
-        layers = [served(layer) for layer in self._tiles.layers.values()]
+        layers = [served(layer) for layer in self._maps().values()]
         return _xml(wmts_capabilities(layers, self._tiles.base_url(request)))
 
     async def wmts(self, request: Request) -> Reply:
@@ -70,7 +75,7 @@ class StandardRoutes:
         for name in _GET_TILE:
             if not told.get(name):
                 return _refused("MissingParameterValue", name.lower(), f"{name} is missing")
-        layer = self._tiles.layers.get(told["LAYER"])
+        layer = self._maps().get(told["LAYER"])
         if layer is None:
             return _refused("InvalidParameterValue", "layer", "there is no such layer")
         try:
@@ -87,7 +92,7 @@ class StandardRoutes:
     async def wmts_tile(self, request: Request) -> Reply:
         """`/wmts/1.0.0/LAYER/default/GoogleMapsCompatible/Z/ROW/COLUMN.png`: the row first."""
         told = request.path_params
-        layer = self._tiles.layer(request)
+        layer = self._tiles.map_layer(request)
         try:
             _check_named(told["style"], told["set"])
         except PlanError as error:
@@ -100,15 +105,15 @@ class StandardRoutes:
         return _xml(tms_root(self._tiles.base_url(request)))
 
     async def tms_service(self, request: Request) -> Reply:
-        layers = [served(layer) for layer in self._tiles.layers.values()]
+        layers = [served(layer) for layer in self._maps().values()]
         return _xml(tms_service(layers, self._tiles.base_url(request)))
 
     async def tms_map(self, request: Request) -> Reply:
-        return _xml(tms_map(served(self._tiles.layer(request)), self._tiles.base_url(request)))
+        return _xml(tms_map(served(self._tiles.map_layer(request)), self._tiles.base_url(request)))
 
     async def tms_tile(self, request: Request) -> Reply:
         """Rows are counted from the south."""
-        layer, told = self._tiles.layer(request), request.path_params
+        layer, told = self._tiles.map_layer(request), request.path_params
         flipped, ext = parse_address(told["z"], told["x"], told["file"])
         tile_id = TileId(flipped.z, flipped.x, (1 << flipped.z) - 1 - flipped.y)
         return await self._tiles.answer(request, layer, tile_id, ext)
