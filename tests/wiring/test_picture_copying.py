@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from io import BytesIO
 from itertools import pairwise
 
 import pytest
@@ -83,6 +84,8 @@ async def test_every_store_has_all_of_it_and_knows_what_it_is(tmp_path, picture,
         assert described.state == "complete"
         verdict = await verify_archive(store, lambda _: None)
         assert verdict.is_fine, verdict.wrong
+    # A GeoPackage has tiles of one size.
+    stores.pop(2)
     for one, other in pairwise(stores):
         assert await differing(one, other) == (0, PYRAMID.tiles)
 
@@ -210,7 +213,8 @@ def test_the_command_counts_cuts_and_tells(tmp_path, picture, capsys):
         (["--pixels", "--bbox=1,2,3,4"], "--bbox is for maps"),
         (["--pixels", "--min-zoom", "0"], "--min-zoom is for maps"),
         (["--pixels", "--update"], "--update is for maps"),
-        (["--tile-size", "512"], "goes with --pixels"),
+        (["--tile-size", "512"], "go with --pixels"),
+        (["--pad"], "go with --pixels"),
         ([], "--pixels` makes tiles of it"),
     ],
 )
@@ -218,6 +222,25 @@ def test_flags_that_make_no_sense_are_refused(tmp_path, picture, capsys, flags, 
     assert main(["copy", picture, str(tmp_path / "a.mbtiles"), *flags]) == 2
     assert why in capsys.readouterr().err
     assert not (tmp_path / "a.mbtiles").exists()
+
+
+async def test_padded_tiles_are_all_of_one_size_white_beyond_the_picture(tmp_path, picture):
+    plain, padded = str(tmp_path / "a.mbtiles"), str(tmp_path / "b.mbtiles")
+    geopackage = str(tmp_path / "c.gpkg")
+    await copy_picture(picture, plain, encoding=Encoding("png"), options=FAST)
+    with pytest.raises(PlanError, match=r"not of .*px, padded\)"):
+        await copy_picture(picture, plain, encoding=Encoding("png"), padded=True, options=FAST)
+    await copy_picture(picture, padded, encoding=Encoding("png"), padded=True, options=FAST)
+    await copy_picture(picture, geopackage, encoding=Encoding("png"), options=FAST)
+    assert await differing(padded, geopackage) == (0, PYRAMID.tiles)
+    cut, full = open_archive(plain), open_archive(padded)
+    for tile_id in PYRAMID.walk():
+        a, b = [Image.open(BytesIO((await one.get(tile_id)).body)) for one in (cut, full)]
+        wanted = Image.new("RGB", (256, 256), "white")
+        wanted.paste(a, (0, 0))
+        assert b.tobytes() == wanted.tobytes()
+    await cut.close()
+    await full.close()
 
 
 async def test_a_picture_of_one_tile(tmp_path):

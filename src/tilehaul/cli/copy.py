@@ -75,8 +75,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(options: argparse.Namespace) -> int:
     if options.pixels:
         return run_picture(options)
-    if options.tile_size is not None:
-        raise PlanError("--tile-size is for pictures: it goes with --pixels")
+    if options.tile_size is not None or options.pad:
+        raise PlanError("--tile-size and --pad are for pictures: they go with --pixels")
     if options.update and options.overwrite:
         raise PlanError("--update and --overwrite exclude each other: give one")
     within = area_within(options)

@@ -40,6 +40,11 @@ def add_picture_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="256 or 512, with --pixels (default: 256)",
     )
+    group.add_argument(
+        "--pad",
+        action="store_true",
+        help="fill up tiles at the edges, with --pixels: GDAL and QGIS want all of one size",
+    )
 
 
 def run_picture(options: argparse.Namespace) -> int:
@@ -82,6 +87,7 @@ async def _copy(options: argparse.Namespace, watcher: "Watcher") -> int:
             options.store,
             tile_size=options.tile_size or 256,
             encoding=encoding_of(options),
+            padded=options.pad,
             options=wanted,
             watch=watcher,
             stop=stop,

@@ -48,3 +48,12 @@ def _stacked(upper: "Image.Image", lower: "Image.Image") -> "Image.Image":
     both.paste(upper, (0, 0))
     both.paste(lower, (0, upper.height))
     return both
+
+
+def filled_up(piece: "Image.Image", side: int) -> "Image.Image":
+    """A tile at an edge as a square of `side` pixels: white beyond the picture, or transparent."""
+    if piece.size == (side, side):
+        return piece
+    full = Image.new(piece.mode, (side, side), (0, 0, 0, 0) if piece.mode == "RGBA" else "white")
+    full.paste(piece, (0, 0))
+    return full

@@ -10,7 +10,7 @@ import xxhash
 from tilehaul.errors import PlanError
 from tilehaul.grid.pyramid import Pyramid
 from tilehaul.grid.tile_id import TileId
-from tilehaul.pixels.climb import Climb, Strip
+from tilehaul.pixels.climb import Climb, Strip, filled_up
 from tilehaul.pixels.encode import written
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
@@ -20,7 +20,8 @@ from tilehaul.sources.reencoded import IDENTITY_CHARS, MEDIA_TYPES, Encoding
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A picture and how it is cut. `fingerprint` follows from every byte of the file.
+    """A picture and how it is cut. `fingerprint` follows from every byte of the file. `padded`: tiles at the
+    right and lower edge are filled up to full size, white or transparent.
 
     Raises PlanError when a row of its tiles is too wide for memory.
     """
@@ -29,6 +30,7 @@ class Cut:
     pyramid: Pyramid
     encoding: Encoding
     fingerprint: str
+    padded: bool = False
 
     def __post_init__(self) -> None:
         widest = PIXELS_IN_MEMORY_MAX // self.pyramid.tile_size
@@ -39,7 +41,7 @@ class Cut:
     def info(self) -> SourceInfo:
         """The same file, cut alike, is the same source wherever it lies."""
         encoding, pyramid = self.encoding, self.pyramid
-        cut = f"{encoding}, tiles of {pyramid.tile_size} px"
+        cut = f"{encoding}, tiles of {pyramid.tile_size} px" + (", padded" if self.padded else "")
         named = f"{self.fingerprint} {cut}"
         return SourceInfo(
             name=f"{self.picture.path.name} ({pyramid.width} x {pyramid.height} px, "
@@ -84,6 +86,8 @@ class PictureSource:
             _, row, strip = self._held[key]
             above = row * pyramid.tile_size
             piece = strip.crop((left, top - above, right, lower - above))
+        if self._cut.padded:
+            piece = filled_up(piece, pyramid.tile_size)
         encoding = self._cut.encoding
         body = await asyncio.to_thread(written, piece, encoding.format_name, encoding.quality)
         return Tile(tile_id, body, self.info.media_type)

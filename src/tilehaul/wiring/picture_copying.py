@@ -78,6 +78,7 @@ async def copy_picture(
     *,
     tile_size: int = TILE_SIZE_DEFAULT,
     encoding: Encoding | None = None,
+    padded: bool = False,
     options: SeedOptions | None = None,
     watch: Watch | None = None,
     stop: Stop | None = None,
@@ -89,6 +90,8 @@ async def copy_picture(
 
     Args:
         source, tile_size, encoding: As for `plan_picture`.
+        padded: Fill up tiles at the right and lower edge, white or transparent, for who wants all tiles
+            of one size. A GeoPackage's always are: its standard says so.
         store: As for `seed`.
         options: As for `seed`; its encoding and refresh have no meaning here.
         watch, stop: As for `seed`.
@@ -104,8 +107,9 @@ async def copy_picture(
     planned = await asyncio.to_thread(plan_picture, source, tile_size=tile_size, encoding=encoding)
     path = planned.picture.path
     before = _stamp(path)
+    place = parse_location(store)
     keeper = open_store(
-        parse_location(store),
+        place,
         durability=chosen.durability,
         sending=chosen.sending,
         journal=chosen.journal,
@@ -115,7 +119,8 @@ async def copy_picture(
     job = JOB_ID.set(job_id)
     try:
         fingerprint = await asyncio.to_thread(_fingerprint, path)
-        cut = Cut(planned.picture, planned.pyramid, planned.encoding, fingerprint)
+        padded = padded or place.kind == "geopackage"
+        cut = Cut(planned.picture, planned.pyramid, planned.encoding, fingerprint, padded)
         plan = replace(
             _plan(cut, store, chosen), job_id=job_id, objection=partial(_changed_since, path, before)
         )
