@@ -10,10 +10,10 @@ import xxhash
 from tilehaul.errors import PlanError
 from tilehaul.grid.pyramid import Pyramid
 from tilehaul.grid.tile_id import TileId
-from tilehaul.pixels.climb import Climb, Strip, filled_up
 from tilehaul.pixels.encode import written
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.sources.climb import Climb, Strip, filled_up
 from tilehaul.sources.picture_file import PIXELS_IN_MEMORY_MAX, PictureFile, Rows
 from tilehaul.sources.reencoded import IDENTITY_CHARS, MEDIA_TYPES, Encoding
 

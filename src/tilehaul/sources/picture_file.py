@@ -204,7 +204,7 @@ def _converted(opened: "Image.Image", mode: str) -> "Image.Image":
 
 def _vips_rows(picture: PictureFile) -> Rows:
     try:
-        import pyvips  # noqa: PLC0415  an extra, and 50 MB
+        import pyvips  # noqa: PLC0415  an extra, and 18 MB
     except (ImportError, OSError) as error:
         raise ConfigError(
             f"{picture.path} has more than {PIXELS_IN_MEMORY_MAX:,} pixels, and reading it in strips needs "
