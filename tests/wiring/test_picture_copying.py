@@ -1,6 +1,8 @@
 """A picture into a store of its tiles: exact, resumable, and known for what it is by who reads the store."""
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
@@ -248,3 +250,13 @@ async def test_a_picture_of_one_tile(tmp_path):
     report = await copy_picture(str(tmp_path / "dot.png"), str(tmp_path / "dot.pmtiles"), options=FAST)
     assert (report.state, report.done) == ("complete", 1)
     assert (await info_of(str(tmp_path / "dot.pmtiles")))[0].pyramid == Pyramid(3, 2)
+
+
+def test_without_pillow_the_command_says_what_to_install(tmp_path, picture):
+    code = "import sys; sys.modules['PIL'] = None; from tilehaul.cli.main import run; run()"
+    command = [sys.executable, "-c", code, "copy", picture, str(tmp_path / "a.mbtiles"), "--pixels"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "tilehaul: this needs Pillow: pip install 'tilehaul[pixels]'\n",
+    )

@@ -36,7 +36,17 @@ _FORMS: Final[tuple[tuple[bytes, str, Any], ...]] = (
 )
 _HEAD_BYTES: Final = 8
 # What a header of somebody else's may make Pillow raise.
-_BROKEN = (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, EOFError, struct.error)
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 _GREY_16 = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # What tiles are made of, by the mode that Pillow reads.
 _MODES: Final = {
@@ -104,7 +114,9 @@ def open_picture(path: Path) -> PictureFile:
     if not path.is_file():
         raise PlanError(f"{path}: there is no such file")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            # Of odd metadata in what is a sound picture, and of a WebP's size, which is judged below.
+            warnings.simplefilter("ignore")
             media_type, opened = _opened(path, file)
             with opened:
                 return _described(path, media_type, opened)
@@ -179,7 +191,6 @@ def _pillow_rows(picture: PictureFile) -> Rows:
     path = picture.path
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            # Of odd metadata in what is a sound picture.
             warnings.simplefilter("ignore")
             opened = _opened(path, file)[1]
             opened.load()
