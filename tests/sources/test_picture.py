@@ -6,7 +6,7 @@ import zlib
 from importlib.resources import files
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageCms
 
 from doubles.pictures import noisy, save_noisy
 from tilehaul.errors import ConfigError, PlanError, StorageError
@@ -273,3 +273,29 @@ async def test_a_real_large_picture_is_the_same_to_both_readers(monkeypatch):
     for top in range(0, picture.height, 512):
         lower = min(top + 512, picture.height)
         assert differ(whole(top, lower), strips(top, lower)) == 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+async def test_wide_colours_become_srgb(tmp_path, way, mode):
+    pyvips = pytest.importorskip("pyvips", reason="pyvips is not installed")
+    profile = bytes(pyvips.Operation.call("profile_load", "p3"))
+    picture = noisy(300, 200, mode)
+    picture.save(tmp_path / "p.png", icc_profile=profile)
+    source = source_of(tmp_path / "p.png")
+    seen = joined(await all_tiles(source), source.info.pyramid, 1)
+    source.close()
+    image = pyvips.Image.new_from_file(str(tmp_path / "p.png")).icc_transform("srgb", embedded=True)
+    wanted = Image.frombytes(mode, seen.size, image.write_to_memory())
+    assert differ(seen, wanted) <= 2
+    # Display P3's red is far outside: what was left as it is would differ more.
+    assert differ(seen, picture) > 10
+
+
+async def test_a_damaged_profile_and_srgbs_own_change_nothing(tmp_path):
+    picture = noisy(300, 200)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"no profile at all", srgb[:200]):
+        picture.save(tmp_path / "p.png", icc_profile=profile)
+        source = source_of(tmp_path / "p.png")
+        assert differ(joined(await all_tiles(source), source.info.pyramid, 1), picture) == 0
+        source.close()

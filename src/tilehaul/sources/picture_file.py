@@ -3,13 +3,14 @@
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from tilehaul.codec.sniff import JPEG, PNG, TIFF, WEBP
 from tilehaul.errors import ConfigError, PlanError, StorageError
 from tilehaul.grid.pyramid import PICTURE_PIXELS_MAX
+from tilehaul.sources.colour_profile import to_srgb
 
 try:
     from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -81,7 +82,9 @@ Rows = Callable[[int, int], "Image.Image"]
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture's header. Sizes are those of it upright; `mode` is `L`, `RGB` or `RGBA`, of eight bits."""
+    """A picture's header. Sizes are those of it upright; `mode` is `L`, `RGB` or `RGBA`, of eight bits.
+    `profile` is its ICC profile, empty without one.
+    """
 
     path: Path
     media_type: str
@@ -89,19 +92,22 @@ class PictureFile:
     height: int
     mode: str
     orientation: int
+    profile: bytes = field(default=b"", repr=False)
 
     @property
     def is_large(self) -> bool:
         return self.width * self.height > PIXELS_IN_MEMORY_MAX
 
     def rows(self) -> Rows:
-        """Begin a pass over the picture. Blocking, as the passes are.
+        """Begin a pass over the picture, in the colours of sRGB. Blocking, as the passes are.
 
         Raises:
             ConfigError: It is too large for Pillow and there is no libvips.
             StorageError: It is damaged, or the disk refused; the passes raise that too.
         """
-        return _vips_rows(self) if self.is_large else _pillow_rows(self)
+        rows = _vips_rows(self) if self.is_large else _pillow_rows(self)
+        turned = to_srgb(self.profile, self.mode)
+        return rows if turned is None else lambda top, lower: turned(rows(top, lower))
 
 
 def open_picture(path: Path) -> PictureFile:
@@ -156,7 +162,8 @@ def _described(path: Path, media_type: str, opened: Any) -> PictureFile:
     orientation = _orientation(opened)
     if orientation >= _SIDEWAYS:
         width, height = height, width
-    picture = PictureFile(path, media_type, width, height, mode, orientation)
+    profile = opened.info.get("icc_profile") or b""
+    picture = PictureFile(path, media_type, width, height, mode, orientation, profile)
     if picture.is_large:
         _check_streams(path, media_type, opened.info)
     return picture
