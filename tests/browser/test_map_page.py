@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from doubles.chromium import ARGS, CHROMIUM
 from tilehaul.errors import BrokenError
+from tilehaul.grid.pyramid import Pyramid
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
@@ -278,3 +279,17 @@ async def test_service_without_layers_says_so(browser):
     """An empty service is an instruction, not an empty map."""
     async with serving() as (url, _), browsing(browser, url) as page:
         await playwright.expect(page.locator("#note")).to_contain_text("no layers")
+
+
+async def test_a_picture_in_its_own_pixels_is_no_layer_of_the_map(browser):
+    """It is not offered beside maps; alone, the page says what shows it."""
+    wall = PaintedSource(zoom_max=3, pyramid=Pyramid(1500, 900))
+    world = PaintedSource(zoom_max=5)
+    async with serving(wall=wall, world=world) as (url, _), browsing(browser, f"{url}/#layer=wall") as page:
+        await loaded(page)
+        assert await page.locator("#layers input").evaluate_all("all => all.map(one => one.value)") == [
+            "world"
+        ]
+    async with serving(wall=wall) as (url, _), browsing(browser, url) as page:
+        await playwright.expect(page.locator("#note")).to_contain_text("pictures and no map")
+    assert wall.asked == []

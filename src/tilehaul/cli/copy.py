@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import add_area_flags, add_command, add_sending_flags, plural, run_async
+from tilehaul.cli.copy_picture import add_picture_flags, run_picture
 from tilehaul.cli.job import (
     AGAIN,
     AGAIN_OVERWRITING,
@@ -34,6 +35,7 @@ _EXAMPLES = """\
   tilehaul copy world.pmtiles tiles/ --bbox=5,44,17,48 -z 0-10
   tilehaul copy 'https://host/{z}/{x}/{y}.png' new.mbtiles --tiles-of old.mbtiles
   tilehaul copy new.mbtiles old.pmtiles --update --delete --dry-run
+  tilehaul copy picture.jpg pyramid.mbtiles --pixels
   tilehaul copy SOURCE STORE                     again, after an interruption: goes on where it ended
 
 Without an area it is everything that SOURCE holds. A URL template needs an area, or --tiles-of.
@@ -59,6 +61,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_area_flags(parser, otherwise="everything there is")
     add_encoding_flags(parser)
+    add_picture_flags(parser)
     add_sending_flags(parser)
     job = add_job_flags(parser, max_failures="1%")
     job.add_argument("--overwrite", action="store_true", help="copy again what is there already")
@@ -79,6 +82,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.pixels:
+        return run_picture(options)
+    if options.tile_size is not None or options.pad:
+        raise PlanError("--tile-size and --pad are for pictures: they go with --pixels")
     if options.update and options.overwrite:
         raise PlanError("--update and --overwrite exclude each other: give one")
     if options.delete and not options.update:

@@ -107,6 +107,7 @@ async def _missing(options: argparse.Namespace) -> int:
 async def _info(options: argparse.Namespace) -> int:
     import dataclasses
 
+    from tilehaul.grid.pyramid import pyramid_of
     from tilehaul.policy.causes import by_class
     from tilehaul.wiring.places import open_archive
 
@@ -132,6 +133,9 @@ async def _info(options: argparse.Namespace) -> int:
     else:
         print(f"  file    {size_text(info.bytes):>12}")
         print(f"  tiles   {info.tiles:>12,}")
+    if pyramid := pyramid_of(info.metadata):
+        size = f"{pyramid.width:,} x {pyramid.height:,} px"
+        print(f"  picture {size:>12}   in tiles of {pyramid.tile_size} px; no map")
     if info.absent:
         print(f"  absent  {info.absent:>12,}")
     if info.dead:

@@ -44,6 +44,8 @@ _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg"
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
 # How the rows of a directory are counted; without it from the north.
 _ROWS = re.compile(r"(?P<root>.+?)/\{z\}/\{x\}/\{(?P<south>-?)y\}", re.DOTALL)
+# Files that become tiles on being asked so.
+PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 # A GeoPackage may hold several tile tables.
 _TABLE = re.compile(r"(?P<file>.*?\.gpkg)#(?P<table>.+)", re.IGNORECASE | re.DOTALL)
 
@@ -120,6 +122,10 @@ def parse_location(text: str) -> Location:
     suffix = ".gpkg" if named else Path(stripped).suffix.lower()
     if suffix in _KINDS:
         return Location(_KINDS[suffix], stripped)
+    if suffix in PICTURE_ENDINGS and Path(stripped).is_file():
+        raise PlanError(
+            f"{stripped} is a picture: `tilehaul copy {stripped} STORE --pixels` makes tiles of it"
+        )
     if suffix and Path(stripped).is_file():
         raise PlanError(
             f"{stripped} is a file of an unknown kind: .mbtiles, .pmtiles, .gpkg and directories are known"

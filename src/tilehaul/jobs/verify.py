@@ -26,13 +26,14 @@ class Verdict:
     `wrong` are sentences about the archive; `damaged` counts tiles that are not whole, of which `named` has
     the first NAMED_MAX with their causes.
     `outside` counts tiles that do not meet the archive's bounds, by zoom, `flipped` those that would not
-    either if rows were counted from the south; `kinds` whole tiles by media type.
-    `metadata` is the archive's.
+    either if rows were counted from the south; `beside` those that a pyramid's picture does not have; `kinds`
+    whole tiles by media type. `metadata` is the archive's.
     """
 
     wrong: list[str] = field(default_factory=list)
     damaged: int = 0
     outside: dict[int, int] = field(default_factory=dict)
+    beside: int = 0
     named: list[tuple[TileId, str]] = field(default_factory=list)
     by_zoom: dict[int, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
@@ -83,6 +84,7 @@ async def _look(source: TileSource, page: list[TileId], verdict: Verdict) -> Non
             verdict.outside[tile_id.z] = verdict.outside.get(tile_id.z, 0) + 1
         if not meets(_from_south(tile_id), source.info.bounds_deg):
             verdict.flipped[tile_id.z] = verdict.flipped.get(tile_id.z, 0) + 1
+        verdict.beside += source.info.pyramid is not None and tile_id not in source.info.pyramid
         if "/" in cause:
             verdict.kinds[cause] = verdict.kinds.get(cause, 0) + 1
             continue
@@ -133,6 +135,11 @@ def complaints(described: StoreInfo, info: SourceInfo, found: Verdict) -> list[s
     if outside and bounds:
         turned = "" if found.flipped.get(deepest) else "; none if its rows are counted from the south (TMS)"
         wrong.append(f"its bounds are {bounds}, {outside} tiles of zoom {deepest} lie outside{turned}")
+    if info.pyramid is not None:
+        wanted = sum(map(info.pyramid.count, range(info.zoom_min, info.pyramid.zoom_max + 1)))
+        if found.tiles != wanted or found.beside:
+            picture = f"its picture of {info.pyramid.width} x {info.pyramid.height} px has {wanted} tiles"
+            wrong.append(f"{picture}, {found.tiles} were found, {found.beside} of them outside it")
     for name, pick in (("minzoom", min), ("maxzoom", max)):
         said = described.metadata.get(name, "")
         if found.by_zoom and said and said != str(pick(found.by_zoom)):

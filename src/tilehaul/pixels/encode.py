@@ -8,7 +8,7 @@ from tilehaul.errors import ConfigError, DataError
 try:
     from PIL import Image
 except ImportError as error:
-    raise ConfigError("this needs Pillow: pip install 'tilehaul[demo]'") from error
+    raise ConfigError("this needs Pillow: pip install 'tilehaul[pixels]'") from error
 
 # Half the time of method 4 for 2 % more bytes (measured on photographs).
 WEBP_METHOD: Final = 2
@@ -27,12 +27,13 @@ def encoded(body: bytes, format_name: str, quality: int) -> bytes:
     try:
         with Image.open(BytesIO(body)) as opened:
             opened.load()
-            return _written(opened, format_name, quality)
+            return written(opened, format_name, quality)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the picture cannot be decoded: {error}", cause="corrupt") from error
 
 
-def _written(picture: Image.Image, format_name: str, quality: int) -> bytes:
+def written(picture: "Image.Image", format_name: str, quality: int) -> bytes:
+    """As `encoded`, of a decoded picture. Grey stays grey where the format has it."""
     out = BytesIO()
     clear = picture.has_transparency_data
     if picture.mode.startswith("I") and format_name != "png":
@@ -52,5 +53,6 @@ def _written(picture: Image.Image, format_name: str, quality: int) -> bytes:
             over = picture.convert("RGBA")
             picture = Image.new("RGBA", over.size, "white")
             picture.alpha_composite(over)
-        picture.convert("RGB").save(out, "JPEG", quality=quality)
+        grey = picture.mode in {"1", "L"}
+        picture.convert("L" if grey else "RGB").save(out, "JPEG", quality=quality)
     return out.getvalue()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from tilehaul.errors import DataError, TransferError
+from tilehaul.grid.pyramid import Pyramid
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import NoTile, Tile
 
@@ -27,6 +28,7 @@ class SourceInfo:
     `media_type` is empty when not known. `vector_layers` is the JSON text of TileJSON's list of that
     name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers. `note` is a
     clause that people should read before they take tiles from here; mostly empty.
+    `pyramid`: it is a picture in its own pixels and no map; its bounds say where its addresses lie, no more.
     """
 
     name: str
@@ -39,6 +41,7 @@ class SourceInfo:
     description: str = ""
     vector_layers: str = ""
     note: str = ""
+    pyramid: Pyramid | None = None
 
 
 class TileSource(Protocol):

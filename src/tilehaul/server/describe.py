@@ -21,7 +21,9 @@ VECTOR_LAYERS_CHARS_MAX = 1024 * 1024
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
-    """A layer as `/api/layers` lists it; `tiles` is an address relative to the service."""
+    """A layer as `/api/layers` lists it; `tiles` is an address relative to the service. A picture in its own
+    pixels has `pixels`, its size; no map does.
+    """
     info = layer.source.info
     ending = extension_of(info.media_type)
     if ending not in EXTENSION_KINDS:
@@ -36,6 +38,7 @@ def layer_json(layer: Layer) -> dict[str, Any]:
         "bounds": list(info.bounds_deg),
         "format": ending,
         "tiles": f"/api/tiles/{layer.name}/{{z}}/{{x}}/{{y}}.{ending}",
+        **({} if info.pyramid is None else {"pixels": [info.pyramid.width, info.pyramid.height]}),
     }
 
 

@@ -27,6 +27,7 @@ from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.openapi import docs_page, openapi, openapi_text
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile, made_file
+from tilehaul.server.pyramid_routes import PyramidRoutes
 from tilehaul.server.reply import (
     accepts_gzip,
     checked,
@@ -85,6 +86,7 @@ class Routes:
         """The framework's routes. HEAD comes with GET."""
         entries = (
             *self.tiles.entries(),
+            *PyramidRoutes(self.tiles).entries(),
             *StandardRoutes(self.tiles).entries(),
             *self.entries(),
             *JobRoutes(self.jobs, self.own_hosts, self.tiles.callers).entries(),

@@ -65,8 +65,13 @@ class StandardRoutes:
             *(Entry("GET", path, answer, text, answers, key="layer") for path, answer, text, answers in told),
         )
 
+    def _maps(self, request: Request) -> dict[str, Layer]:
+        """The layers that lie on Earth, of those the caller may know of."""
+        layers = self._tiles.callers.seen(request).items()
+        return {name: layer for name, layer in layers if layer.source.info.pyramid is None}
+
     async def wmts_capabilities(self, request: Request) -> Reply:
-        seen = self._tiles.callers.seen(request).values()
+        seen = self._maps(request).values()
         document = wmts_capabilities([served(layer) for layer in seen], self._tiles.base_url(request))
         return _xml(document, layers=seen)
 
@@ -84,7 +89,7 @@ class StandardRoutes:
         for name in _GET_TILE:
             if not told.get(name):
                 return _refused("MissingParameterValue", name.lower(), f"{name} is missing")
-        layer = self._tiles.callers.seen(request).get(told["LAYER"])
+        layer = self._maps(request).get(told["LAYER"])
         if layer is None:
             return _refused("InvalidParameterValue", "layer", "there is no such layer")
         try:
@@ -101,7 +106,7 @@ class StandardRoutes:
     async def wmts_tile(self, request: Request) -> Reply:
         """`/wmts/1.0.0/LAYER/default/GoogleMapsCompatible/Z/ROW/COLUMN.png`: the row first."""
         told = request.path_params
-        layer = self._tiles.layer(request)
+        layer = self._tiles.map_layer(request)
         try:
             _check_named(told["style"], told["set"])
         except PlanError as error:
@@ -114,17 +119,17 @@ class StandardRoutes:
         return _xml(tms_root(self._tiles.base_url(request)))
 
     async def tms_service(self, request: Request) -> Reply:
-        seen = self._tiles.callers.seen(request).values()
+        seen = self._maps(request).values()
         document = tms_service([served(layer) for layer in seen], self._tiles.base_url(request))
         return _xml(document, layers=seen)
 
     async def tms_map(self, request: Request) -> Reply:
-        layer = self._tiles.layer(request)
+        layer = self._tiles.map_layer(request)
         return _xml(tms_map(served(layer), self._tiles.base_url(request)), layers=(layer,))
 
     async def tms_tile(self, request: Request) -> Reply:
         """Rows are counted from the south."""
-        layer, told = self._tiles.layer(request), request.path_params
+        layer, told = self._tiles.map_layer(request), request.path_params
         flipped, ext = parse_address(told["z"], told["x"], told["file"])
         tile_id = TileId(flipped.z, flipped.x, (1 << flipped.z) - 1 - flipped.y)
         return await self._tiles.answer(request, layer, tile_id, ext)

@@ -174,7 +174,7 @@ class TileRoutes:
         return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def tilejson(self, request: Request) -> Reply:
-        layer = self.layer(request)
+        layer = self.map_layer(request)
         value = layer_tilejson(layer, self.base_url(request))
         return json_reply(value, headers=document_headers((layer,)))
 
@@ -209,6 +209,15 @@ class TileRoutes:
         layer = self.callers.seen(request).get(request.path_params["layer"])
         if layer is None:
             raise HTTPException(404, "there is no such layer; /api/layers lists those there are")
+        return layer
+
+    def map_layer(self, request: Request) -> Layer:
+        """As `layer`; 404 also for a picture in its own pixels, which lies nowhere on Earth."""
+        layer = self.layer(request)
+        if layer.source.info.pyramid is not None:
+            raise HTTPException(
+                404, "this layer is a picture in pixels and no map: it is described at /api/tiles/LAYER/info"
+            )
         return layer
 
     def _check_room(self, layer: Layer, tiles: int) -> None:

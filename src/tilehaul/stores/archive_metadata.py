@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
+from tilehaul.grid.pyramid import larger_rows, pyramid_of
 from tilehaul.grid.tile_id import ZOOM_MAX
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.store import JobKey
@@ -154,6 +155,7 @@ def source_info_of(
         attribution=metadata.get("attribution", ""),
         description=metadata.get("description", ""),
         vector_layers=vector_layers_of(metadata.get("json", "")) if kind == VECTOR_TILE else "",
+        pyramid=pyramid_of(metadata),
     )
 
 
@@ -170,7 +172,8 @@ def merged(old: Mapping[str, str], new: Mapping[str, str], *, mirrors: bool = Fa
 
     Bounds and zooms widen, a second attribution is put beside the first, vector layers are joined,
     `center` follows bounds that changed; a format that we do not know is forgotten (the first tile
-    names it); of anything else what was there first stays. See `JobKey.mirrors`.
+    names it); a pyramid is as large as its deepest zoom; of anything else what was there first stays. See
+    `JobKey.mirrors`.
     """
     if mirrors:
         old = {name: text for name, text in old.items() if not (name in _PLACE and new.get(name))}
@@ -191,7 +194,7 @@ def merged(old: Mapping[str, str], new: Mapping[str, str], *, mirrors: bool = Fa
         result.pop("center", None)
     credit = _joined_credits(old.get("attribution", ""), new.get("attribution", ""))
     layers = merged_json_row(old.get("json", ""), new.get("json", ""))
-    told = {"attribution": credit, "json": layers}
+    told = {"attribution": credit, "json": layers, **larger_rows(old, new)}
     return result | {name: text for name, text in told.items() if text}
 
 

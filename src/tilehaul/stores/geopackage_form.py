@@ -13,6 +13,7 @@ from tilehaul.codec.picture_form import Size, check_jpeg, check_png, check_webp
 from tilehaul.codec.sniff import JPEG, PNG, WEBP, plain_media_type
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.mercator import HALF_WORLD_M, degrees_of, metres_of
+from tilehaul.grid.pyramid import pyramid_of
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import geopackage_grid, metadata_table
@@ -126,8 +127,12 @@ class GeopackageForm:
             self.check_format(kind, Path(connection.filename))
         firsts = {tile.tile_id.z: tile for tile in reversed(tiles)}
         there = {row[0] for row in connection.execute(_ZOOMS, (table.name,))}
-        for zoom in sorted(firsts.keys() - there):
-            connection.execute(_MATRIX, (table.name, *_matrix(zoom, _size_of(firsts[zoom]))))
+        if added := sorted(firsts.keys() - there):
+            # A pyramid's first tile may be an edge, and smaller than the rest.
+            pyramid = pyramid_of(metadata_table.read_metadata(connection, gpkg.METADATA))
+            for zoom in added:
+                size = _size_of(firsts[zoom]) if pyramid is None else (pyramid.tile_size,) * 2
+                connection.execute(_MATRIX, (table.name, *_matrix(zoom, size)))
         if WEBP in kinds:
             webp = (table.name, "tile_data", gpkg.WEBP_NAME, gpkg.WEBP_DEFINITION, gpkg.WEBP_SCOPE)
             connection.execute(gpkg.EXTENSIONS)

@@ -10,6 +10,7 @@ from tilehaul.config.locations import SERVICES, parse_location
 from tilehaul.config.sending import Sending
 from tilehaul.errors import PlanError
 from tilehaul.grid.area import Area
+from tilehaul.grid.pyramid import grid_of
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import unchanged
 from tilehaul.jobs.mirror import MirroringStore, extra_tiles
@@ -180,6 +181,7 @@ def _key_of(info: SourceInfo, listing: Listing, within: Area | None, options: Se
         source_name=info.name,
         area_identity=listing.identity,
         planned=listing.planned,
+        grid=grid_of(info.pyramid),
         metadata=metadata_of(
             info,
             name=info.name.removesuffix(f" {options.encoding or ''}"),

@@ -13,6 +13,7 @@ from tilehaul.config.sending import SENDING_DEFAULT, Sending
 from tilehaul.errors import ConfigError, PlanError
 from tilehaul.grid.area import Area
 from tilehaul.grid.bounds import BoundsDeg
+from tilehaul.grid.pyramid import grid_of, pyramid_rows
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.event_log import log_event
 from tilehaul.jobs.seed import seed as run_seed
@@ -219,6 +220,7 @@ def _plan(info: SourceInfo, store: str, area: Area, planned: int, options: SeedO
         source_name=info.name,
         area_identity=area.identity,
         planned=planned,
+        grid=grid_of(info.pyramid),
         metadata=metadata_of(info, name=Path(store).stem, zooms=area.zooms, bounds_deg=area.bounds_deg),
     )
     return plan_with(options, area, key, store)
@@ -248,6 +250,8 @@ def metadata_of(
         "description": info.description,
         "json": json_row_of(info.vector_layers),
     }
+    if info.pyramid is not None and zooms:
+        metadata |= pyramid_rows(info.pyramid.down_to(zooms[-1]))
     return tuple((row, value) for row, value in metadata.items() if value)
 
 

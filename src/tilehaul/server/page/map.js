@@ -254,15 +254,21 @@ async function begin() {
 
   tell(null);
   poll();
+  let pictures = 0;
   try {
     const answer = await fetch("/api/layers");
-    state.layers = (await answer.json()).layers;
+    const { layers } = await answer.json();
+    // A picture in its own pixels lies nowhere on a map.
+    state.layers = layers.filter((one) => !one.pixels);
+    pictures = layers.length - state.layers.length;
   } catch (error) {
     state.layers = [];
   }
   list(state.layers);
   if (state.layers.length === 0) {
-    $("note").textContent = "This service has no layers. Add some under layers: in its configuration.";
+    $("note").textContent = pictures
+      ? "This service has pictures and no map. OpenSeadragon shows them: see /api/tiles/LAYER/info."
+      : "This service has no layers. Add some under layers: in its configuration.";
     $("note").hidden = false;
     state.map.setView([25, 12], 2);
     return;
