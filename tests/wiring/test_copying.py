@@ -1,6 +1,9 @@
 """Copies between stores of all kinds: what went in comes out, also after an interruption."""
 
 import asyncio
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +11,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import compare
 from tilehaul.jobs.stop import Stop
@@ -83,3 +87,32 @@ async def test_a_complete_copy_is_known_without_a_walk(tmp_path: Path) -> None:
     await copy(source, store, options=FAST)
     again = await copy(source, store, options=FAST)
     assert (again.state, again.skipped, again.bytes) == ("complete", 1, 0)
+
+
+async def test_what_an_archive_says_besides_is_carried_with_all_of_it(tmp_path: Path) -> None:
+    """An overlay stays one. A part has a middle of its own."""
+    write(tmp_path / "a", {TileId(1, 1, 1): 0, TileId(2, 3, 3): 0})
+    first, last = str(tmp_path / "b.mbtiles"), str(tmp_path / "d.mbtiles")
+    await copy(str(tmp_path / "a"), first, options=FAST)
+    said = {"type": "overlay", "version": "2.1", "center": "120.5,-70.25,2"}
+    with closing(sqlite3.connect(first)) as connection:
+        connection.executemany(
+            "UPDATE metadata SET value = ? WHERE name = ?", [(v, k) for k, v in said.items()]
+        )
+        connection.commit()
+    await copy(first, str(tmp_path / "c.pmtiles"), options=FAST)
+    await copy(str(tmp_path / "c.pmtiles"), last, options=FAST)
+    assert said.items() <= (await described(last)).items()
+    part = str(tmp_path / "e.mbtiles")
+    await copy(first, part, within=Area.from_bbox(100, -80, 170, -70, zooms=[2]), options=FAST)
+    carried = await described(part)
+    assert (carried["type"], carried["version"]) == ("overlay", "2.1")
+    assert carried["center"] == "135,-75,2"
+
+
+async def described(location: str) -> Mapping[str, str]:
+    archive = open_archive(location)
+    try:
+        return (await archive.describe()).metadata
+    finally:
+        await archive.close()

@@ -28,6 +28,7 @@ class SourceInfo:
     `media_type` is empty when not known. `vector_layers` is the JSON text of TileJSON's list of that
     name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers. `note` is a
     clause that people should read before they take tiles from here; mostly empty.
+    `rows` are rows of an archive's metadata that a whole copy says as well: type, version, center.
     `pyramid`: it is a picture in its own pixels and no map; its bounds say where its addresses lie, no more.
     """
 
@@ -41,6 +42,7 @@ class SourceInfo:
     description: str = ""
     vector_layers: str = ""
     note: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
     pyramid: Pyramid | None = None
 
 

@@ -155,8 +155,20 @@ def source_info_of(
         attribution=metadata.get("attribution", ""),
         description=metadata.get("description", ""),
         vector_layers=vector_layers_of(metadata.get("json", "")) if kind == VECTOR_TILE else "",
+        rows=_carried(metadata),
         pyramid=pyramid_of(metadata),
     )
+
+
+def _carried(metadata: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What is neither about the tiles nor about the file, as far as it makes sense."""
+    center, kind = metadata.get("center", ""), metadata.get("type", "")
+    told = {
+        "type": kind if kind in ("overlay", "baselayer") else "",
+        "version": _one_line(metadata.get("version", "")),
+        "center": center if _is_center(center) else "",
+    }
+    return tuple((name, text) for name, text in told.items() if text)
 
 
 def _one_line(text: str) -> str:
@@ -190,8 +202,10 @@ def merged(old: Mapping[str, str], new: Mapping[str, str], *, mirrors: bool = Fa
         result["bounds"] = bounds_text(widened(before, added))
     elif added is not None:
         result["bounds"] = bounds_text(added)
-    if "bounds" in result and result["bounds"] != old.get("bounds") and "center" not in new:
+    if "bounds" in result and result["bounds"] != old.get("bounds"):
         result.pop("center", None)
+        if "center" in new and added is not None and result["bounds"] == bounds_text(added):
+            result["center"] = new["center"]
     credit = _joined_credits(old.get("attribution", ""), new.get("attribution", ""))
     layers = merged_json_row(old.get("json", ""), new.get("json", ""))
     told = {"attribution": credit, "json": layers, **larger_rows(old, new)}

@@ -188,7 +188,8 @@ def _key_of(info: SourceInfo, listing: Listing, within: Area | None, options: Se
             zooms=listing.zooms,
             bounds_deg=info.bounds_deg if within is None else within.bounds_deg,
             format_name=format_of(info.media_type),
-        ),
+        )
+        + tuple(row for row in info.rows if within is None or row[0] != "center"),
     )
 
 
