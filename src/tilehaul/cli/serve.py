@@ -135,6 +135,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             opened.caches.memory,
             clock=SystemClock(),
             public_url=settings.server.public_url,
+            checks=opened.checks,
             process=opened.process,
             jobs=jobs,
             admin_key=settings.server.admin_key,

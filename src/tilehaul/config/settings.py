@@ -9,6 +9,7 @@ from tilehaul.config.providers import ProviderSettings
 from tilehaul.policy.freshness import REVALIDATE_S, STALE_S
 
 Missing = Literal["404", "204", "transparent"]
+ReadyNeed = Literal["archives", "cache", "origins"]
 Zoom = Annotated[int, Meta(ge=0, le=30)]
 
 
@@ -117,6 +118,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             "service listens on this machine only; elsewhere nobody may without it."
         ),
     ] = ""
+    ready_needs: Annotated[
+        tuple[ReadyNeed, ...],
+        Meta(
+            description="What `/health/ready` asks for: that each layer's archives can be read; that the "
+            "disk cache takes tiles; that an origin can be asked, or a cache has something to give."
+        ),
+    ] = ("archives", "cache")
 
 
 class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

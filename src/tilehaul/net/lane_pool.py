@@ -37,7 +37,7 @@ class LanePool:
             host = key[0].rpartition("@")[2].rpartition("//")[2]
             name = f"{host} ({request.lane_class})"
             provider = providers.of(request.url)
-            within = settings.within(provider, request.lane_class)
+            within = settings.within(provider, request.lane_class).of_this_process(request.lane_class)
             rate = self._rate_of(provider, within)
             lane = self._lanes[key] = Lane(name, request.lane_class, within, tools, rate)
         return lane

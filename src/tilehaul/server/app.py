@@ -28,6 +28,7 @@ from tilehaul.server.listener import listen
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
+from tilehaul.server.readiness import Check, Readiness
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import Routes
 from tilehaul.server.tile_routes import TILES_WAITING_MAX, TileRoutes
@@ -75,7 +76,7 @@ class Service:
 
     def drain(self) -> None:
         """From now on `/health/ready` says no, so that a balancer sends nobody here."""
-        self._routes.draining = True
+        self._routes.readiness.draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -89,7 +90,7 @@ def make_app(
     public_url: str = "",
     own_hosts: Iterable[str] = (),
     tiles_waiting_max: int = TILES_WAITING_MAX,
-    checks: Mapping[str, Callable[[], bool]] | None = None,
+    checks: Mapping[str, Check] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
     jobs: RunningJobs | None = None,
     admin_key: str = "",
@@ -130,7 +131,7 @@ def make_app(
         own_hosts=own,
         pages=read_page_files(),
         new_request_id=new_request_id,
-        checks=dict(checks or {}),
+        readiness=Readiness(dict(checks or {}), clock),
         started_s=clock.now_s(),
         process=process,
         jobs=jobs,

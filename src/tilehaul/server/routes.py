@@ -21,6 +21,7 @@ from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_o
 from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
+from tilehaul.server.readiness import Readiness
 from tilehaul.server.reply import (
     accepts_gzip,
     checked,
@@ -53,15 +54,14 @@ Answer = Callable[[Request], Awaitable[Reply | Response]]
 
 @dataclass(slots=True)
 class Routes:
-    """All answers of one service. Mutable only in what it counts and in `draining`."""
+    """All answers of one service. Mutable only in what it counts."""
 
     tiles: TileRoutes
     clock: Clock
     own_hosts: OwnHosts
     pages: Mapping[str, PageFile]
     new_request_id: Callable[[], str]
-    checks: Mapping[str, Callable[[], bool]]
-    draining: bool = False
+    readiness: Readiness
     started_s: float = 0.0
     process: Callable[[], ProcessFigures] | None = None
     lanes_seen: LanesByLayer = field(default_factory=dict)
@@ -116,8 +116,7 @@ class Routes:
         return json_reply({"status": "alive"})
 
     async def ready(self, request: Request) -> Reply:  # noqa: ARG002
-        checks = {name: check() for name, check in self.checks.items()}
-        checks["accepting"] = not self.draining
+        checks = await self.readiness.look()
         good = all(checks.values())
         return json_reply(
             {"status": "ready" if good else "not ready", "checks": checks}, status=200 if good else 503
