@@ -1,11 +1,10 @@
 """The service: one ASGI application, and the server that listens for it."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from types import TracebackType
 from typing import Self
@@ -24,10 +23,12 @@ from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.admin import Admin, Forget
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.early_hits import EarlyHits, HotCache
-from tilehaul.server.listener import listen
+from tilehaul.server.figures import Figures, Others
+from tilehaul.server.listener import listen, url_at
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
+from tilehaul.server.quiet_uvicorn import DRAIN_S, QuietUvicorn
 from tilehaul.server.readiness import Check, Readiness
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import Routes
@@ -40,13 +41,6 @@ HOST_DEFAULT = "127.0.0.1"
 PORT_DEFAULT = 8080
 # Somebody looking at a map pans every few seconds; half a minute spares most of the new connections.
 KEEP_ALIVE_S = 30
-# Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
-DRAIN_S = 10.0
-TICK_S = 1.0
-# How often a stopping server looks whether the last connection has gone.
-DRAIN_LOOK_S = 0.01
-# What is cut at the end of the patience has this long to notice it.
-CUT_S = 0.5
 
 
 def _random_id() -> str:
@@ -68,6 +62,11 @@ class Service:
         self._app = Starlette(routes=routes.table(), exception_handlers={HTTPException: refused})
         # An address with one slash more or less is another address: no redirects that cost a round trip.
         self._app.router.redirect_slashes = False
+
+    @property
+    def figures(self) -> Figures:
+        """What the service tells of itself."""
+        return self._routes.tiles.figures
 
     @property
     def tiles_waiting(self) -> int:
@@ -95,6 +94,8 @@ def make_app(
     jobs: RunningJobs | None = None,
     admin_key: str = "",
     forget: Forget | None = None,
+    others: Others | None = None,
+    started_s: float | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
     """The service over `layers`.
@@ -110,6 +111,8 @@ def make_app(
         process: Asked for what `/api/stats` tells of the process.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
         admin_key, forget: See `Admin`.
+        others: The other processes of the service; None: there are none.
+        started_s: When the service began, on `clock`; None: now.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -125,75 +128,22 @@ def make_app(
     own = OwnHosts(public_url, frozenset(host.lower() for host in own_hosts))
     routes = Routes(
         tiles=TileRoutes(
-            by_name, cache, own, Admin(own, admin_key, forget), tiles_waiting_max=tiles_waiting_max
+            by_name,
+            Figures(by_name, cache, process, jobs, clock, others),
+            own,
+            Admin(own, admin_key, forget, others),
+            tiles_waiting_max=tiles_waiting_max,
         ),
         clock=clock,
         own_hosts=own,
         pages=read_page_files(),
         new_request_id=new_request_id,
         readiness=Readiness(dict(checks or {}), clock),
-        started_s=clock.now_s(),
-        process=process,
+        started_s=clock.now_s() if started_s is None else started_s,
         jobs=jobs,
     )
     early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None
     return Service(routes, early)
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn inside a loop that is not its own: no signal handlers, and it says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        self.leave = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def main_loop(self) -> None:
-        # uvicorn's own looks ten times a second whether it should end. This one is told, and wakes
-        # once a second only for the Date header (tick 0 renews it).
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.leave.wait(), TICK_S)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own waits a tenth of a second whether somebody is there or not, and when its
-        # patience ends leaves the connections of clients that do not read open.
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
-        state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()
-        if not await self._all_gone(self.config.timeout_graceful_shutdown or 0):
-            log.warning("%d requests were cut when the service stopped", len(state.tasks))
-            # A request whose client is gone ends by itself, quietly; what does not is cancelled.
-            for connection in list(state.connections):
-                connection.transport.abort()
-            if not await self._all_gone(CUT_S):
-                for task in state.tasks:
-                    task.cancel()
-                await self._all_gone(CUT_S)
-        for server in self.servers:
-            await server.wait_closed()
-
-    async def _all_gone(self, wait_s: float) -> bool:
-        state = self.server_state
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn's sets tell nobody
-                    await asyncio.sleep(DRAIN_LOOK_S)
-        return not state.connections and not state.tasks
-
-    def end(self) -> None:
-        self.should_exit = True
-        self.leave.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Server:
@@ -201,6 +151,7 @@ class Server:
 
     Args:
         port: 0 takes a free one.
+        listener: A socket that listens already, instead of `host` and `port`; this closes it.
         keep_alive_s: An idle connection is closed after this.
         drain_s: `stop` gives requests on their way this long.
         connections_max: Open at once, >= 1; see `OpenConnections`. None: as many as `CONNECTIONS_MAX`
@@ -216,6 +167,7 @@ class Server:
         *,
         host: str = HOST_DEFAULT,
         port: int = PORT_DEFAULT,
+        listener: socket.socket | None = None,
         keep_alive_s: int = KEEP_ALIVE_S,
         drain_s: float = DRAIN_S,
         connections_max: int | None = None,
@@ -228,11 +180,13 @@ class Server:
         self._app = app
         self._host = host
         self._port = port
-        self._uvicorn = _Uvicorn(
+        self._listener = listener
+        self._protocol = bound_protocol(app.early_hits, doors=doors, new_request_id=app.new_request_id)
+        self._uvicorn = QuietUvicorn(
             uvicorn.Config(
-                app,
+                self._answer,
                 interface="asgi3",
-                http=bound_protocol(app.early_hits, doors=doors, new_request_id=app.new_request_id),
+                http=self._protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -253,8 +207,7 @@ class Server:
         """`http://host:port` of a started server."""
         if self._address is None:
             raise RuntimeError("the server has not been started")
-        host, port = self._address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_at(*self._address)
 
     async def start(self) -> tuple[str, int]:
         """Listen. Returns the address and port really taken.
@@ -262,7 +215,7 @@ class Server:
         Raises:
             ConfigError: The port is in use or not allowed, or the host is not of this machine.
         """
-        listener = listen(self._host, self._port, self._backlog)
+        listener = self._listener or listen(self._host, self._port, self._backlog)
         self._address = listener.getsockname()[:2]
         self._running = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
         up = asyncio.create_task(self._uvicorn.up.wait())
@@ -274,6 +227,16 @@ class Server:
             await self._running
             raise StorageError("the server ended while it was starting")
         return self._address
+
+    def renew(self, app: Service) -> None:
+        """Requests from now on are answered by `app`, on the same connections; those under way end where
+        they began.
+        """
+        self._app = app
+        self._protocol.hits = app.early_hits
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
     async def wait(self) -> None:
         """Until the server has ended; raises what ended it."""

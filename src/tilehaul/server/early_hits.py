@@ -47,30 +47,35 @@ class HotEntry(Protocol):
     ready: object | None
 
 
-class HotCache(TileCache, Protocol):
+class CacheSizes(Protocol):
+    """How much a cache holds: `layer_size` is (tiles, bytes) of one layer."""
+
+    def layer_size(self, layer: str) -> tuple[int, int]: ...
+
+    def stats(self) -> CacheStats: ...
+
+
+class HotCache(TileCache, CacheSizes, Protocol):
     """A cache whose entries can be looked at, and can carry what was made of them.
 
-    `forget` drops the tiles of a layer that are wanted, `layer_size` is (tiles, bytes) of one.
+    `forget` drops the tiles of a layer that are wanted.
     """
 
     def entry(self, key: tuple[str, int, int, int], now_s: float) -> Any: ...
 
     def hit(self, entry: Any) -> None: ...
 
-    def layer_size(self, layer: str) -> tuple[int, int]: ...
-
     def forget(self, layer: str, wanted: Callable[[TileId], bool]) -> int: ...
-
-    def stats(self) -> CacheStats: ...
 
 
 class _Ready:
     """The finished part of a cached tile's answers, up to the seconds it stays fresh."""
 
-    __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind")
+    __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind", "layer")
 
     def __init__(self, tile: Tile, layer: Layer) -> None:
         rendition = render(tile, layer)
+        self.layer = layer
         length = ("content-length", str(len(rendition.body)))
         self.head_200 = head_bytes(200, (*rendition.entity, length, *rendition.shared)) + _AGE
         self.head_304 = head_bytes(304, rendition.shared) + _AGE
@@ -164,7 +169,8 @@ class EarlyHits:
                 with_body=with_body,
             )
         ready = entry.ready
-        if not isinstance(ready, _Ready):
+        # What was made for the layer as it was before its settings changed is made anew.
+        if not isinstance(ready, _Ready) or ready.layer is not layer:
             try:
                 ready = entry.ready = _Ready(entry.answer, layer)
             except TilehaulError:

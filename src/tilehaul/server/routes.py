@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from math import inf
+from dataclasses import asdict, dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -14,10 +13,9 @@ from tilehaul.errors import TilehaulError
 from tilehaul.jobs.serve_tile import Reply, etag_matches
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
-from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
-from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
+from tilehaul.server.lanes import health_json, lanes_json
 from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile
@@ -38,9 +36,6 @@ from tilehaul.server.while_connected import STATUS_CLIENT_GONE
 from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
-
-# Who asks for figures more often than this is told the same ones again.
-LANES_FRESH_S = 1.0
 
 # `blob:` because the page loads tiles with fetch() to read their headers.
 PAGE_POLICY = (
@@ -63,9 +58,6 @@ class Routes:
     new_request_id: Callable[[], str]
     readiness: Readiness
     started_s: float = 0.0
-    process: Callable[[], ProcessFigures] | None = None
-    lanes_seen: LanesByLayer = field(default_factory=dict)
-    lanes_until_s: float = -inf
     jobs: RunningJobs | None = None
 
     def table(self) -> list[Route]:
@@ -97,20 +89,22 @@ class Routes:
         return json_reply({"layers": [layer_json(layer) for layer in self.tiles.layers.values()]})
 
     async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
-        figures = service_stats(
-            self.tiles.layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s
-        )
-        process = None if self.process is None else asdict(self.process())
-        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
+        whole = await self.tiles.figures.whole()
+        figures = service_stats(whole.layers, whole.cache, uptime_s=self.clock.now_s() - self.started_s)
+        process = None if whole.process is None else asdict(whole.process)
+        told = {**figures, "process": process, "lanes": lanes_json(whole.lanes)}
+        if whole.workers is not None:
+            told["workers"] = dict(zip(("running", "answered"), whole.workers, strict=True))
+        return json_reply(told)
 
     async def metrics(self, request: Request) -> Reply:
-        process = None if self.process is None else self.process()
+        whole = await self.tiles.figures.whole()
         uptime_s = self.clock.now_s() - self.started_s
-        seen = Seen(self.tiles.layers, self.tiles.cache, self._lanes(), process, uptime_s, self.jobs)
+        seen = Seen(whole.layers, whole.cache, whole.lanes, whole.process, uptime_s, self.jobs)
         return metrics_reply(seen, accept=_told(request, "accept"))
 
     async def health(self, request: Request) -> Reply:  # noqa: ARG002
-        return json_reply(health_json(self._lanes()))
+        return json_reply(health_json((await self.tiles.figures.whole()).lanes))
 
     async def live(self, request: Request) -> Reply:  # noqa: ARG002
         return json_reply({"status": "alive"})
@@ -153,15 +147,6 @@ class Routes:
         return Reply(
             200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body
         )
-
-    def _lanes(self) -> LanesByLayer:
-        """The lanes of each layer, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
-        now_s = self.clock.now_s()
-        if now_s >= self.lanes_until_s:
-            jobs = self.jobs.jobs.values() if self.jobs is not None else ()
-            self.lanes_seen = lanes_of(self.tiles.layers.values(), jobs)
-            self.lanes_until_s = now_s + LANES_FRESH_S
-        return self.lanes_seen
 
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()

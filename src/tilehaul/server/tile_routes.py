@@ -5,15 +5,15 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from tilehaul.errors import BusyError, PlanError, TilehaulError
-from tilehaul.grid.area import Area, parse_zooms
-from tilehaul.grid.bounds import parse_bbox
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.batch import BATCH_S_MAX, BATCH_TILES_MAX, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply, TileRequest, serve_tile
@@ -30,7 +30,7 @@ from tilehaul.server.batch_encodings import (
     tar,
 )
 from tilehaul.server.describe import cache_stats, layer_tilejson
-from tilehaul.server.early_hits import HotCache
+from tilehaul.server.figures import Figures
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined, json_reply
 from tilehaul.server.statuses import cause_of
@@ -54,7 +54,7 @@ class TileRoutes:
     """The answers. `tiles_waiting` counts tile requests that wait for an answer now."""
 
     layers: Mapping[str, Layer]
-    cache: HotCache | None
+    figures: Figures
     own_hosts: OwnHosts
     admin: Admin
     tiles_waiting_max: int = TILES_WAITING_MAX
@@ -108,7 +108,7 @@ class TileRoutes:
             return Reply(200, (("content-type", encoding), *PUBLIC_HEADERS))
         self._check_room(layer, len(asked))
         items = self._items(layer, asked)
-        stats = lambda: cache_stats(layer, self.cache)  # noqa: E731
+        stats = partial(self._stats, layer)
         if encoding == JSON:
 
             async def reply() -> Reply:
@@ -128,7 +128,7 @@ class TileRoutes:
 
     async def cache_stats(self, request: Request) -> Reply:
         layer = self.layer(request)
-        stats = cache_stats(layer, self.cache)
+        stats = await self._stats(layer)
         return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def tilejson(self, request: Request) -> Reply:
@@ -143,12 +143,12 @@ class TileRoutes:
         told = request.query_params
         if unknown := set(told) - {"bbox", "zooms"}:
             raise PlanError(f"{min(unknown)[:40]!r} is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
-        zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
-        wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
-        if "bbox" in told:
-            area = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms)
-            wanted = area.__contains__
-        return json_reply({"layer": layer.name, "forgotten": await self.admin.forget(layer.name, wanted)})
+        forgotten = await self.admin.forget(layer.name, bbox=told.get("bbox"), zooms=told.get("zooms"))
+        return json_reply({"layer": layer.name, "forgotten": forgotten})
+
+    async def _stats(self, layer: Layer) -> dict[str, Any]:
+        whole = await self.figures.whole()
+        return cache_stats(whole.layers[layer.name], whole.cache)
 
     def base_url(self, request: Request) -> str:
         """Our address for absolute URLs; PlanError: see `OwnHosts.base_url`."""
