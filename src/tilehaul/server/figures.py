@@ -31,12 +31,13 @@ LANES_FRESH_S = 1.0
 class OthersFigures(msgspec.Struct, frozen=True):
     """What the other processes of the service have counted.
 
-    `workers`: processes that run, this one too. `answered`: those of them whose figures are of now, this one
+    `asker`: the number of this process, from 1. `workers`: processes that run, this one too. `answered`: those of them whose figures are of now, this one
     too; of the others they are a second old, or as old as the time they have not answered for.
     `ended`: what processes counted that run no more. `lane_order`: by layer the names of its lanes, the same
     whoever asks.
     """
 
+    asker: int = 0
     workers: int = 1
     answered: int = 1
     others: tuple[WorkerFigures, ...] = ()
@@ -60,14 +61,15 @@ class Others(Protocol):
 class Whole:
     """What all answers about the service tell. `layers` have the statistics of all processes.
 
-    `workers`: (those that run, those whose figures are of now); None where there is one process anyway.
+    `workers`: those that run, those whose figures are of now, which of them tells; None where there is but one
+    process.
     """
 
     layers: Mapping[str, Layer]
     cache: CacheSizes | None
     lanes: LanesByLayer
     process: ProcessFigures | None
-    workers: tuple[int, int] | None = None
+    workers: tuple[int, int, int] | None = None
 
 
 class Figures:
@@ -111,7 +113,7 @@ class Figures:
             figures = [one.layers.get(name, LayerFigures()) for one in every]
             layers[name] = replace(layer, stats=summed_stats(figures))
             lanes[name] = tuple(numbered(summed_lanes(figures, told.lane_order.get(name, ()))))
-        return Whole(layers, summed_cache(every), lanes, summed_process(every), (told.workers, told.answered))
+        return Whole(layers, summed_cache(every), lanes, summed_process(every), (told.workers, told.answered, told.asker))
 
     def own(self) -> WorkerFigures:
         """Of this process alone."""

@@ -94,7 +94,7 @@ class Routes:
         process = None if whole.process is None else asdict(whole.process)
         told = {**figures, "process": process, "lanes": lanes_json(whole.lanes)}
         if whole.workers is not None:
-            told["workers"] = dict(zip(("running", "answered"), whole.workers, strict=True))
+            told["workers"] = dict(zip(("running", "answered", "this"), whole.workers, strict=True))
         return json_reply(told)
 
     async def metrics(self, request: Request) -> Reply:

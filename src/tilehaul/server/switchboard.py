@@ -99,4 +99,4 @@ class Switchboard:
     def _told_to(self, asker: int, answered: int) -> OthersFigures:
         others: Sequence[WorkerFigures] = [one for index, one in self._figures.items() if index != asker]
         order = {name: tuple(names) for name, names in self._order.items()}
-        return OthersFigures(len(self._links), answered, tuple(others), self._ended, order)
+        return OthersFigures(asker + 1, len(self._links), answered, tuple(others), self._ended, order)
