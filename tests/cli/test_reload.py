@@ -3,7 +3,7 @@
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -46,7 +46,7 @@ class Asking(threading.Thread):
             self.error = error
             self.begun.set()
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> Self:
         self.start()
         assert self.begun.wait(30)
         return self
@@ -95,18 +95,21 @@ def test_no_request_notices_that_the_configuration_is_read_anew(tmp_path: Path, 
 
 def test_a_request_under_way_ends_on_the_layer_it_began_with(tmp_path: Path) -> None:
     slow = MockSettings(faults=Faults(latency=Latency(ms=300)))
-    with MockThread(slow) as before, MockThread(MockSettings(seed=7)) as after:
-        with ServingProcess(tmp_path, config_of(before)) as it:
-            answers: list[bytes] = []
-            asking = threading.Thread(target=lambda: answers.append(it.ask(tile(1)).body))
-            asking.start()
-            while before.stats().peak_in_flight < 1:
-                pass
-            assert it.renew(config_of(after))["event"] == "serve.renewed"
-            assert it.ask(tile(2)).body == after.body_of("6/2/1")
-            asking.join()
-            assert answers == [before.body_of("6/1/1")]
-            assert it.end() == (0, "")
+    with (
+        MockThread(slow) as before,
+        MockThread(MockSettings(seed=7)) as after,
+        ServingProcess(tmp_path, config_of(before)) as it,
+    ):
+        answers: list[bytes] = []
+        asking = threading.Thread(target=lambda: answers.append(it.ask(tile(1)).body))
+        asking.start()
+        while before.stats().peak_in_flight < 1:
+            pass
+        assert it.renew(config_of(after))["event"] == "serve.renewed"
+        assert it.ask(tile(2)).body == after.body_of("6/2/1")
+        asking.join()
+        assert answers == [before.body_of("6/1/1")]
+        assert it.end() == (0, "")
 
 
 def test_tiles_of_another_source_are_forgotten(tmp_path: Path) -> None:

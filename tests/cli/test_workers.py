@@ -21,7 +21,7 @@ def tile(x: int, layer: str = "far") -> str:
 
 
 def figure(text: bytes, name: str) -> float:
-    found = re.search(rf'^{name}{{[^}}]*}} (\S+)$', text.decode(), re.MULTILINE)
+    found = re.search(rf"^{name}{{[^}}]*}} (\S+)$", text.decode(), re.MULTILINE)
     assert found is not None, name
     return float(found[1])
 
@@ -29,7 +29,10 @@ def figure(text: bytes, name: str) -> float:
 def test_statistics_are_those_of_all_workers_whoever_answers(tmp_path: Path) -> None:
     """Counts, sizes, lanes and metrics; emptying caches; and they outlast a worker that is killed."""
     cache = {"memory": "8MB"}
-    with MockThread() as origin, ServingProcess(tmp_path, config_of(origin, cache=cache), "--workers", "2") as it:
+    with (
+        MockThread() as origin,
+        ServingProcess(tmp_path, config_of(origin, cache=cache), "--workers", "2") as it,
+    ):
         one, two = it.lines_to_each(2)
         for x in range(7):
             assert it.ask(tile(x), line=one).body == origin.body_of(f"6/{x}/1")

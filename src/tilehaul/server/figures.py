@@ -31,8 +31,8 @@ LANES_FRESH_S = 1.0
 class OthersFigures(msgspec.Struct, frozen=True):
     """What the other processes of the service have counted.
 
-    `asker`: the number of this process, from 1. `workers`: processes that run, this one too. `answered`: those of them whose figures are of now, this one
-    too; of the others they are a second old, or as old as the time they have not answered for.
+    `asker`: the number of this process, from 1. `workers`: processes that run, this one too. `answered`:
+    those of them whose figures are of now, this one too; of the others they are what they told last.
     `ended`: what processes counted that run no more. `lane_order`: by layer the names of its lanes, the same
     whoever asks.
     """
@@ -61,8 +61,8 @@ class Others(Protocol):
 class Whole:
     """What all answers about the service tell. `layers` have the statistics of all processes.
 
-    `workers`: those that run, those whose figures are of now, which of them tells; None where there is but one
-    process.
+    `workers`: those that run, those whose figures are of now, which of them tells; None where there is but
+    one process.
     """
 
     layers: Mapping[str, Layer]
@@ -113,7 +113,13 @@ class Figures:
             figures = [one.layers.get(name, LayerFigures()) for one in every]
             layers[name] = replace(layer, stats=summed_stats(figures))
             lanes[name] = tuple(numbered(summed_lanes(figures, told.lane_order.get(name, ()))))
-        return Whole(layers, summed_cache(every), lanes, summed_process(every), (told.workers, told.answered, told.asker))
+        return Whole(
+            layers,
+            summed_cache(every),
+            lanes,
+            summed_process(every),
+            (told.workers, told.answered, told.asker),
+        )
 
     def own(self) -> WorkerFigures:
         """Of this process alone."""

@@ -15,9 +15,14 @@ FORGET_S_MAX = 30.0
 
 
 class Switchboard:
-    """Knows the workers that answer, by their index, and what each has counted."""
+    """Knows the workers that answer, by their index, and what each has counted.
 
-    def __init__(self) -> None:
+    Args:
+        figures_s_max: See FIGURES_S_MAX.
+    """
+
+    def __init__(self, figures_s_max: float = FIGURES_S_MAX) -> None:
+        self._figures_s_max = figures_s_max
         self._links: dict[int, Link[ToParent, ToWorker]] = {}
         self._figures: dict[int, WorkerFigures] = {}
         self._ended = WorkerFigures()
@@ -64,7 +69,7 @@ class Switchboard:
         if ask.figures is not None:
             self._note(asker, ask.figures)
         others = [index for index in self._links if index != asker]
-        patience_s = FORGET_S_MAX if ask.layer else FIGURES_S_MAX
+        patience_s = FORGET_S_MAX if ask.layer else self._figures_s_max
         number = next(self._numbers)
         asked = Asked(number, ask.layer, ask.bbox, ask.zooms)
         replies = await asyncio.gather(*(self._ask_one(index, asked, patience_s) for index in others))
