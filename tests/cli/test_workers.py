@@ -123,6 +123,29 @@ def test_requests_under_way_end_before_the_service_does(tmp_path: Path, workers:
             assert (code, errors, answers) == (0, "", [200] * 4)
 
 
+def test_workers_do_not_outlive_the_process_that_started_them(tmp_path: Path) -> None:
+    """Killed, it can tell them nothing: they notice, end what they do, and let go of the port."""
+    with MockThread() as origin, ServingProcess(tmp_path, config_of(origin), "--workers", "2") as it:
+        assert it.ask(tile(1)).status == 200
+        workers = it.workers()
+        assert len(workers) == 2
+        kill(it.process.pid)
+        assert it.process.wait(timeout=20) == -9
+        for worker in workers:
+            while Path(f"/proc/{worker}").exists() and ") Z " not in status_of(worker):
+                pass
+        with pytest.raises(ConnectionRefusedError):
+            it.ask("/health/live")
+
+
+def status_of(process: int) -> str:
+    """What the system says of a process; one that has ended and was not asked after is `Z`."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return ") Z "
+
+
 def test_what_cannot_begin_says_why_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = str(tmp_path / "gone.mbtiles")
     assert main(["serve", gone, "--port", "0", "--workers", "2"]) == 2

@@ -56,9 +56,8 @@ def behind(tmp_path):
         MockThread(slow) as origin,
         ServingProcess(tmp_path, config_of(origin), "--jobs", str(tmp_path)) as it,
     ):
-        block = recipe(
-            service=it.url.removeprefix("http://"), listen=f"listen 127.0.0.1:{port};", cache=f"{root}/tiles"
-        )
+        where = it.url.removeprefix("http://")
+        block = recipe(service=where, listen=f"listen 127.0.0.1:{port};", cache=f"{root}/tiles")
         # Started by root, the workers would be `nobody`, who may not write here.
         user = "user root;" if os.geteuid() == 0 else ""
         (root / "nginx.conf").write_text(MAIN.format(root=root, user=user, recipe=block))
@@ -81,7 +80,7 @@ def ask(port, path, method="GET", headers=None, body=None):
 
 
 def test_tiles_by_way_of_nginx(behind):
-    """The bytes, kept by nginx; 304 for who has them; what is not a tile is not kept; figures stay private."""
+    """The bytes, kept by nginx; 304 for who has them; what is no tile is not kept."""
     origin, it, port = behind
     status, headers, body = ask(port, TILE)
     assert (status, body, headers["X-Cache"]) == (200, origin.body_of("6/1/1"), "MISS")
@@ -106,11 +105,11 @@ def test_tiles_by_way_of_nginx(behind):
 def test_events_of_a_job_pass_through_at_once(behind):
     """The first of them is read while the job still runs."""
     origin, it, port = behind
-    order = {"source": "far", "store": "slow.mbtiles", "zooms": "0-6", "concurrency": 1}
+    order = {"source": "far", "store": "slow.mbtiles", "zooms": "0-6", "bbox": [-180, -85, 180, 85]}
     json_type = {"Content-Type": "application/json"}
     status, _, body = ask(port, "/api/jobs", "POST", json_type, json.dumps(order))
     assert status == 202, body
-    job = json.loads(body)["job_id"]
+    job = json.loads(body)["id"]
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     line.request("GET", f"/api/jobs/{job}/events")
     answer = line.getresponse()

@@ -53,18 +53,11 @@ class WorkerProcess:
 
         Raises PlanError, BusyError, StorageError: It cannot begin, and has ended; the message is its own.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            numbers = (theirs.fileno(), listener.fileno())
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tilehaul.cli.worker", *map(str, numbers)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=numbers,
-                # Ctrl-C is for the parent, who tells them.
-                start_new_session=True,
-            )
-        worker = cls(process, await parent_end(ours), on_word)
+        try:
+            process, channel = await _spawned(listener)
+        except OSError as error:
+            raise StorageError(f"no process can be started: {error.strerror or error}") from error
+        worker = cls(process, await parent_end(channel), on_word)
         try:
             answer = await worker._ask(word)
             if isinstance(answer, Failed):
@@ -120,3 +113,25 @@ class WorkerProcess:
                 on_word(message)
         self._answers.put_nowait(None)
         on_word(None)
+
+
+async def _spawned(listener: socket.socket) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """A process, and this end of its channel. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        numbers = (theirs.fileno(), listener.fileno())
+        # -P: a module of the folder we happen to run in must not take the place of one of ours.
+        command = (sys.executable, "-P", "-m", "tilehaul.cli.worker", *map(str, numbers))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=numbers,
+                # Ctrl-C is for the parent, who tells them.
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+    return process, ours

@@ -169,8 +169,7 @@ class EarlyHits:
                 with_body=with_body,
             )
         ready = entry.ready
-        # What was made for the layer as it was before its settings changed is made anew.
-        if not isinstance(ready, _Ready) or ready.layer is not layer:
+        if not isinstance(ready, _Ready) or ready.layer is not layer:  # or the layer's settings have changed
             try:
                 ready = entry.ready = _Ready(entry.answer, layer)
             except TilehaulError:
