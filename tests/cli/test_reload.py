@@ -1,5 +1,9 @@
 """SIGHUP: `tilehaul serve` reads its configuration anew, and no request notices."""
 
+import json
+import os
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -146,3 +150,28 @@ def test_a_changed_header_of_the_answer_shows_in_what_is_in_memory(tmp_path: Pat
             )
             assert origin.stats().requests == 1
             assert it.end() == (0, "")
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "tilehaul", "serve", *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed_ends_the_service(tmp_path: Path) -> None:
+    """It says so by SIGHUP too, which while the terminal is there means: read the file anew."""
+    config = tmp_path / "tilehaul.yaml"
+    config.write_text(json.dumps({"layers": {"here": {"source": str(tmp_path)}}}))
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", IN_A_TERMINAL, "--config", str(config), "--port", "0", "--json"]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as child:
+        os.close(theirs)
+        assert child.stdout is not None
+        assert json.loads(child.stdout.readline())["event"] == "serve.started"
+        child.send_signal(signal.SIGHUP)
+        assert json.loads(child.stdout.readline())["event"] == "serve.renewed"
+        os.close(ours)
+        assert child.wait(timeout=20) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from cli.serving_process import ServingProcess, config_of, kill
 from tilehaul.cli.main import main
-from tilehaul.lab.faults import Faults, Latency
+from tilehaul.lab.faults import Faults, Latency, RateLimit, RetryAfter
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
 
@@ -90,6 +90,29 @@ def test_an_origin_is_asked_no_more_than_by_one_process(tmp_path: Path) -> None:
                 thread.join()
             stats = origin.stats()
             assert (stats.requests, stats.peak_in_flight) == (60, 3)
+            assert it.end()[0] == 0
+
+
+def test_a_wait_that_one_worker_is_asked_for_holds_all(tmp_path: Path) -> None:
+    """The third request is pushed back; nothing is sent after it, by neither worker."""
+    faults = Faults(rate_limit=RateLimit(0.001, 2), retry_after=RetryAfter("seconds", 60))
+    with MockThread(MockSettings(faults=faults)) as origin:
+        config = config_of(origin, server={"workers": 2})
+        config["layers"]["far"] |= {"timeout": 5, "retries": 0}
+        with ServingProcess(tmp_path, config) as it:
+            one, two = it.lines_to_each(2)
+            assert [it.ask(tile(x), line=line).status for x, line in ((1, one), (2, two), (3, one))] == [
+                200,
+                200,
+                503,
+            ]
+            # By the same way as the news, and behind it.
+            (lane,) = it.ask("/api/stats", line=one).json()["lanes"]["far"]
+            assert lane["gate"] == "held"
+            answer = it.ask(tile(4), line=two)
+            assert answer.status == 503
+            assert 50 < int(answer.headers["Retry-After"]) <= 62
+            assert origin.stats().requests == 3
             assert it.end()[0] == 0
 
 

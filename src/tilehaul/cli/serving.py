@@ -30,12 +30,14 @@ RETIRE_LOOK_S = 0.05
 class Process:
     """What a process is told besides the settings.
 
-    `listener`: see `Server`. `others`: the other processes. `started_s`: when the service began.
+    `listener`: see `Server`. `others`: the other processes; `held`: told when an upstream asks a lane of this
+    one to wait, with its name and the seconds. `started_s`: when the service began.
     """
 
     share: Share = WHOLE
     listener: socket.socket | None = None
     others: Others | None = None
+    held: Callable[[str, float], None] | None = None
     started_s: float | None = None
 
 
@@ -58,7 +60,7 @@ class Serving:
 
     async def start(self) -> str:
         """Open the layers and listen. Returns the service's address. Raises what the two raise."""
-        self._now = await open_generation(self._settings, share=self._process.share)
+        self._now = await self._open(self._settings)
         try:
             self._app = self._app_of(self._now)
             where = self._settings.server
@@ -87,6 +89,11 @@ class Serving:
         """See `Caches.forget`."""
         return 0 if self._now is None else await self._now.company.caches.forget(layer, wanted)
 
+    def hold(self, lane: str, delay_s: float) -> None:
+        """See `LanePool.hold`."""
+        if self._now is not None:
+            self._now.company.pool.hold(lane, delay_s)
+
     async def renew(self, settings: Settings) -> None:
         """Serve other settings, or go on as before. Raises as `prepare`."""
         await self.prepare(settings)
@@ -101,7 +108,11 @@ class Serving:
         """
         check_renewable(self._settings, settings)
         await self.drop()
-        self._next = await open_generation(settings, self._now, share=self._process.share)
+        self._next = await self._open(settings)
+
+    async def _open(self, settings: Settings) -> Generation:
+        process = self._process
+        return await open_generation(settings, self._now, share=process.share, held=process.held)
 
     async def take(self) -> None:
         """Serve what was prepared last. Requests under way end on what they began with."""

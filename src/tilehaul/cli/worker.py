@@ -22,6 +22,8 @@ from tilehaul.server.worker_link import (
     Begin,
     Drop,
     Failed,
+    Held,
+    Hold,
     Leave,
     Link,
     Prepare,
@@ -66,6 +68,7 @@ class Worker:
                 Share(begin.index, begin.count),
                 listener,
                 self._others,
+                self._on_held,
                 SystemClock().now_s() - begin.age_s,
             ),
         )
@@ -101,6 +104,8 @@ class Worker:
                 self._others.on_answer(message)
             elif isinstance(message, Asked) and not message.layer:
                 self._link.send(Reply(message.number, self._serving.own_figures()))
+            elif isinstance(message, Hold):
+                self._serving.hold(message.lane, message.delay_s)
             elif isinstance(message, Leave):
                 self._told_to_leave()
             else:
@@ -115,6 +120,9 @@ class Worker:
         if self._leave.is_set():
             self._hurry.set()
         self._leave.set()
+
+    def _on_held(self, lane: str, delay_s: float) -> None:
+        self._link.send(Held(lane, delay_s))
 
     async def _obey(self, message: ToWorker) -> None:
         if isinstance(message, Asked):

@@ -19,7 +19,7 @@ from tilehaul.server.connections import backlog_of, connections_max_of, files_ma
 from tilehaul.server.listener import listen, url_of
 from tilehaul.server.quiet_uvicorn import CUT_S, DRAIN_S
 from tilehaul.server.switchboard import Switchboard
-from tilehaul.server.worker_link import Ask, Begin, Drop, Leave, Prepare, Prepared, Reply, Take, Told
+from tilehaul.server.worker_link import Ask, Begin, Drop, Held, Leave, Prepare, Prepared, Reply, Take, Told
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Workers:
         )
 
         def on_word(message: object) -> None:
-            if isinstance(message, Told | Ask | Reply):
+            if isinstance(message, Told | Ask | Reply | Held):
                 self._board.on(index, message)
             elif message is None:
                 self._board.left(index)

@@ -1,5 +1,6 @@
 """What every lane is told when it is made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
@@ -94,9 +95,13 @@ class LaneSettings:
 
 @dataclass(frozen=True, slots=True)
 class LaneTools:
-    """What lanes share. `tell` is told when a lane is held, or held for longer, and when it changes."""
+    """What lanes share. `tell` is told when a lane is held, or held for longer, and when it changes.
+
+    `held` is told a lane's name and the seconds, whenever an upstream asks it to wait, or for longer.
+    """
 
     clock: Clock
     luck: Luck
     tally: Tally
     tell: TellLane | None = None
+    held: Callable[[str, float], None] | None = None

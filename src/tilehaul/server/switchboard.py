@@ -6,7 +6,18 @@ from itertools import count
 
 from tilehaul.server.figures import OthersFigures
 from tilehaul.server.worker_figures import WorkerFigures, joined_figures
-from tilehaul.server.worker_link import Answered, Ask, Asked, Link, Reply, Told, ToParent, ToWorker
+from tilehaul.server.worker_link import (
+    Answered,
+    Ask,
+    Asked,
+    Held,
+    Hold,
+    Link,
+    Reply,
+    Told,
+    ToParent,
+    ToWorker,
+)
 
 # Workers answer within a millisecond unless they are busy; whoever asks for figures is not kept longer.
 FIGURES_S_MAX = 0.25
@@ -44,10 +55,14 @@ class Switchboard:
             if asked == index and not waiting.done():
                 waiting.set_result(None)
 
-    def on(self, index: int, message: Told | Ask | Reply) -> None:
+    def on(self, index: int, message: Told | Ask | Reply | Held) -> None:
         """What a worker says to the others or of itself."""
         if isinstance(message, Told):
             self._note(index, message.figures)
+        elif isinstance(message, Held):
+            for other, link in self._links.items():
+                if other != index:
+                    link.send(Hold(message.lane, message.delay_s))
         elif isinstance(message, Reply):
             waiting = self._waiting.get((index, message.number))
             if waiting is not None and not waiting.done():

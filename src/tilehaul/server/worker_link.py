@@ -67,6 +67,13 @@ class Answered(msgspec.Struct, tag=True, frozen=True):
     forgotten: int = 0
 
 
+class Hold(msgspec.Struct, tag=True, frozen=True):
+    """An upstream has asked another worker to wait: see `Held`."""
+
+    lane: str
+    delay_s: float
+
+
 class Up(msgspec.Struct, tag=True, frozen=True):
     """The worker answers requests."""
 
@@ -98,6 +105,13 @@ class Told(msgspec.Struct, tag=True, frozen=True):
     figures: WorkerFigures
 
 
+class Held(msgspec.Struct, tag=True, frozen=True):
+    """An upstream has asked this worker's lane to wait for so long."""
+
+    lane: str
+    delay_s: float
+
+
 class Ask(msgspec.Struct, tag=True, frozen=True):
     """See `Asked`. `figures`: the asker's own."""
 
@@ -116,8 +130,8 @@ class Reply(msgspec.Struct, tag=True, frozen=True):
     forgotten: int = 0
 
 
-ToWorker = Begin | Prepare | Take | Drop | Leave | Asked | Answered
-ToParent = Up | Failed | Prepared | Taken | Told | Ask | Reply
+ToWorker = Begin | Prepare | Take | Drop | Leave | Asked | Answered | Hold
+ToParent = Up | Failed | Prepared | Taken | Told | Ask | Reply | Held
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -105,13 +105,17 @@ class Generation:
 
 
 async def open_generation(
-    settings: Settings, before: Generation | None = None, *, share: Share = WHOLE
+    settings: Settings,
+    before: Generation | None = None,
+    *,
+    share: Share = WHOLE,
+    held: Callable[[str, float], None] | None = None,
 ) -> Generation:
     """Open what the settings name; what is the same in `before` is taken over, open as it is.
 
     A layer is taken over with its caches, lanes and connections when nothing of it or of what it shares with
     others has changed. One that is opened anew keeps its lanes, with what they have learned, as long as every
-    host is asked as before; and its statistics always.
+    host is asked as before; and its statistics always. `held`: see `LanePool`.
 
     Raises as `open_source`, naming the layer; then `before` is as it was, and nothing else is open.
     """
@@ -124,7 +128,7 @@ async def open_generation(
         if before is not None and same_lanes:
             pool, lanes_stack = before.company.pool, before.lanes_stack
         else:
-            pool = LanePool()
+            pool = LanePool(held)
             lanes_stack.push_async_callback(pool.aclose)
             undo.push_async_callback(lanes_stack.aclose)
         if before is not None and same_caches:
