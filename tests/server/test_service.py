@@ -233,15 +233,24 @@ async def test_health(service):
     """Live while it runs; ready while its checks hold and it is not draining."""
     service.layer()
     good = {"store": True}
-    app = service.build(checks={"store": lambda: good["store"]})
+
+    async def store():
+        return good["store"]
+
+    app = service.build(checks={"store": store})
     assert (await service.ask("/health/live")).status == 200
     assert (await service.ask("/health/ready")).json() == {
         "status": "ready",
         "checks": {"store": True, "accepting": True},
     }
     good["store"] = False
-    assert (await service.ask("/health/ready")).status == 503
+    assert (await service.ask("/health/ready")).status == 200, "asked within a second: told the same"
+    service.clock.time_s += 1
+    answer = await service.ask("/health/ready")
+    assert (answer.status, answer.json()["checks"]) == (503, {"store": False, "accepting": True})
     good["store"] = True
+    service.clock.time_s += 1
+    assert (await service.ask("/health/ready")).status == 200
     app.drain()
     answer = await service.ask("/health/ready")
     assert (answer.status, answer.json()["checks"]["accepting"]) == (503, False)

@@ -136,7 +136,7 @@ async def _serve(options: argparse.Namespace, origin: "MockServer", store: str) 
 async def _show(options: argparse.Namespace, origin: "MockServer", opened: "Layers", port: int) -> int:
     import asyncio
 
-    from tilehaul.cli.serve import until_stopped
+    from tilehaul.cli.common import until_signal
     from tilehaul.net.clock import SystemClock
     from tilehaul.server.app import Server, make_app
 
@@ -150,7 +150,7 @@ async def _show(options: argparse.Namespace, origin: "MockServer", opened: "Laye
         if options.once:
             return exit_codes.COMPLETE
         _say(f"\nthe map: {server.url}/   (Ctrl-C ends)")
-        await until_stopped()
+        await until_signal()
     return exit_codes.COMPLETE
 
 

@@ -4,7 +4,9 @@ Every line passes through `redact_text`, and carries the job and the request it 
 the business of the rooms below; this file decides only how it looks.
 """
 
+import argparse
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +40,14 @@ def wanted_log(told: str, *, level: str | None, as_json: bool) -> LogSettings:
     # Who asks for JSON and names no level wants a log, not only complaints.
     default = "info" if json_wanted else "warning"
     return LogSettings(level or (levels[-1] if levels else default), json_wanted)
+
+
+def log_settings_of(options: argparse.Namespace) -> LogSettings | None:
+    """What a command's flags and TILEHAUL_LOG say; None when they say nothing. Raises ConfigError."""
+    told = os.environ.get("TILEHAUL_LOG", "")
+    if not (told or options.log_level or options.log_json):
+        return None
+    return wanted_log(told, level=options.log_level, as_json=options.log_json)
 
 
 def set_up_log(settings: LogSettings, stream: TextIO | None = None) -> None:

@@ -99,11 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _set_up_log(options: argparse.Namespace) -> None:
-    told = os.environ.get("TILEHAUL_LOG", "")
-    if told or options.log_level or options.log_json:
-        from tilehaul.cli.logs import set_up_log, wanted_log
+    if os.environ.get("TILEHAUL_LOG") or options.log_level or options.log_json:
+        from tilehaul.cli.logs import log_settings_of, set_up_log
 
-        set_up_log(wanted_log(told, level=options.log_level, as_json=options.log_json))
+        if (settings := log_settings_of(options)) is not None:
+            set_up_log(settings)
 
 
 def run() -> None:

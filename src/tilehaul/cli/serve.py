@@ -2,28 +2,29 @@
 
 import argparse
 import getpass
-import json
 import os
 import re
 import secrets
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tilehaul.cli import exit_codes
-from tilehaul.cli.common import add_command, add_providers_flag, run_async
-from tilehaul.errors import ConfigError, PlanError
+from tilehaul.cli.common import add_command, add_providers_flag, positive, run_async
+from tilehaul.errors import ConfigError, PlanError, TilehaulError
 
 if TYPE_CHECKING:
+    from tilehaul.cli.announcing import Announcer
+    from tilehaul.cli.serving import Serving
+    from tilehaul.cli.wishes import Wishes
+    from tilehaul.cli.workers import Workers
     from tilehaul.config.settings import Settings
 
 _EXAMPLES = """\
   tilehaul serve world.mbtiles                              a map page of one archive
   tilehaul serve world.mbtiles tiles/ 'https://host/{z}/{x}/{y}.png'
   tilehaul serve photos=./tiles --port 0                    a name of its own, a free port
-  tilehaul serve --config tilehaul.yaml --host 0.0.0.0      layers from a file
+  tilehaul serve --config tilehaul.yaml --host 0.0.0.0      layers from a file; SIGHUP reads it anew
 
 tiles: http://HOST:PORT/api/tiles/LAYER/{z}/{x}/{y}.png    the map: http://HOST:PORT/
 """
@@ -43,6 +44,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, metavar="N", help="port; 0 takes a free one (default: 8080)")
     parser.add_argument("--public-url", metavar="URL", help="address for absolute links, behind a proxy")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes that answer (default: 1; see docs/operate.md)",
+    )
     parser.add_argument("--jobs", metavar="FOLDER", help="let clients start seeds into this folder")
     parser.add_argument("--cache-memory", metavar="SIZE", help="memory for tiles (default: 256MB)")
     parser.add_argument("--cache-disk", metavar="SIZE", help="disk for tiles (default: none)")
@@ -66,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         raise PlanError(
             "nothing to serve: name an archive (tilehaul serve world.mbtiles) or --config tilehaul.yaml"
         )
-    return run_async(lambda: _serve(settings, as_json=options.json, quiet=options.quiet))
+    return run_async(lambda: _serve(options, settings))
 
 
 def hash_key(typed: TextIO) -> int:
@@ -96,7 +103,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
 
     from tilehaul.config.load import load_settings, parse_settings, parse_size
     from tilehaul.config.providers import read_providers
-    from tilehaul.config.settings import JobsSettings, Settings
+    from tilehaul.config.settings import WORKERS_MAX, JobsSettings, Settings
 
     settings = load_settings(Path(options.config), os.environ) if options.config else Settings()
     layers = {}
@@ -108,11 +115,13 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     # Parsed as the file is, so that the same checks and messages hold; `$` has no meaning here.
     typed = parse_settings({"layers": layers}, {}, name="command line") if layers else Settings()
     server = settings.server
-    for flag in ("host", "port", "public_url"):
+    for flag in ("host", "port", "public_url", "workers"):
         if (value := getattr(options, flag)) is not None:
             server = msgspec.structs.replace(server, **{flag: value})
     if not 0 <= server.port <= 65535:
         raise ConfigError(f"--port {server.port} is not within 0..65535")
+    if server.workers > WORKERS_MAX:
+        raise ConfigError(f"--workers {server.workers} is more than {WORKERS_MAX}")
     cache = settings.cache
     for part in ("memory", "disk"):
         if (size := getattr(options, f"cache_{part}")) is not None:
@@ -153,58 +162,54 @@ def _named(argument: str) -> tuple[str, str]:
     return name or "layer", argument
 
 
-async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
-    from tilehaul.net.clock import SystemClock
-    from tilehaul.server.app import Server, make_app
-    from tilehaul.server.cors import Cors
-    from tilehaul.server.meter import meter_of
-    from tilehaul.wiring.layers import api_keys, open_layers
-    from tilehaul.wiring.running_jobs import RunningJobs, may_change
+async def _serve(options: argparse.Namespace, settings: "Settings") -> int:
+    from tilehaul.cli.announcing import Announcer
+    from tilehaul.cli.logs import log_settings_of
+    from tilehaul.cli.serving import Process, Serving
+    from tilehaul.cli.wishes import Wishes
+    from tilehaul.cli.workers import Workers
 
-    jobs = RunningJobs(settings) if settings.jobs is not None else None
-    async with open_layers(settings) as opened:
-        app = make_app(
-            opened.layers,
-            opened.caches.memory,
-            clock=SystemClock(),
-            public_url=settings.server.public_url,
-            process=opened.process,
-            jobs=jobs,
-            deadline_s=settings.server.deadline_s,
-            cors=Cors(settings.server.cors),
-            admin_key=settings.server.admin_key,
-            keys=api_keys(settings),
-            meter=meter_of(settings.server, time.monotonic),
-            forget=opened.caches.forget if may_change(settings) else None,
-        )
-        async with Server(app, host=settings.server.host, port=settings.server.port) as server:
-            names = [layer.name for layer in opened.layers]
-            if as_json:
-                print(json.dumps({"event": "serve.started", "url": server.url, "layers": names}), flush=True)
-            elif not quiet:
-                print(f"serving {', '.join(names)} at {server.url} (Ctrl-C ends)", file=sys.stderr)
-                for layer in opened.layers:
-                    if note := layer.source.info.note:
-                        print(f"{layer.name}: {note}", file=sys.stderr)
-            try:
-                await until_stopped()
-            finally:
-                app.drain()
-                if jobs is not None:
-                    # Before the server: whoever follows a job is told of its end.
-                    await jobs.aclose()
+    announcer, wishes = Announcer(as_json=options.json, quiet=options.quiet), Wishes()
+    service: Serving | Workers
+    if settings.server.workers > 1:
+        service = Workers(settings, log_settings_of(options))
+    else:
+        service = Serving(settings, Process())
+    url = await service.start()
+    wishes.listen(renewable=bool(options.config))
+    announcer.started(url, list(settings.layers), service.notes)
+    try:
+        while await wishes.renewal():
+            await _renew(service, options, wishes, announcer)
+    finally:
+        await service.stop(wishes.hurry)
     return exit_codes.COMPLETE
 
 
-async def until_stopped() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+async def _renew(
+    service: "Serving | Workers", options: argparse.Namespace, wishes: "Wishes", announcer: "Announcer"
+) -> None:
+    """Serve what the file says now, or go on as before. Given up when it is time to stop."""
     import asyncio
 
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stopped.set)
-        except NotImplementedError:
-            break  # Windows: Ctrl-C raises KeyboardInterrupt
-    await stopped.wait()
+    try:
+        settings = settings_of(options)
+    except TilehaulError as error:
+        announcer.refused(str(error))
+        return
+    renewing = asyncio.create_task(service.renew(settings))
+    stop = asyncio.create_task(wishes.stop.wait())
+    try:
+        await asyncio.wait((renewing, stop), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+    if not renewing.done():
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        return
+    try:
+        renewing.result()
+    except TilehaulError as error:
+        announcer.refused(str(error))
+    else:
+        announcer.renewed(list(settings.layers))

@@ -7,6 +7,7 @@ from tilehaul import __version__
 from tilehaul.errors import ConfigError
 from tilehaul.policy.limit_rule import LIMIT_MAX, lane_most
 from tilehaul.policy.providers import Providers
+from tilehaul.policy.share import WHOLE, Share
 from tilehaul.ports.wire import TIMEOUTS_DEFAULT, Timeouts
 
 PROJECT_PAGE = "https://github.com/tilehaul/tilehaul"
@@ -43,6 +44,7 @@ class Sending:
         adaptive: Each lane finds its own limit, up to `concurrency`. False: it is `concurrency`, and only
             failures open the lane's breaker, never slow answers.
         rate_limit: Requests a second in one lane, > 0; None: as many as the limit allows.
+        share: Of the limits of each lane, those of its provider too, where several processes ask.
 
     Raises ConfigError when a number is none or out of range, or a header is one that says who we are.
     """
@@ -58,6 +60,7 @@ class Sending:
     providers: Providers | None = None
     adaptive: bool = True
     rate_limit: float | None = None
+    share: Share = WHOLE
 
     def __post_init__(self) -> None:
         if self.concurrency is not None and not (

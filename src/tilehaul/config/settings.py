@@ -10,6 +10,9 @@ from tilehaul.jobs.batch import DEADLINE_S
 from tilehaul.policy.freshness import REVALIDATE_S, STALE_S
 
 Missing = Literal["404", "204", "transparent"]
+ReadyNeed = Literal["archives", "cache", "origins"]
+# Each is a Python of 60 MB; a machine of more cores has its service on several ports.
+WORKERS_MAX = 64
 Zoom = Annotated[int, Meta(ge=0, le=30)]
 
 
@@ -148,6 +151,31 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             "service listens on this machine only; elsewhere nobody may without it."
         ),
     ] = ""
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=WORKERS_MAX,
+            description="Processes that answer. Memory for tiles, and what each origin may be asked for at "
+            "once and a second, are divided among them.",
+        ),
+    ] = 1
+    notice: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=300,
+            description="Seconds for which a service that is told to end still takes requests, while "
+            "`/health/ready` says no: for a balancer to notice.",
+        ),
+    ] = 0.0
+    ready_needs: Annotated[
+        tuple[ReadyNeed, ...],
+        Meta(
+            description="What `/health/ready` asks for: that each layer's archives can be read; that the "
+            "disk cache takes tiles; that an origin can be asked, or a cache has something to give."
+        ),
+    ] = ("archives", "cache")
 
 
 class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

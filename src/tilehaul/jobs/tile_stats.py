@@ -38,13 +38,14 @@ class StatsFigures:
 class TileStats:
     """Counts since the service started. Fields may be added to from the hot path directly.
 
-    Is a `FetchWatch` (see `sources/coalesced.py`): it is told of every fetch.
+    Is a `FetchWatch` (see `sources/coalesced.py`): it is told of every fetch. `fetch_ms` are the times of the
+    last `samples_max` of them.
     """
 
     __slots__ = (
-        "_fetch_ms",
         "coalesced",
         "errors",
+        "fetch_ms",
         "fetch_total_s",
         "fetches",
         "fetches_failed",
@@ -55,7 +56,7 @@ class TileStats:
         "stale",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, samples_max: int = FETCH_SAMPLES_MAX) -> None:
         self.hits = 0
         self.misses = 0
         self.stale = 0
@@ -66,7 +67,7 @@ class TileStats:
         self.in_flight_max = 0
         self.errors: Counter[str] = Counter()
         self.fetch_total_s = 0.0
-        self._fetch_ms: deque[float] = deque(maxlen=FETCH_SAMPLES_MAX)
+        self.fetch_ms: deque[float] = deque(maxlen=samples_max)
 
     def joined(self) -> None:
         self.coalesced += 1
@@ -79,14 +80,14 @@ class TileStats:
         self.in_flight -= 1
         self.fetches += 1
         self.fetch_total_s += elapsed_s
-        self._fetch_ms.append(elapsed_s * 1000.0)
+        self.fetch_ms.append(elapsed_s * 1000.0)
 
     def failed(self, elapsed_s: float) -> None:
         self.in_flight -= 1
         self.fetches_failed += 1
         # A failure's time belongs to the percentiles: an origin that times out is a slow origin.
         self.fetch_total_s += elapsed_s
-        self._fetch_ms.append(elapsed_s * 1000.0)
+        self.fetch_ms.append(elapsed_s * 1000.0)
 
     def abandoned(self) -> None:
         self.in_flight -= 1
@@ -100,7 +101,7 @@ def figures_of(stats: list[TileStats]) -> StatsFigures:
 
     `in_flight_max` is then the sum of the layers' maxima, an upper bound of the true one.
     """
-    samples_ms = sorted(ms for one in stats for ms in one._fetch_ms)  # noqa: SLF001 - own class
+    samples_ms = sorted(ms for one in stats for ms in one.fetch_ms)
     hits = sum(one.hits for one in stats)
     misses = sum(one.misses for one in stats)
     errors: Counter[str] = Counter()

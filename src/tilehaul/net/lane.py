@@ -108,7 +108,7 @@ class Lane:
         turn: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         if self.gate.until_s:
-            self._refuse_if_held(self._now_s())
+            self.refuse_if_held(self._now_s())
         if self.in_flight < self.limit.limit:
             self._pump()
         try:
@@ -260,16 +260,17 @@ class Lane:
     def _hold(self, now_s: float, asked_s: float | None) -> float:
         """Close the gate; tell it, and those for whom it is too long. Seconds until it opens."""
         tools = self._tools
-        held_before_s = self.gate.held_s
-        hold_s = self.gate.hold(now_s, asked_s, self._luck())
+        held_before_s, hold_s = self.gate.held_s, self.gate.hold(now_s, asked_s, self._luck())
         added_s = self.gate.held_s - held_before_s
         tools.tally.push_back_s += added_s
         if added_s > 0.0 and tools.tell is not None:
             tools.tell(LaneHeld(self.name, hold_s, self.gate.parked(now_s) or ""))
-        self._refuse_if_held(now_s)
+        if added_s > 0.0 and tools.held is not None:
+            tools.held(self.name, hold_s)
+        self.refuse_if_held(now_s)
         return hold_s
 
-    def _refuse_if_held(self, now_s: float) -> None:
+    def refuse_if_held(self, now_s: float) -> None:
         """Turn away all who wait when the gate stays closed for longer than they may wait here."""
         wait_s = self.gate.wait_s(now_s)
         said = f"{self.name} asked us to wait, {wait_s:.0f} s from now"

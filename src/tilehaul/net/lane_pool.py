@@ -1,5 +1,7 @@
 """The lanes of several openings: who sends to one upstream shares one lane, whoever asks."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from tilehaul.errors import PlanError
@@ -7,6 +9,7 @@ from tilehaul.net.lane import Lane
 from tilehaul.net.lane_settings import LaneSettings, LaneTools
 from tilehaul.policy.providers import Provider, Providers
 from tilehaul.policy.rate import Rate
+from tilehaul.ports.clock import Clock
 from tilehaul.ports.wire import Request
 
 # A service that is given ever new hosts must not grow for ever.
@@ -18,9 +21,13 @@ class LanePool:
 
     Senders that share a pool share its lanes: one limit, one gate, one breaker, one budget for all of them.
     The first to come makes a lane, with its settings and tools: see to it that all mean the same.
+    `held`: see `LaneTools`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held: Callable[[str, float], None] | None = None) -> None:
+        self._held = held
+        # That of the lanes.
+        self._clock: Clock | None = None
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._rates: dict[str, Rate | None] = {}
 
@@ -38,11 +45,25 @@ class LanePool:
                 raise PlanError(f"more than {LANES_MAX} upstream hosts in one run")
             host = key[0].rpartition("@")[2].rpartition("//")[2]
             name = f"{host} ({request.lane_class})"
+            self._clock = tools.clock
             provider = providers.of(request.url)
-            within = settings.within(provider, request.lane_class)
+            within = settings.within(provider, request.lane_class).of_this_process(request.lane_class)
             rate = self._rate_of(provider, within)
-            lane = self._lanes[key] = Lane(name, request.lane_class, within, tools, rate)
+            lane = self._lanes[key] = Lane(
+                name, request.lane_class, within, replace(tools, held=self._held), rate
+            )
         return lane
+
+    def hold(self, name: str, delay_s: float) -> None:
+        """An upstream has asked another process of ours to wait so long: the lanes of that name, if there are
+        any, wait as well.
+        """
+        for lane in self._lanes.values():
+            if lane.name == name and self._clock is not None:
+                now_s = self._clock.now_s()
+                lane.gate.hold(now_s, delay_s, 0.0)
+                lane.refuse_if_held(now_s)
+                lane.look(now_s)
 
     async def aclose(self) -> None:
         """End the lanes' timers. Nobody may send any more."""

@@ -1,11 +1,13 @@
 """What every lane is told when it is made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tilehaul.policy.limit import AdaptiveLimit, FixedLimit, Limit
 from tilehaul.policy.limit_rule import lane_most, limit_rule
 from tilehaul.policy.providers import Provider
 from tilehaul.policy.rate import Rate, RateRule
+from tilehaul.policy.share import WHOLE, Share
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
 from tilehaul.ports.events import TellLane
@@ -35,6 +37,7 @@ class LaneSettings:
             False: BusyError (a service, where people wait).
         hand_back: Who would wait for `HAND_BACK_S` or longer, at the gate or for an open breaker, gets
             BusyError instead and waits elsewhere: on a job's heap, so that its workers serve other hosts.
+        share: Of all this, where several processes ask the same upstreams; see `of_this_process`.
 
     Raises ConfigError when `limit` or `rate_per_s` is out of range.
     """
@@ -46,6 +49,7 @@ class LaneSettings:
     pause: bool = True
     hand_back: bool = False
     start: int | None = None
+    share: Share = WHOLE
 
     def __post_init__(self) -> None:
         # A mistake is told when the settings are made, not at the first tile.
@@ -65,6 +69,17 @@ class LaneSettings:
             rate_per_s=min(rates, default=None),
         )
 
+    def of_this_process(self, lane_class: str) -> "LaneSettings":
+        """These settings with `share` taken of limit and rate."""
+        if self.share.count == 1:
+            return self
+        return replace(
+            self,
+            limit=self.share.of_permits(self.most(lane_class)),
+            rate_per_s=None if self.rate_per_s is None else self.share.of_rate(self.rate_per_s),
+            share=WHOLE,
+        )
+
     def most(self, lane_class: str) -> int:
         """Attempts under way at once are never more in a lane of this class."""
         return lane_most(lane_class, cap=self.limit, adaptive=self.adaptive)
@@ -80,9 +95,13 @@ class LaneSettings:
 
 @dataclass(frozen=True, slots=True)
 class LaneTools:
-    """What lanes share. `tell` is told when a lane is held, or held for longer, and when it changes."""
+    """What lanes share. `tell` is told when a lane is held, or held for longer, and when it changes.
+
+    `held` is told a lane's name and the seconds, whenever an upstream asks it to wait, or for longer.
+    """
 
     clock: Clock
     luck: Luck
     tally: Tally
     tell: TellLane | None = None
+    held: Callable[[str, float], None] | None = None

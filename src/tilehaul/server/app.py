@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from types import TracebackType
@@ -26,12 +27,14 @@ from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.cors import Cors
 from tilehaul.server.early_hits import EarlyHits, HotCache
-from tilehaul.server.listener import listen
+from tilehaul.server.figures import Figures, Others
+from tilehaul.server.listener import listen, url_at
 from tilehaul.server.meter import TURNED_AWAY, Meter
 from tilehaul.server.own_hosts import OwnHosts
-from tilehaul.server.own_uvicorn import OwnUvicorn
 from tilehaul.server.page_files import read_page_files
 from tilehaul.server.protocol import bound_protocol
+from tilehaul.server.quiet_uvicorn import DRAIN_S, QuietUvicorn
+from tilehaul.server.readiness import Check, Readiness
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import Routes
 from tilehaul.server.tile_routes import TILES_WAITING_MAX, TileRoutes
@@ -41,8 +44,6 @@ HOST_DEFAULT = "127.0.0.1"
 PORT_DEFAULT = 8080
 # Somebody looking at a map pans every few seconds; half a minute spares most of the new connections.
 KEEP_ALIVE_S = 30
-# Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
-DRAIN_S = 10.0
 
 
 def _random_id() -> str:
@@ -67,13 +68,18 @@ class Service:
         self._app.router.redirect_slashes = False
 
     @property
+    def figures(self) -> Figures:
+        """What the service tells of itself."""
+        return self._routes.tiles.figures
+
+    @property
     def tiles_waiting(self) -> int:
         """Tile requests that wait for an answer now, those answered from memory left out."""
         return self._routes.tiles.tiles_waiting
 
     def drain(self) -> None:
         """From now on `/health/ready` says no, so that a balancer sends nobody here."""
-        self._routes.draining = True
+        self._routes.readiness.draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turned_away: Reply | None = scope.get("state", {}).get(TURNED_AWAY)
@@ -92,7 +98,7 @@ def make_app(
     own_hosts: Iterable[str] = (),
     tiles_waiting_max: int = TILES_WAITING_MAX,
     deadline_s: float = DEADLINE_S,
-    checks: Mapping[str, Callable[[], bool]] | None = None,
+    checks: Mapping[str, Check] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
     jobs: RunningJobs | None = None,
     admin_key: str = "",
@@ -100,6 +106,8 @@ def make_app(
     meter: Meter | None = None,
     cors: Cors | None = None,
     forget: Forget | None = None,
+    others: Others | None = None,
+    started_s: float | None = None,
     new_request_id: Callable[[], str] = _random_id,
 ) -> Service:
     """The service over `layers`.
@@ -119,6 +127,8 @@ def make_app(
         keys: Those that open private layers.
         cors: Which pages may read answers; None: all.
         meter: Holds each client to its limit, in the server's own hands; None: none has one.
+        others: The other processes of the service; None: there are none.
+        started_s: When the service began, on `clock`; None: now.
         new_request_id: Names a request that brought no X-Request-Id.
 
     Raises:
@@ -136,9 +146,9 @@ def make_app(
     routes = Routes(
         tiles=TileRoutes(
             callers,
-            cache,
+            Figures(by_name, cache, process, jobs, clock, others, meter),
             own,
-            Admin(own, admin_key, forget),
+            Admin(own, admin_key, forget, others),
             tiles_waiting_max=tiles_waiting_max,
             deadline_s=deadline_s,
         ),
@@ -146,9 +156,8 @@ def make_app(
         own_hosts=own,
         pages=read_page_files(),
         new_request_id=new_request_id,
-        checks=dict(checks or {}),
-        started_s=clock.now_s(),
-        process=process,
+        readiness=Readiness(dict(checks or {}), clock),
+        started_s=clock.now_s() if started_s is None else started_s,
         jobs=jobs,
         meter=meter,
         cors=cors or Cors(),
@@ -162,6 +171,7 @@ class Server:
 
     Args:
         port: 0 takes a free one.
+        listener: A socket that listens already, instead of `host` and `port`; this closes it.
         keep_alive_s: An idle connection is closed after this.
         drain_s: `stop` gives requests on their way this long.
         connections_max: Open at once, >= 1; see `OpenConnections`. None: as many as `CONNECTIONS_MAX`
@@ -177,6 +187,7 @@ class Server:
         *,
         host: str = HOST_DEFAULT,
         port: int = PORT_DEFAULT,
+        listener: socket.socket | None = None,
         keep_alive_s: int = KEEP_ALIVE_S,
         drain_s: float = DRAIN_S,
         connections_max: int | None = None,
@@ -189,13 +200,15 @@ class Server:
         self._app = app
         self._host = host
         self._port = port
-        self._uvicorn = OwnUvicorn(
+        self._listener = listener
+        self._protocol = bound_protocol(
+            app.early_hits, doors=doors, meter=app.meter, new_request_id=app.new_request_id
+        )
+        self._uvicorn = QuietUvicorn(
             uvicorn.Config(
-                app,
+                self._answer,
                 interface="asgi3",
-                http=bound_protocol(
-                    app.early_hits, doors=doors, meter=app.meter, new_request_id=app.new_request_id
-                ),
+                http=self._protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -216,8 +229,7 @@ class Server:
         """`http://host:port` of a started server."""
         if self._address is None:
             raise RuntimeError("the server has not been started")
-        host, port = self._address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_at(*self._address)
 
     async def start(self) -> tuple[str, int]:
         """Listen. Returns the address and port really taken.
@@ -225,7 +237,7 @@ class Server:
         Raises:
             ConfigError: The port is in use or not allowed, or the host is not of this machine.
         """
-        listener = listen(self._host, self._port, self._backlog)
+        listener = self._listener or listen(self._host, self._port, self._backlog)
         self._address = listener.getsockname()[:2]
         self._running = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
         up = asyncio.create_task(self._uvicorn.up.wait())
@@ -237,6 +249,17 @@ class Server:
             await self._running
             raise StorageError("the server ended while it was starting")
         return self._address
+
+    def renew(self, app: Service) -> None:
+        """Requests from now on are answered by `app`, on the same connections; those under way end where
+        they began.
+        """
+        self._app = app
+        self._protocol.hits = app.early_hits
+        self._protocol.meter = app.meter
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
     async def wait(self) -> None:
         """Until the server has ended; raises what ended it."""

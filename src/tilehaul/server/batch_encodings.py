@@ -4,7 +4,7 @@ import base64
 import json
 import secrets
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from tilehaul.jobs.batch import BatchItem
@@ -15,7 +15,7 @@ JSON = "application/json"
 MULTIPART = "multipart/mixed"
 TAR = "application/x-tar"
 
-Stats = Callable[[], dict[str, Any]]
+Stats = Callable[[], Awaitable[dict[str, Any]]]
 Items = AsyncIterator[BatchItem]
 
 
@@ -46,7 +46,7 @@ async def batch_json(layer: str, items: Items, stats: Stats) -> dict[str, Any]:
         "count": len(tiles),
         "tiles": tiles,
         "errors": errors,
-        "cache_stats": stats(),
+        "cache_stats": await stats(),
     }
 
 
@@ -79,7 +79,7 @@ async def multipart(layer: str, items: Items, stats: Stats, boundary: str) -> As
         assert item.reply is not None  # noqa: S101 - or it had failed
         count += 1
         yield _part(boundary, f"/api/tiles/{layer}/{item.address}", item.reply)
-    told = {"layer": layer, "count": count, "errors": errors, "cache_stats": stats()}
+    told = {"layer": layer, "count": count, "errors": errors, "cache_stats": await stats()}
     summary = Reply(200, (("content-type", JSON),), json.dumps(told).encode())
     yield _part(boundary, f"/api/tiles/{layer}/batch", summary)
     yield f"--{boundary}--\r\n".encode()
@@ -110,7 +110,7 @@ async def tar(layer: str, items: Items, stats: Stats) -> AsyncIterator[bytes]:
         assert item.reply is not None  # noqa: S101 - or it had failed
         count += 1
         yield _tar_file(f"{layer}/{item.address}", item.reply.body)
-    told = {"layer": layer, "count": count, "errors": errors, "cache_stats": stats()}
+    told = {"layer": layer, "count": count, "errors": errors, "cache_stats": await stats()}
     yield _tar_file("batch.json", json.dumps(told).encode())
     # Two empty blocks end an archive.
     yield bytes(2 * tarfile.BLOCKSIZE)

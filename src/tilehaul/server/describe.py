@@ -11,7 +11,7 @@ from tilehaul.errors import DataError, PlanError
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import EXTENSION_KINDS
 from tilehaul.jobs.tile_stats import figures_of
-from tilehaul.server.early_hits import HotCache
+from tilehaul.server.early_hits import CacheSizes
 
 # Asked for when a source does not know its own format before the first tile: whatever is stored comes.
 EXTENSION_DEFAULT = "png"
@@ -94,7 +94,7 @@ def _not_json(word: str) -> None:
     raise ValueError(word)
 
 
-def cache_stats(layer: Layer, cache: HotCache | None) -> dict[str, Any]:
+def cache_stats(layer: Layer, cache: CacheSizes | None) -> dict[str, Any]:
     """The fields of `/api/tiles/{layer}/cache-stats`: sizes and counts of this layer.
 
     `cache_max` is null because the cache is bounded by bytes; `cache_bytes_max` is shared by all
@@ -124,7 +124,9 @@ def cache_stats(layer: Layer, cache: HotCache | None) -> dict[str, Any]:
     }
 
 
-def service_stats(layers: Mapping[str, Layer], cache: HotCache | None, *, uptime_s: float) -> dict[str, Any]:
+def service_stats(
+    layers: Mapping[str, Layer], cache: CacheSizes | None, *, uptime_s: float
+) -> dict[str, Any]:
     """The figures of all layers together, of the cache, and of each layer."""
     return {
         "uptime_s": round(uptime_s, 1),

@@ -49,30 +49,35 @@ class HotEntry(Protocol):
     ready: object | None
 
 
-class HotCache(TileCache, Protocol):
+class CacheSizes(Protocol):
+    """How much a cache holds: `layer_size` is (tiles, bytes) of one layer."""
+
+    def layer_size(self, layer: str) -> tuple[int, int]: ...
+
+    def stats(self) -> CacheStats: ...
+
+
+class HotCache(TileCache, CacheSizes, Protocol):
     """A cache whose entries can be looked at, and can carry what was made of them.
 
-    `forget` drops the tiles of a layer that are wanted, `layer_size` is (tiles, bytes) of one.
+    `forget` drops the tiles of a layer that are wanted.
     """
 
     def entry(self, key: tuple[str, int, int, int], now_s: float) -> Any: ...
 
     def hit(self, entry: Any) -> None: ...
 
-    def layer_size(self, layer: str) -> tuple[int, int]: ...
-
     def forget(self, layer: str, wanted: Callable[[TileId], bool]) -> int: ...
-
-    def stats(self) -> CacheStats: ...
 
 
 class _Ready:
     """The finished part of a cached tile's answers, up to the seconds it stays fresh."""
 
-    __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind")
+    __slots__ = ("body", "etag", "etag_text", "gzipped", "head_200", "head_304", "kind", "layer")
 
     def __init__(self, tile: Tile, layer: Layer, cors: Cors) -> None:
         rendition = render(tile, layer)
+        self.layer = layer
         shared = cors.applied(rendition.shared, "")
         length = ("content-length", str(len(rendition.body)))
         self.head_200 = head_bytes(200, (*rendition.entity, length, *shared)) + _AGE
@@ -167,7 +172,7 @@ class EarlyHits:
                 with_body=with_body,
             )
         ready = entry.ready
-        if not isinstance(ready, _Ready):
+        if not isinstance(ready, _Ready) or ready.layer is not layer:  # or the layer's settings have changed
             try:
                 ready = entry.ready = _Ready(entry.answer, layer, self._cors)
             except TilehaulError:

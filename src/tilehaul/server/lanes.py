@@ -19,10 +19,10 @@ LanesByLayer = Mapping[str, tuple[LaneSnapshot, ...]]
 
 def lanes_of(layers: Iterable[Layer], jobs: Iterable[RunningJob]) -> LanesByLayer:
     """The lanes of each layer and of the jobs that run on it now."""
-    lanes = {layer.name: list(_numbered(layer.lanes())) for layer in layers}
+    lanes = {layer.name: list(numbered(layer.lanes())) for layer in layers}
     for job in jobs:
         if job.layer in lanes:
-            lanes[job.layer] += _numbered(job.lanes(), prefix=f"{job.store} ")
+            lanes[job.layer] += numbered(job.lanes(), prefix=f"{job.store} ")
     return {name: tuple(ones) for name, ones in lanes.items()}
 
 
@@ -47,6 +47,7 @@ def _named(layer: str, lanes: tuple[LaneSnapshot, ...]) -> Iterator[LaneSnapshot
         yield replace(lane, name=f"{layer} {lane.name}")
 
 
-def _numbered(lanes: Iterable[LaneSnapshot], prefix: str = "") -> Iterator[LaneSnapshot]:
+def numbered(lanes: Iterable[LaneSnapshot], prefix: str = "") -> Iterator[LaneSnapshot]:
+    """The lanes with numbers for names, from 1."""
     for number, lane in enumerate(lanes, start=1):
         yield replace(lane, name=f"{prefix}{number}")

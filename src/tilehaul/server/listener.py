@@ -33,6 +33,17 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
     return listener
 
 
+def url_at(host: str, port: int) -> str:
+    """`http://host:port`."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listening socket, `http://host:port`."""
+    host, port = listener.getsockname()[:2]
+    return url_at(host, port)
+
+
 def _why_not(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use: stop the other program, or choose another with --port"

@@ -18,7 +18,7 @@ from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply
 from tilehaul.jobs.tile_stats import StatsFigures
 from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
-from tilehaul.server.early_hits import HotCache
+from tilehaul.server.early_hits import CacheSizes
 from tilehaul.server.lanes import LanesByLayer
 from tilehaul.server.reply import NO_STORE
 from tilehaul.wiring.running_jobs import RunningJobs
@@ -50,7 +50,7 @@ class Seen:
     """What one collection reads."""
 
     layers: Mapping[str, Layer]
-    cache: HotCache | None
+    cache: CacheSizes | None
     lanes: LanesByLayer
     process: ProcessFigures | None
     uptime_s: float

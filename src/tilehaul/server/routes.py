@@ -1,9 +1,8 @@
 """The service's addresses: what each of them answers."""
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from math import inf
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -11,23 +10,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tilehaul.errors import TilehaulError
-from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Reply, etag_matches
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
-from tilehaul.ports.lane import ProcessFigures
 from tilehaul.server.batch_encodings import JSON
 from tilehaul.server.cors import Cors
 from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.entries import DOCUMENT, NOTHING, Answer, Answers, Entry, Key
+from tilehaul.server.figures import Whole
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
-from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
+from tilehaul.server.lanes import health_json, lanes_json
 from tilehaul.server.meter import Meter
 from tilehaul.server.metrics import Seen, metrics_reply
 from tilehaul.server.openapi import docs_page, openapi, openapi_text
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.page_files import PageFile, made_file
 from tilehaul.server.pyramid_routes import PyramidRoutes
+from tilehaul.server.readiness import Readiness
 from tilehaul.server.reply import (
     accepts_gzip,
     checked,
@@ -44,9 +43,6 @@ from tilehaul.server.while_connected import STATUS_CLIENT_GONE
 from tilehaul.wiring.running_jobs import RunningJobs
 
 log = logging.getLogger(__name__)
-
-# Who asks for figures more often than this is told the same ones again.
-LANES_FRESH_S = 1.0
 
 # `blob:` because the page loads tiles with fetch() to read their headers.
 PAGE_POLICY = (
@@ -65,19 +61,15 @@ _FILE_KINDS = ("text/css", "text/html", "text/javascript", "image/png", "image/s
 
 @dataclass(slots=True)
 class Routes:
-    """All answers of one service. Mutable only in what it counts and in `draining`."""
+    """All answers of one service. Mutable only in what it counts."""
 
     tiles: TileRoutes
     clock: Clock
     own_hosts: OwnHosts
     pages: Mapping[str, PageFile]
     new_request_id: Callable[[], str]
-    checks: Mapping[str, Callable[[], bool]]
-    draining: bool = False
+    readiness: Readiness
     started_s: float = 0.0
-    process: Callable[[], ProcessFigures] | None = None
-    lanes_seen: LanesByLayer = field(default_factory=dict)
-    lanes_until_s: float = -inf
     jobs: RunningJobs | None = None
     meter: Meter | None = None
     cors: Cors = field(default_factory=Cors)
@@ -130,31 +122,32 @@ class Routes:
         )
 
     async def layer_list(self, request: Request) -> Reply:
-        return json_reply({"layers": [layer_json(layer) for layer in self._seen(request).values()]})
+        seen = self.tiles.callers.seen(request)
+        return json_reply({"layers": [layer_json(layer) for layer in seen.values()]})
 
     async def all_stats(self, request: Request) -> Reply:
-        layers = self._seen(request)
-        figures = service_stats(layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s)
-        process = None if self.process is None else asdict(self.process())
-        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes(layers))})
+        seen = await self._seen(request)
+        figures = service_stats(seen.layers, seen.cache, uptime_s=self.clock.now_s() - self.started_s)
+        process = None if seen.process is None else asdict(seen.process)
+        told = {**figures, "process": process, "lanes": lanes_json(seen.lanes)}
+        if seen.workers is not None:
+            told["workers"] = dict(zip(("running", "answered", "this"), seen.workers, strict=True))
+        return json_reply(told)
 
     async def metrics(self, request: Request) -> Reply:
-        layers = self._seen(request)
-        process = None if self.process is None else self.process()
+        seen = await self._seen(request)
         uptime_s = self.clock.now_s() - self.started_s
-        refused = self.meter.limits.refused if self.meter is not None else 0
-        seen = Seen(layers, self.tiles.cache, self._lanes(layers), process, uptime_s, self.jobs, refused)
-        return metrics_reply(seen, accept=_told(request, "accept"))
+        told = Seen(seen.layers, seen.cache, seen.lanes, seen.process, uptime_s, self.jobs, seen.refused)
+        return metrics_reply(told, accept=_told(request, "accept"))
 
     async def health(self, request: Request) -> Reply:
-        return json_reply(health_json(self._lanes(self._seen(request))))
+        return json_reply(health_json((await self._seen(request)).lanes))
 
     async def live(self, request: Request) -> Reply:  # noqa: ARG002 - every answer has one form
         return json_reply({"status": "alive"})
 
     async def ready(self, request: Request) -> Reply:  # noqa: ARG002
-        checks = {name: check() for name, check in self.checks.items()}
-        checks["accepting"] = not self.draining
+        checks = await self.readiness.look()
         good = all(checks.values())
         return json_reply(
             {"status": "ready" if good else "not ready", "checks": checks}, status=200 if good else 503
@@ -204,17 +197,9 @@ class Routes:
             200, (("content-type", file.media_type), *coding, *shared), file.zipped if zipped else file.body
         )
 
-    def _seen(self, request: Request) -> Mapping[str, Layer]:
-        return self.tiles.callers.seen(request)
-
-    def _lanes(self, layers: Container[str]) -> LanesByLayer:
-        """The lanes of these layers, at most LANES_FRESH_S old: reading one costs up to a millisecond."""
-        now_s = self.clock.now_s()
-        if now_s >= self.lanes_until_s:
-            jobs = self.jobs.jobs.values() if self.jobs is not None else ()
-            self.lanes_seen = lanes_of(self.tiles.callers.layers.values(), jobs)
-            self.lanes_until_s = now_s + LANES_FRESH_S
-        return {name: lanes for name, lanes in self.lanes_seen.items() if name in layers}
+    async def _seen(self, request: Request) -> Whole:
+        """The figures of the layers that the caller may know of."""
+        return (await self.tiles.figures.whole()).only(self.tiles.callers.seen(request))
 
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()

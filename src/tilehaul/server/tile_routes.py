@@ -2,18 +2,18 @@
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from tilehaul.errors import BusyError, PlanError, TilehaulError
-from tilehaul.grid.area import Area, parse_zooms
-from tilehaul.grid.bounds import parse_bbox
-from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.batch import BATCH_TILES_MAX, DEADLINE_S, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, TileRequest, serve_tile
@@ -31,8 +31,8 @@ from tilehaul.server.batch_encodings import (
 )
 from tilehaul.server.callers import Callers
 from tilehaul.server.describe import cache_stats, layer_tilejson
-from tilehaul.server.early_hits import HotCache
 from tilehaul.server.entries import TILE, Entry, Query
+from tilehaul.server.figures import Figures
 from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined, json_reply
@@ -55,7 +55,7 @@ class TileRoutes:
     """The answers. `tiles_waiting` counts tile requests that wait for an answer now."""
 
     callers: Callers
-    cache: HotCache | None
+    figures: Figures
     own_hosts: OwnHosts
     admin: Admin
     tiles_waiting_max: int = TILES_WAITING_MAX
@@ -150,7 +150,7 @@ class TileRoutes:
             meter, client = counted
             meter.owe(client, len(asked) - 1)
         items = self._items(layer, asked)
-        stats = lambda: cache_stats(layer, self.cache)  # noqa: E731
+        stats = partial(self._stats, layer)
         if encoding == JSON:
 
             async def reply() -> Reply:
@@ -170,7 +170,7 @@ class TileRoutes:
 
     async def cache_stats(self, request: Request) -> Reply:
         layer = self.layer(request)
-        stats = cache_stats(layer, self.cache)
+        stats = await self._stats(layer)
         return json_reply({"layer": layer.name, "stats": stats, **stats})
 
     async def tilejson(self, request: Request) -> Reply:
@@ -185,15 +185,12 @@ class TileRoutes:
         told = request.query_params
         if set(told) - {"bbox", "zooms", "key"}:
             raise PlanError("a parameter is unknown here: bbox=W,S,E,N and zooms=0-5 are known")
-        try:
-            zooms = parse_zooms(told["zooms"]) if "zooms" in told else range(ZOOM_MAX + 1)
-            wanted: Callable[[TileId], bool] = lambda tile_id: tile_id.z in zooms  # noqa: E731
-            if "bbox" in told:
-                wanted = Area.from_bbox(*parse_bbox(told["bbox"]), zooms=zooms).__contains__
-        except PlanError as error:
-            # Its own text repeats what was asked, which no answer of a service does.
-            raise PlanError("no such area: bbox=W,S,E,N is in degrees, zooms=0-5,8 within 0..30") from error
-        return json_reply({"layer": layer.name, "forgotten": await self.admin.forget(layer.name, wanted)})
+        forgotten = await self.admin.forget(layer.name, bbox=told.get("bbox"), zooms=told.get("zooms"))
+        return json_reply({"layer": layer.name, "forgotten": forgotten})
+
+    async def _stats(self, layer: Layer) -> dict[str, Any]:
+        whole = await self.figures.whole()
+        return cache_stats(whole.layers[layer.name], whole.cache)
 
     def base_url(self, request: Request) -> str:
         """Our address for absolute URLs; PlanError: see `OwnHosts.base_url`."""

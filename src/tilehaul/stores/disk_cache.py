@@ -67,6 +67,7 @@ class DiskCache:
         self._visited: set[int] = set()
         self._flush: asyncio.Task[None] | None = None
         self._told = False
+        self._failing = False
         self._hits = 0
         self._misses = 0
         self._evictions = 0
@@ -141,6 +142,24 @@ class DiskCache:
         """By layer and zoom (tiles, bytes). Raises StorageError."""
         return await self._ask_writer(lambda file: file.sizes())
 
+    async def usable(self) -> bool:
+        """Whether the last write succeeded, and the file is there and lets itself be written to."""
+        writer = self._writer
+        if writer is None or self._failing:
+            return False
+
+        def look() -> bool:
+            writer.try_writing()
+            return self.path.exists()
+
+        try:
+            return await self._write_thread.run(look)
+        except apsw.BusyError:
+            # Another process writes just now.
+            return True
+        except (apsw.Error, OSError):
+            return False
+
     def stats(self) -> CacheStats:
         """`tiles` and `bytes` are those of the last write or opening."""
         return CacheStats(
@@ -176,6 +195,7 @@ class DiskCache:
             self._unlink()
             self._writer = self._opened()
         self._reader = DiskCacheFile(self.path, self._bytes_max, self._wall_s)
+        self._failing = False
 
     def _opened(self) -> DiskCacheFile:
         file = DiskCacheFile(self.path, self._bytes_max, self._wall_s)
@@ -224,7 +244,9 @@ class DiskCache:
         try:
             evicted, (self._tiles, self._bytes) = await self._write_thread.run(write)
             self._evictions += evicted
+            self._failing = False
         except apsw.Error as error:
+            self._failing = True
             await self._complain("writing", error)
         finally:
             self._writing = {}

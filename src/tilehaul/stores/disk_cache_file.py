@@ -173,6 +173,11 @@ class DiskCacheFile:
         tiles, size_bytes = next(self._db.execute("SELECT tiles, bytes FROM state"))
         return tiles, size_bytes
 
+    def try_writing(self) -> None:
+        """Begin and end a change of nothing. Raises apsw.Error as every method."""
+        with self._writing():
+            pass
+
     def close(self) -> None:
         """Let go of the file; safe to call twice."""
         self._db.close()

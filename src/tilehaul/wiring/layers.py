@@ -1,66 +1,50 @@
-"""Settings become the layers of a service."""
+"""Settings become the layers of a service, and other settings other layers while it runs."""
 
+import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass
 
-from tilehaul.config.locations import NEAR_KINDS, parse_location
 from tilehaul.config.providers import with_providers
 from tilehaul.config.reading import Place
-from tilehaul.config.sending import Sending
-from tilehaul.config.settings import LayerSettings, Settings
-from tilehaul.errors import PlanError
-from tilehaul.jobs.event_log import log_service_event
+from tilehaul.config.settings import Settings
+from tilehaul.errors import StorageError
 from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.tile_stats import TileStats
-from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_pool import LanePool
 from tilehaul.policy.keyring import ApiKey
-from tilehaul.policy.providers import Providers
-from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
-from tilehaul.ports.source import TileSource
-from tilehaul.sources.bounded import BoundedSource
-from tilehaul.sources.fallback import FallbackSource
-from tilehaul.sources.shedding import SheddingSource
-from tilehaul.wiring.caches import Caches, LayerCaching, open_caches
-from tilehaul.wiring.opened import OpenedSource
-from tilehaul.wiring.places import open_source
-from tilehaul.wiring.shared_lanes import LaneWish, hosts_of, shared_wishes, wish_at, wish_of
+from tilehaul.policy.share import WHOLE, Share
+from tilehaul.ports.lane import ProcessFigures
+from tilehaul.wiring.caches import Caches, open_caches
+from tilehaul.wiring.layer_opening import Company, OpenedLayer, files_of, open_layer
+from tilehaul.wiring.ready_checks import Check, cache_check, origins_check
+from tilehaul.wiring.shared_lanes import shared_wishes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What a service serves, opened. `caches` and `process` are of all layers together."""
+    """What a service serves, opened. `caches` and `process` are of all layers together.
+
+    `checks`: the conditions of `/health/ready` that the settings ask for.
+    """
 
     layers: tuple[Layer, ...]
     caches: Caches
     process: Callable[[], ProcessFigures]
+    checks: Mapping[str, Check]
 
 
 @asynccontextmanager
-async def open_layers(settings: Settings) -> AsyncIterator[Layers]:
+async def open_layers(settings: Settings, share: Share = WHOLE) -> AsyncIterator[Layers]:
     """Open every layer of the settings. Raises as `open_source`, naming the layer."""
-    providers = with_providers(settings.providers, Place("providers"))
-    opened: list[OpenedSource] = []
-    async with AsyncExitStack() as stack:
-        lanes = _SharedLanes(LanePool(), shared_wishes(settings.layers, os.environ))
-        # Closed last: until then a layer may still send.
-        stack.push_async_callback(lanes.pool.aclose)
-        caches = await stack.enter_async_context(open_caches(settings.cache))
-        layers = []
-        for name, layer_settings in settings.layers.items():
-            try:
-                one = await _open_layer(
-                    stack, name, layer_settings, settings, caches, providers, opened, lanes
-                )
-                layers.append(one)
-            except PlanError as error:
-                raise PlanError(f"layers.{name}: {error}") from error
-        yield Layers(tuple(layers), caches, lambda: _process(opened))
+    generation = await open_generation(settings, share=share)
+    try:
+        yield generation.layers()
+    finally:
+        await generation.close()
 
 
 def api_keys(settings: Settings) -> tuple[ApiKey, ...]:
@@ -73,123 +57,115 @@ def api_keys(settings: Settings) -> tuple[ApiKey, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _SharedLanes:
-    """One lane for each upstream, however many layers ask it, as the most modest of them would have it."""
+class Generation:
+    """Layers of one state of the settings; parts of it may be those of the generation before.
 
-    pool: LanePool
-    wishes: Mapping[str, LaneWish]
+    `lanes_stack` ends the lanes, `caches_stack` closes the caches.
+    """
 
-    def wish(self, layer: LayerSettings, location: str) -> LaneWish:
-        return wish_at(layer, location, hosts_of(location, os.environ), self.wishes)
+    company: Company
+    opened: Mapping[str, OpenedLayer]
+    lanes_stack: AsyncExitStack
+    caches_stack: AsyncExitStack
 
-    def modest(self, sending: Sending, layer: LayerSettings, location: str) -> Sending:
-        """`sending` within what the other layers at the location's hosts allow."""
-        wish = self.wish(layer, location)
-        if wish == wish_of(layer, location):
-            return sending
-        return replace(
-            sending,
-            concurrency=wish.concurrency,
-            rate_limit=wish.rate_limit,
-            # Who is held up in a lane is told of it in the time of the most impatient.
-            max_wait_s=min(sending.max_wait_s, wish.timeout_s),
+    def layers(self) -> Layers:
+        opened, caches = self.opened.values(), self.company.caches
+        sources = [source for one in opened for source in one.sources]
+        return Layers(
+            tuple(one.layer for one in opened),
+            caches,
+            lambda: ProcessFigures(threading.active_count(), sum(source.connections() for source in sources)),
+            dict(self._checks()),
         )
 
+    def _checks(self) -> list[tuple[str, Check]]:
+        needs, caches = self.company.settings.server.ready_needs, self.company.caches
+        checks: list[tuple[str, Check]] = []
+        if "archives" in needs:
+            readable = ((name, one.readable) for name, one in self.opened.items())
+            checks += [(f"archive of {name}", check) for name, check in readable if check is not None]
+        if "cache" in needs and (check := cache_check(caches)) is not None:
+            checks.append(("cache", check))
+        if "origins" in needs:
+            sources = [source for one in self.opened.values() for source in one.sources]
+            checks.append(("origins", origins_check(sources, caches)))
+        return checks
 
-def _process(opened: Sequence[OpenedSource]) -> ProcessFigures:
-    return ProcessFigures(threading.active_count(), sum(source.connections() for source in opened))
+    async def close(self, *, but_for: "Generation | None" = None) -> None:
+        """Close it all, except what `but_for` goes on with. No request is under way any more."""
+        kept = set() if but_for is None else {id(one) for one in but_for.opened.values()}
+        for one in reversed(list(self.opened.values())):
+            if id(one) not in kept:
+                await one.stack.aclose()
+        if but_for is None or but_for.caches_stack is not self.caches_stack:
+            await self.caches_stack.aclose()
+        # Last: until then a layer may still send.
+        if but_for is None or but_for.lanes_stack is not self.lanes_stack:
+            await self.lanes_stack.aclose()
+
+    async def forget_others_tiles(self, before: "Generation") -> None:
+        """Drop from the caches what they have of layers of `before` that are gone or come from elsewhere."""
+        for name, one in before.opened.items():
+            now = self.opened.get(name)
+            if now is None or not now.gives_the_same(one):
+                try:
+                    await self.company.caches.forget(name, lambda _: True)
+                except StorageError as error:
+                    log.warning("layer %s: the disk cache may hold tiles of before: %s", name, error)
 
 
-async def _open_layer(
-    stack: AsyncExitStack,
-    name: str,
-    layer: LayerSettings,
+async def open_generation(
     settings: Settings,
-    caches: Caches,
-    providers: Providers,
-    opened: list[OpenedSource],
-    lanes: "_SharedLanes",
-) -> Layer:
-    sending = Sending(
-        concurrency=layer.concurrency,
-        timeout_s=layer.timeout,
-        retries=layer.retries,
-        # Nobody waits half an hour for a tile of a map: push-back longer than this is told as 503.
-        max_wait_s=layer.timeout,
-        contact=settings.contact,
-        headers=tuple(layer.headers.items()),
-        allow_private=tuple(settings.allow_private),
-        providers=providers,
-        rate_limit=layer.rate_limit,
-    )
-    locations = [layer.source] if isinstance(layer.source, str) else layer.source
-    far = any(parse_location(location).kind not in NEAR_KINDS for location in locations)
-    caching = LayerCaching(name, layer, caches, far=far)
-    sources = [
-        await stack.enter_async_context(
-            open_source(
-                location,
-                sending=lanes.modest(sending, layer, location),
-                tell=log_service_event,
-                pool=lanes.pool,
-                heed=caching.heeding,
-            )
-        )
-        for location in locations
-    ]
-    opened += sources
-    shedding = tuple(_shedding(source, settings.server.deadline_s) for source in sources)
-    origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding)
-    bounded = _bounded(origin, layer)
-    stats = TileStats()
-    lane_of = partial(_lanes, sources)
-    source = caching.in_front(bounded, stats, stack)
-    if layer.prefetch:
-        if layer.cache == "none":
-            raise PlanError("prefetch needs a cache to put neighbours into: leave out cache: none")
-        source = caching.ahead(source, layer.prefetch, lane_of)
-    return Layer(
-        name=name,
-        source=source,
-        title=layer.title,
-        attribution=layer.attribution,
-        missing=_missing(layer.missing),
-        max_age_s=layer.max_age,
-        private=layer.private,
-        lane_max=max(lanes.wish(layer, location).concurrency for location in locations),
-        lanes=lane_of,
-        stats=stats,
-    )
+    before: Generation | None = None,
+    *,
+    share: Share = WHOLE,
+    held: Callable[[str, float], None] | None = None,
+) -> Generation:
+    """Open what the settings name; what is the same in `before` is taken over, open as it is.
+
+    A layer is taken over with its caches, lanes and connections when nothing of it or of what it shares with
+    others has changed. One that is opened anew keeps its lanes, with what they have learned, as long as every
+    host is asked as before; and its statistics always. `held`: see `LanePool`.
+
+    Raises as `open_source`, naming the layer; then `before` is as it was, and nothing else is open.
+    """
+    providers = with_providers(settings.providers, Place("providers"))
+    wishes = shared_wishes(settings.layers, os.environ)
+    same_caches = before is not None and before.company.settings.cache == settings.cache
+    same_lanes = before is not None and _asks_alike(before.company, settings, wishes)
+    async with AsyncExitStack() as undo:
+        lanes_stack, caches_stack = AsyncExitStack(), AsyncExitStack()
+        if before is not None and same_lanes:
+            pool, lanes_stack = before.company.pool, before.lanes_stack
+        else:
+            pool = LanePool(held)
+            lanes_stack.push_async_callback(pool.aclose)
+            undo.push_async_callback(lanes_stack.aclose)
+        if before is not None and same_caches:
+            caches, caches_stack = before.company.caches, before.caches_stack
+        else:
+            caches = await caches_stack.enter_async_context(open_caches(settings.cache))
+            undo.push_async_callback(caches_stack.aclose)
+        company = Company(settings, providers, caches, pool, wishes, share)
+        opened: dict[str, OpenedLayer] = {}
+        for name, layer in settings.layers.items():
+            known = None if before is None else before.opened.get(name)
+            same = same_caches and same_lanes and known is not None and known.settings == layer
+            if known is not None and same and files_of(layer) == known.files:
+                opened[name] = known
+                continue
+            one = await open_layer(name, layer, company, stats=None if known is None else known.layer.stats)
+            undo.push_async_callback(one.stack.aclose)
+            opened[name] = one
+        undo.pop_all()
+        return Generation(company, opened, lanes_stack, caches_stack)
 
 
-def _shedding(source: OpenedSource, deadline_s: float) -> TileSource:
-    return SheddingSource(source, lanes=source.lanes, deadline_s=deadline_s, clock=SystemClock())
-
-
-def _lanes(sources: Sequence[OpenedSource]) -> tuple[LaneSnapshot, ...]:
-    return tuple(lane for source in sources for lane in source.lanes())
-
-
-def _missing(value: int | str) -> Literal[404, 204, "transparent"]:
-    known: Mapping[str, Literal[404, 204, "transparent"]] = {
-        "404": 404,
-        "204": 204,
-        "transparent": "transparent",
-    }
-    return known[str(value)]
-
-
-def _bounded(source: TileSource, layer: LayerSettings) -> TileSource:
-    """The source with the zooms and bounds that the configuration gives it."""
-    if layer.min_zoom is None and layer.max_zoom is None and layer.bounds is None:
-        return source
-    info = source.info
-    return BoundedSource(
-        source,
-        replace(
-            info,
-            zoom_min=info.zoom_min if layer.min_zoom is None else layer.min_zoom,
-            zoom_max=info.zoom_max if layer.max_zoom is None else layer.max_zoom,
-            bounds_deg=layer.bounds or info.bounds_deg,
-        ),
-    )
+def _asks_alike(before: Company, settings: Settings, wishes: Mapping[str, object]) -> bool:
+    """Whether every host that both know is asked in the same way."""
+    was = before.settings
+    return (was.contact, was.providers, was.allow_private) == (
+        settings.contact,
+        settings.providers,
+        settings.allow_private,
+    ) and all(before.wishes[host] == wish for host, wish in wishes.items() if host in before.wishes)

@@ -75,6 +75,11 @@ class RunningJobs:
         """By name, in the order they were started."""
         return self._jobs
 
+    def renew(self, settings: Settings) -> None:
+        """Jobs that begin from now on are of these settings, whose part `jobs` is as before."""
+        self._settings = settings
+        self._providers = with_providers(settings.providers, Place("providers"))
+
     async def start(self, request: JobRequest, seen: Container[str] | None = None) -> RunningJob:
         """Begin a seed; one into a store that is not complete goes on.
 

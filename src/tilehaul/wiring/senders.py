@@ -110,6 +110,7 @@ async def open_laned(
                 pause=pause,
                 hand_back=hand_back,
                 start=start,
+                share=sending.share,
             ),
             clock=clock,
             luck=random.random,

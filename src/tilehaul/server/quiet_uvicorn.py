@@ -1,4 +1,4 @@
-"""uvicorn inside a loop that is not its own, and an end of it that waits no longer than it must."""
+"""uvicorn inside a loop that is not its own, and its end."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,8 @@ import uvicorn
 
 log = logging.getLogger(__name__)
 
+# Long enough for a tile on its way from a slow origin, short enough for a service manager's patience.
+DRAIN_S = 10.0
 TICK_S = 1.0
 # How often a stopping server looks whether the last connection has gone.
 DRAIN_LOOK_S = 0.01
@@ -17,7 +19,7 @@ DRAIN_LOOK_S = 0.01
 CUT_S = 0.5
 
 
-class OwnUvicorn(uvicorn.Server):
+class QuietUvicorn(uvicorn.Server):
     """uvicorn inside a loop that is not its own: no signal handlers, and it says when it is up."""
 
     def __init__(self, config: uvicorn.Config) -> None:
