@@ -132,10 +132,10 @@ async def test_without_pillow_it_is_said(monkeypatch):
 
 
 def test_a_service_says_so_too(capsys, monkeypatch):
-    async def at_once():
-        pass
+    async def at_once(self):
+        return False
 
-    monkeypatch.setattr("tilehaul.cli.serve.until_stopped", at_once)
+    monkeypatch.setattr("tilehaul.cli.wishes.Wishes.renewal", at_once)
     with FakeWms(crs=("EPSG:4326",)) as wms:
         assert main(["serve", f"relief={wms.location()}", "--port", "0"]) == 0
     assert "relief: its pictures are in EPSG:4326 and are resampled" in capsys.readouterr().err

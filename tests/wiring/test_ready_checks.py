@@ -50,6 +50,20 @@ async def test_an_archive_that_cannot_be_read_any_more(tmp_path: Path) -> None:
             assert set(fared) == {*checked, "accepting"}
 
 
+async def test_private_layers_are_told_together_and_without_names(tmp_path: Path) -> None:
+    with MockThread() as origin:
+        for name in ("a.mbtiles", "b.pmtiles"):
+            await tilehaul.seed(origin.template, str(tmp_path / name), AREA)
+    layers: dict[str, object] = {
+        name: {"source": str(tmp_path / name), "private": True} for name in ("a.mbtiles", "b.pmtiles")
+    }
+    settings = settings_of(layers, server={"admin_key": "k" * 20})
+    async with open_layers(settings) as opened:
+        assert await told(opened) == {"archives of private layers": True, "accepting": True}
+        (tmp_path / "b.pmtiles").write_bytes(b"")
+        assert await told(opened) == {"archives of private layers": False, "accepting": True}
+
+
 async def test_a_disk_cache_that_takes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     cache = {"disk": "1MB", "path": str(folder)}

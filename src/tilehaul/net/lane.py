@@ -296,9 +296,8 @@ class Lane:
     def turn_away(self, error: Callable[[], Exception]) -> None:
         """Fail all who wait for a permit, each with an error of its own."""
         turns, self._waiting = self._waiting, deque()
-        for turn in turns:
-            if not turn.done():
-                turn.set_exception(error())
+        for turn in (turn for turn in turns if not turn.done()):
+            turn.set_exception(error())
 
     def _tell_open(self, now_s: float) -> None:
         self.look(now_s)

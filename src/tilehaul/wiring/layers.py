@@ -82,8 +82,13 @@ class Generation:
         needs, caches = self.company.settings.server.ready_needs, self.company.caches
         checks: list[tuple[str, Check]] = []
         if "archives" in needs:
-            readable = ((name, one.readable) for name, one in self.opened.items())
-            checks += [(f"archive of {name}", check) for name, check in readable if check is not None]
+            told = {name: one for name, one in self.opened.items() if one.readable is not None}
+            checks += [
+                (f"archive of {name}", _whole(one)) for name, one in told.items() if not one.layer.private
+            ]
+            # Anybody may ask: what exists for nobody without a key has no name here.
+            if private := [one for one in told.values() if one.layer.private]:
+                checks.append(("archives of private layers", _whole(*private)))
         if "cache" in needs and (check := cache_check(caches)) is not None:
             checks.append(("cache", check))
         if "origins" in needs:
@@ -169,3 +174,12 @@ def _asks_alike(before: Company, settings: Settings, wishes: Mapping[str, object
         settings.providers,
         settings.allow_private,
     ) and all(before.wishes[host] == wish for host, wish in wishes.items() if host in before.wishes)
+
+
+def _whole(*layers: OpenedLayer) -> Check:
+    checks = [one.readable for one in layers if one.readable is not None]
+
+    async def check() -> bool:
+        return all([await readable() for readable in checks])
+
+    return check
