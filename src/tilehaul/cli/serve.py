@@ -136,6 +136,7 @@ async def _serve(settings: "Settings", *, as_json: bool, quiet: bool) -> int:
             clock=SystemClock(),
             public_url=settings.server.public_url,
             process=opened.process,
+            disk=opened.caches.disk_stats,
             jobs=jobs,
             admin_key=settings.server.admin_key,
             forget=opened.caches.forget if may_change(settings) else None,

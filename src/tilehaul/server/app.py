@@ -21,6 +21,7 @@ from tilehaul.errors import ConfigError, StorageError
 from tilehaul.jobs.layer import Layer
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
+from tilehaul.ports.store import CacheStats
 from tilehaul.server.admin import Admin, Forget
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.early_hits import EarlyHits, HotCache
@@ -91,6 +92,7 @@ def make_app(
     tiles_waiting_max: int = TILES_WAITING_MAX,
     checks: Mapping[str, Callable[[], bool]] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
+    disk: Callable[[], CacheStats | None] | None = None,
     jobs: RunningJobs | None = None,
     admin_key: str = "",
     forget: Forget | None = None,
@@ -106,7 +108,7 @@ def make_app(
         own_hosts: Host names that may appear in absolute URLs when there is no `public_url`.
         tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
         checks: Named conditions of `/health/ready`.
-        process: Asked for what `/api/stats` tells of the process.
+        process, disk: Asked for what `/api/stats` tells of the process, and of the cache on disk.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
         admin_key, forget: See `Admin`.
         new_request_id: Names a request that brought no X-Request-Id.
@@ -133,6 +135,7 @@ def make_app(
         checks=dict(checks or {}),
         started_s=clock.now_s(),
         process=process,
+        disk=disk,
         jobs=jobs,
     )
     early = EarlyHits(by_name, cache, clock.now_s, new_request_id) if cache is not None else None

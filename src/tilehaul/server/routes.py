@@ -15,6 +15,7 @@ from tilehaul.jobs.serve_tile import Reply, etag_matches
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
+from tilehaul.ports.store import CacheStats
 from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
@@ -64,6 +65,7 @@ class Routes:
     draining: bool = False
     started_s: float = 0.0
     process: Callable[[], ProcessFigures] | None = None
+    disk: Callable[[], CacheStats | None] | None = None
     lanes_seen: LanesByLayer = field(default_factory=dict)
     lanes_until_s: float = -inf
     jobs: RunningJobs | None = None
@@ -97,8 +99,9 @@ class Routes:
         return json_reply({"layers": [layer_json(layer) for layer in self.tiles.layers.values()]})
 
     async def all_stats(self, request: Request) -> Reply:  # noqa: ARG002
+        disk = None if self.disk is None else self.disk()
         figures = service_stats(
-            self.tiles.layers, self.tiles.cache, uptime_s=self.clock.now_s() - self.started_s
+            self.tiles.layers, self.tiles.cache, disk, uptime_s=self.clock.now_s() - self.started_s
         )
         process = None if self.process is None else asdict(self.process())
         return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})

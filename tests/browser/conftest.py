@@ -1,0 +1,16 @@
+"""Chromium, started once for each file of tests."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+import pytest_asyncio
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser():
+    # Not above: where playwright is missing the tests are skipped, which this file could not be.
+    from browser.pages import ARGS, CHROMIUM, playwright
+
+    async with playwright.async_playwright() as driver:
+        started = await driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+        yield started
+        await started.close()
