@@ -59,8 +59,9 @@ mutants:  ## mutation score of policy, about ten minutes (ARGS="--write --surviv
 run-mock-tiles: $(READY)  ## the lab's tile server on port 8001
 	@$(BIN)/tilehaul mock --port 8001 $(ARGS)
 
-browser-test: $(READY)  ## the map page in headless Chromium
+browser-test: $(READY)  ## the map page, MapLibre and OpenLayers in headless Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browser.lock
+	@if command -v npm >/dev/null; then cd tests/browser/clients && npm ci --loglevel=error; else echo 'npm is missing: MapLibre, OpenLayers and axe are skipped'; fi
 	@$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
 server-test: $(READY)  ## against real servers and programs (.ci/run installs those from Debian)

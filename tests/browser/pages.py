@@ -52,14 +52,18 @@ marks = [
 ]
 
 
-def plain_png(tile_id: TileId, colour: bytes = b"") -> bytes:
-    """A tile of one colour, which depends on the address if it is not given."""
+def colour_of(tile_id: TileId) -> bytes:
+    """A colour that depends on the address, three bytes."""
+    luck = random.Random(str(tile_id))
+    return bytes((20 + luck.randrange(30), 70 + luck.randrange(60), 100 + luck.randrange(60)))
+
+
+def plain_png(colour: bytes) -> bytes:
+    """A tile of one colour."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    luck = random.Random(str(tile_id))
-    colour = colour or bytes((20 + luck.randrange(30), 70 + luck.randrange(60), 100 + luck.randrange(60)))
     rows = (b"\0" + colour * 256) * 256
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -94,7 +98,7 @@ class PaintedSource:
             return NoTile(tile_id, "http_404")
         return Tile(
             tile_id,
-            plain_png(tile_id, self.colour),
+            plain_png(self.colour or colour_of(tile_id)),
             self.info.media_type,
             place=self.places.get(tile_id.x, "origin"),
             freshness=Freshness(60.0, 72.0, 600.0, 600.0) if tile_id.x in self.stale else None,

@@ -1,6 +1,5 @@
 """The map page in a real browser: tiles, what is known of them, figures, nothing on the console."""
 
-import asyncio
 import re
 
 import pytest
@@ -123,7 +122,6 @@ async def test_page_fits_a_phone(browser, dark):
         panel = await page.locator("#panel").bounding_box()
         assert panel["x"] >= 0
         assert panel["x"] + panel["width"] <= 400
-        await asyncio.sleep(0)
         await shot(page, f"-phone-open-{'dark' if dark else 'light'}")
 
 

@@ -283,7 +283,9 @@ async def test_page_and_everything_it_names_is_served_by_us(service):
     assert (await service.ask("/favicon.ico")).headers["content-type"] == "image/svg+xml"
 
 
-@pytest.mark.parametrize("name", ["leaflet/leaflet.js", "map.js", "tiles.js", "style.css"])
+@pytest.mark.parametrize(
+    "name", ["leaflet/leaflet.js", "map.js", "charts.js", "live.js", "swipe.js", "tiles.js", "style.css"]
+)
 async def test_static_files_come_zipped_tagged_and_typed(service, name):
     """gzip for who accepts it, one tag per form, 304 for who has it, HEAD."""
     service.layer()
