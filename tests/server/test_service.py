@@ -68,6 +68,7 @@ async def test_stats_of_the_service_sum_the_layers(service):
     assert answer.headers["cache-control"] == "no-store"
     assert (told["uptime_s"], told["requests"], told["hits"], told["hit_rate_percent"]) == (12.5, 3, 1, 33.33)
     assert told["cache"]["tiles"] == 2
+    assert told["jobs"] is None
     assert {name: one["requests"] for name, one in told["layers"].items()} == {"a": 2, "b": 1}
 
 

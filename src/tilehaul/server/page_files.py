@@ -28,6 +28,7 @@ _OWN = (
     "view.js",
     "live.js",
     "charts.js",
+    "jobs.js",
     "text.js",
     "style.css",
     "favicon.svg",

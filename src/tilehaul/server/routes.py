@@ -17,6 +17,7 @@ from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.ports.store import CacheStats
 from tilehaul.server.describe import layer_json, service_stats
+from tilehaul.server.job_records import jobs_figures
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import LanesByLayer, health_json, lanes_json, lanes_of
 from tilehaul.server.metrics import Seen, metrics_reply
@@ -104,7 +105,8 @@ class Routes:
             self.tiles.layers, self.tiles.cache, disk, uptime_s=self.clock.now_s() - self.started_s
         )
         process = None if self.process is None else asdict(self.process())
-        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes())})
+        jobs = None if self.jobs is None else jobs_figures(self.jobs.jobs.values(), key=bool(self.jobs.key))
+        return json_reply({**figures, "process": process, "lanes": lanes_json(self._lanes()), "jobs": jobs})
 
     async def metrics(self, request: Request) -> Reply:
         process = None if self.process is None else self.process()

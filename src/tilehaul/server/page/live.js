@@ -1,6 +1,7 @@
 /* The service's figures, asked for again and again while somebody looks. */
 
 import { Charts } from "./charts.js";
+import { showJobs } from "./jobs.js";
 import { $, count, element, kilobytes, percent } from "./text.js";
 
 const POLL_MS = 2000;
@@ -85,6 +86,7 @@ export function follow() {
       figures(stats);
       charts.add(answered_ms, stats);
       lanes(stats.lanes);
+      await showJobs(stats.jobs);
       say("live", "live");
       $("away").hidden = true;
     } catch (error) {
