@@ -9,13 +9,14 @@ const WIDTH = 240;
 const HEIGHT = 40;
 const SVG = "http://www.w3.org/2000/svg";
 
+const time = (value) => (value < 1000 ? milliseconds(value) : `${(value / 1000).toFixed(1)} s`);
 const rate = (value) => (value < 100 ? value.toFixed(1) : count(value));
 
 // Lines of one chart differ by their dashes (style.css), not by colour alone.
 const CHARTS = [
   { title: "Requests per second", lines: [["rate", "requests"]], write: rate, least: 1, empty: "None asked for yet" },
   { title: "From cache", lines: [["hits", "hits"]], write: percent, most: 100, empty: "No requests in these 5 minutes" },
-  { title: "Fetch time", lines: [["p50", "p50"], ["p95", "p95"], ["p99", "p99"]], write: milliseconds, least: 10, empty: "Nothing fetched yet" },
+  { title: "Fetch time", lines: [["p50", "p50"], ["p95", "p95"], ["p99", "p99"]], write: time, least: 10, empty: "Nothing fetched yet" },
   { title: "Lanes", lines: [["in_flight", "in flight"], ["queue", "queue"], ["limit", "limit"]], write: count, least: 1, empty: "No layer has an origin elsewhere" },
 ];
 
