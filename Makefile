@@ -59,9 +59,9 @@ mutants:  ## mutation score of policy, about ten minutes (ARGS="--write --surviv
 run-mock-tiles: $(READY)  ## the lab's tile server on port 8001
 	@$(BIN)/tilehaul mock --port 8001 $(ARGS)
 
-browser-test: $(READY)  ## the map page, and PMTiles in a page, in headless Chromium
+browser-test: $(READY)  ## the map page, and programs that show our tiles in a page, in headless Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browser.lock
-	@if command -v npm >/dev/null; then cd tests/browser && npm ci --silent --ignore-scripts --no-audit --no-fund; \
+	@if command -v npm >/dev/null; then cd tests/browser/clients && npm ci --silent --ignore-scripts --no-audit --no-fund; \
 	else echo 'npm is not installed: the tests that need its packages are skipped'; fi
 	@$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
@@ -83,5 +83,5 @@ lock:  ## make requirements.lock anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header requirements-fuzz.in -o requirements-fuzz.lock
 
 clean:  ## remove what was made
-	rm -rf $(VENV) $(MUTANTS) $(FUZZ) mutants out/fuzz tests/browser/node_modules .coverage build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MUTANTS) $(FUZZ) mutants out/fuzz tests/browser/clients/node_modules .coverage build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

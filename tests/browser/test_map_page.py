@@ -1,164 +1,14 @@
 """The map page in a real browser: tiles, what is known of them, figures, nothing on the console."""
 
-import asyncio
-import os
-import random
 import re
-import struct
-import time
-import zlib
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from doubles.chromium import ARGS, CHROMIUM
-from tilehaul.errors import BrokenError
+from browser.pages import WAIT_MS, PaintedSource, browsing, loaded, marks, playwright, serving, shot, until
 from tilehaul.grid.pyramid import Pyramid
 from tilehaul.grid.tile_id import TileId
-from tilehaul.jobs.layer import Layer
-from tilehaul.jobs.tile_stats import TileStats
-from tilehaul.net.clock import SystemClock
-from tilehaul.policy.freshness import FreshnessRule
-from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.server.app import Server, make_app
-from tilehaul.sources.background import Background
-from tilehaul.sources.cached import CachedSource
-from tilehaul.sources.coalesced import CoalescedSource
-from tilehaul.sources.timed import TimedSource
-from tilehaul.stores.memory_cache import MemoryCache
 
-WAIT_MS = 10_000
-POLL_S = 0.02
-
-playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
-]
-
-
-def plain_png(tile_id: TileId) -> bytes:
-    """A tile of one colour that depends on the address."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    luck = random.Random(str(tile_id))
-    colour = bytes((20 + luck.randrange(30), 70 + luck.randrange(60), 100 + luck.randrange(60)))
-    rows = (b"\0" + colour * 256) * 256
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 256, 256, 8, 2, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
-class PaintedSource:
-    """Every tile painted; those of `broken` columns fail, those of `holes` are absent."""
-
-    def __init__(self, *, broken=(), holes=(), **info):
-        self.info = SourceInfo(**{"name": "painted", "identity": "p", "media_type": "image/png", **info})
-        self.broken = set(broken)
-        self.holes = set(holes)
-        self.asked = []
-
-    async def get(self, tile_id):
-        self.asked.append(tile_id)
-        if tile_id.x in self.broken:
-            raise BrokenError("the origin failed", cause="http_500")
-        if tile_id.x in self.holes:
-            return NoTile(tile_id, "http_404")
-        return Tile(tile_id, plain_png(tile_id), self.info.media_type)
-
-
-@asynccontextmanager
-async def serving(**sources):
-    clock, cache, layers = SystemClock(), MemoryCache(now_s=time.monotonic), []
-    for name, source in sources.items():
-        stats = TileStats()
-        wrapped = CachedSource(
-            CoalescedSource(TimedSource(source, clock=clock, watch=stats), joined=stats.joined),
-            cache=cache,
-            layer=name,
-            rule=FreshnessRule(),
-            luck=random.Random(1).random,
-            background=Background(),
-        )
-        layers.append(Layer(name, wrapped, title=name.title(), stats=stats))
-    async with Server(make_app(layers, cache, clock=clock), port=0, drain_s=1) as server:
-        yield server.url, {layer.name: layer for layer in layers}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser():
-    async with playwright.async_playwright() as driver:
-        started = await driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        yield started
-        await started.close()
-
-
-@asynccontextmanager
-async def browsing(browser, url, *, width=1200, height=800, dark=True, failures_expected=()):
-    """A page on `url`. Leaving fails the test for any console error or failed request not expected."""
-    wrong = []
-
-    def tell(kind, text, address=""):
-        if not any(re.search(expected, f"{text} {address}") for expected in failures_expected):
-            wrong.append(f"{kind}: {text} {address}")
-
-    context = await browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-    )
-    page = await context.new_page()
-    page.on(
-        "console",
-        lambda message: (
-            message.type in ("error", "warning")
-            and tell("console", message.text, message.location.get("url", ""))
-        ),
-    )
-    page.on("pageerror", lambda error: tell("error", str(error)))
-    page.on(
-        "requestfailed",
-        # The page itself gives up tiles that have left the view, and a reload gives up everything.
-        lambda request: (
-            request.failure != "net::ERR_ABORTED" and tell("request", str(request.failure), request.url)
-        ),
-    )
-    await page.goto(url)
-    try:
-        yield page
-    finally:
-        await context.close()
-    assert wrong == []
-
-
-async def until(page, condition):
-    """Wait until an expression is true. playwright's own way needs eval, which our policy forbids."""
-    async with asyncio.timeout(WAIT_MS / 1000):
-        while not await page.evaluate(condition):
-            await asyncio.sleep(POLL_S)
-
-
-async def loaded(page, kind="done", at_least=4):
-    await until(
-        page,
-        f"document.querySelectorAll('.tile.{kind}').length >= {at_least} && "
-        "!document.querySelector('.tile.loading')",
-    )
-
-
-async def shot(page, name):
-    """A picture of the page when TILEHAUL_SCREENSHOT names a file; `name` is put before its ending."""
-    told = os.environ.get("TILEHAUL_SCREENSHOT")
-    if told:
-        path = Path(told)
-        await page.screenshot(path=str(path.with_stem(f"{path.stem}{name}")))
+pytestmark = marks
 
 
 async def test_tiles_hover_and_figures(browser):
@@ -169,7 +19,9 @@ async def test_tiles_hover_and_figures(browser):
         assert len(source.asked) == len(set(source.asked)) > 4
         await page.mouse.move(700, 400)
         readout = page.locator("#readout")
-        await playwright.expect(readout).to_contain_text(re.compile(r"^3/\d/\dorigin[\d.]+ ms[\d.]+ kBpng$"))
+        await playwright.expect(readout).to_contain_text(
+            re.compile(r"^3/\d/\dorigin[\d.]+ ms[\d.]+ kBpngfresh for 60 min$")
+        )
         await playwright.expect(readout).to_have_attribute("data-place", "origin")
         z, x, y = re.match(r"(\d)/(\d)/(\d)", await readout.text_content()).groups()
         assert TileId(int(z), int(x), int(y)) in source.asked
@@ -189,7 +41,7 @@ async def test_tiles_hover_and_figures(browser):
             await playwright.expect(page.locator(box)).to_have_text(str(value), timeout=WAIT_MS)
         await playwright.expect(page.locator("#state")).to_have_text("live")
         await playwright.expect(page.locator("#errors")).to_have_text("0")
-        await page.locator(".toggle").click()
+        await page.get_by_text("Tile grid and addresses").click()
         await playwright.expect(page.locator(".tile .address").first).to_be_visible()
         await page.mouse.move(710, 410)
         await playwright.expect(page.locator("#places")).to_have_text(re.compile(r"^memory \d+$"))
@@ -225,7 +77,7 @@ async def test_layers_switch_and_fit(browser):
     ):
         await loaded(page)
         assert alps.asked == []
-        await page.get_by_text("Alps").click()
+        await page.locator(".layer", has_text="Alps").click()
         await until(page, "location.hash.startsWith('#layer=alps&map=8/')")
         await loaded(page)
         west, _, east, _ = alps.info.bounds_deg
@@ -271,7 +123,6 @@ async def test_page_fits_a_phone(browser, dark):
         panel = await page.locator("#panel").bounding_box()
         assert panel["x"] >= 0
         assert panel["x"] + panel["width"] <= 400
-        await asyncio.sleep(0)
         await shot(page, f"-phone-open-{'dark' if dark else 'light'}")
 
 

@@ -1,6 +1,6 @@
 """OpenSeadragon in a real browser shows a real large picture: the right pixels at the right place.
 
-TILEHAUL_OPENSEADRAGON names its file, of the npm package openseadragon (BSD-3-Clause); `.ci/run` gets it.
+`make browser-test` gets it, the npm package openseadragon (BSD-3-Clause).
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from doubles.chromium import ARGS, CHROMIUM, PACKAGES
 from tilehaul.config.load import parse_settings
 from tilehaul.net.clock import SystemClock
 from tilehaul.server.app import Server, make_app
@@ -22,15 +23,7 @@ from tilehaul.wiring.layers import open_layers
 from tilehaul.wiring.picture_copying import copy_picture
 from tilehaul.wiring.seeding import SeedOptions
 
-CHROMIUM = Path("/usr/bin/chromium")
-OPENSEADRAGON = Path(os.environ.get("TILEHAUL_OPENSEADRAGON", ""))
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
+OPENSEADRAGON = PACKAGES / "openseadragon" / "build" / "openseadragon" / "openseadragon.min.js"
 WAIT_S = 20
 POLL_S = 0.02
 VIEW = (800, 600)
@@ -44,9 +37,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
-    pytest.mark.skipif(
-        not OPENSEADRAGON.is_file(), reason="TILEHAUL_OPENSEADRAGON names no openseadragon.min.js"
-    ),
+    pytest.mark.skipif(not OPENSEADRAGON.is_file(), reason="the npm package openseadragon is not installed"),
 ]
 
 PAGE = """<!doctype html><style>body {{ margin: 0 }} #viewer {{ width: 800px; height: 600px }}</style>

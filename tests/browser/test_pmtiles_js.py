@@ -11,12 +11,11 @@ import shutil
 import socket
 import subprocess
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from doubles.chromium import ARGS, CHROMIUM
+from doubles.chromium import ARGS, CHROMIUM, PACKAGES
 from tilehaul.codec.sniff import VECTOR_TILE
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.plain_png import plain_png
@@ -25,8 +24,8 @@ from tilehaul.ports.tile import Tile
 from tilehaul.stores.pmtiles import PmtilesStore
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-# `npm ci` in this folder brings it (`make browser-test`).
-LIBRARY = Path(__file__).parent / "node_modules" / "pmtiles" / "dist" / "pmtiles.js"
+# `make browser-test` brings it.
+LIBRARY = PACKAGES / "pmtiles" / "dist" / "pmtiles.js"
 
 playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 pytestmark = [

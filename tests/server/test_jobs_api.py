@@ -121,12 +121,14 @@ async def test_lanes_of_a_running_job_are_told_and_go_with_it(origin, tmp_path):
     async with running(origin.template, tmp_path) as service:
         job = (await service.ask("POST", "/api/jobs", SLOW)).json()["id"]
         await service.follow(job, until=moving)
-        lanes = (await service.ask("GET", "/api/stats")).json()["lanes"]["world"]
+        stats = (await service.ask("GET", "/api/stats")).json()
+        lanes = stats["lanes"]["world"]
         metrics = (await service.ask("GET", "/metrics")).body.decode()
         running_jobs = service.jobs.jobs
         await service.ask("DELETE", f"/api/jobs/{job}")
         await service.follow(job)
         gone = running_jobs[job].lanes()
+    assert stats["jobs"] == {"running": 1, "key": False}
     assert [lane["name"] for lane in lanes] == ["world world.mbtiles 1"]
     assert lanes[0]["requests"] > 0
     assert 'tilehaul_lane_requests_total{lane="world.mbtiles 1",layer="world"}' in metrics

@@ -10,12 +10,14 @@ import socket
 import pytest
 
 from tilehaul.errors import ConfigError, PlanError
+from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.tile_stats import FETCH_SAMPLES_MAX, TileStats, figures_of, percentile_ms
 from tilehaul.ports.lane import LaneSnapshot, ProcessFigures
 from tilehaul.server.app import Server
 from tilehaul.server.describe import VECTOR_LAYERS_CHARS_MAX
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined
+from tilehaul.stores.disk_cache import DiskCache
 
 AT = "/api/tiles/osm/3/1/2.png"
 
@@ -66,7 +68,22 @@ async def test_stats_of_the_service_sum_the_layers(service):
     assert answer.headers["cache-control"] == "no-store"
     assert (told["uptime_s"], told["requests"], told["hits"], told["hit_rate_percent"]) == (12.5, 3, 1, 33.33)
     assert told["cache"]["tiles"] == 2
+    assert told["jobs"] is None
     assert {name: one["requests"] for name, one in told["layers"].items()} == {"a": 2, "b": 1}
+
+
+async def test_stats_tell_of_the_cache_on_disk(service, tmp_path):
+    """/api/stats: what the cache on disk counts, null where there is none."""
+    service.layer("a")
+    service.build()
+    assert (await service.ask("/api/stats")).json()["disk"] is None
+    disk = DiskCache(tmp_path, 1_000_000, wall_s=lambda: 0.0)
+    await disk.open()
+    await disk.find("a", TileId(3, 1, 2))
+    service.build(disk=disk.stats)
+    told = (await service.ask("/api/stats")).json()["disk"]
+    await disk.aclose()
+    assert told == {"tiles": 0, "bytes": 0, "bytes_max": 1_000_000, "hits": 0, "misses": 1, "evictions": 0}
 
 
 async def test_without_a_cache_the_figures_say_so(uncached):
@@ -276,7 +293,9 @@ async def test_page_and_everything_it_names_is_served_by_us(service):
     assert (await service.ask("/favicon.ico")).headers["content-type"] == "image/svg+xml"
 
 
-@pytest.mark.parametrize("name", ["leaflet/leaflet.js", "map.js", "tiles.js", "style.css"])
+@pytest.mark.parametrize(
+    "name", ["leaflet/leaflet.js", "map.js", "charts.js", "live.js", "swipe.js", "tiles.js", "style.css"]
+)
 async def test_static_files_come_zipped_tagged_and_typed(service, name):
     """gzip for who accepts it, one tag per form, 304 for who has it, HEAD."""
     service.layer()

@@ -192,6 +192,7 @@ class Serving:
             public_url=settings.server.public_url,
             checks=opened.checks,
             process=opened.process,
+            disk=opened.caches.disk_stats,
             jobs=self._jobs,
             deadline_s=settings.server.deadline_s,
             cors=Cors(settings.server.cors),

@@ -22,6 +22,7 @@ from tilehaul.jobs.serve_tile import Reply
 from tilehaul.policy.keyring import ApiKey
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
+from tilehaul.ports.store import CacheStats
 from tilehaul.server.admin import Admin, Forget
 from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
@@ -100,6 +101,7 @@ def make_app(
     deadline_s: float = DEADLINE_S,
     checks: Mapping[str, Check] | None = None,
     process: Callable[[], ProcessFigures] | None = None,
+    disk: Callable[[], CacheStats | None] | None = None,
     jobs: RunningJobs | None = None,
     admin_key: str = "",
     keys: Iterable[ApiKey] = (),
@@ -121,7 +123,7 @@ def make_app(
         tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
         deadline_s: A tile, or what is left of a batch, that has not come by then is 504.
         checks: Named conditions of `/health/ready`.
-        process: Asked for what `/api/stats` tells of the process.
+        process, disk: Asked for what `/api/stats` tells of the process, and of the cache on disk.
         jobs: Those that clients may start; whoever made them closes them. None: nobody may.
         admin_key, forget: See `Admin`. The admin's key opens every layer.
         keys: Those that open private layers.
@@ -146,7 +148,7 @@ def make_app(
     routes = Routes(
         tiles=TileRoutes(
             callers,
-            Figures(by_name, cache, process, jobs, clock, others, meter),
+            Figures(by_name, cache, process, jobs, clock, others, meter, disk),
             own,
             Admin(own, admin_key, forget, others),
             tiles_waiting_max=tiles_waiting_max,

@@ -11,6 +11,7 @@ from tilehaul.errors import DataError, PlanError
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import EXTENSION_KINDS
 from tilehaul.jobs.tile_stats import figures_of
+from tilehaul.ports.store import CacheStats
 from tilehaul.server.early_hits import CacheSizes
 
 # Asked for when a source does not know its own format before the first tile: whatever is stored comes.
@@ -125,12 +126,13 @@ def cache_stats(layer: Layer, cache: CacheSizes | None) -> dict[str, Any]:
 
 
 def service_stats(
-    layers: Mapping[str, Layer], cache: CacheSizes | None, *, uptime_s: float
+    layers: Mapping[str, Layer], cache: CacheSizes | None, disk: CacheStats | None, *, uptime_s: float
 ) -> dict[str, Any]:
-    """The figures of all layers together, of the cache, and of each layer."""
+    """The figures of all layers together, of the cache in memory and of that on disk, and of each layer."""
     return {
         "uptime_s": round(uptime_s, 1),
         **asdict(figures_of([layer.stats for layer in layers.values()])),
         "cache": asdict(cache.stats()) if cache else None,
+        "disk": asdict(disk) if disk else None,
         "layers": {name: asdict(layer.stats.figures()) for name, layer in layers.items()},
     }

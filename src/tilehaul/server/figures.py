@@ -11,6 +11,7 @@ from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
+from tilehaul.ports.store import CacheStats
 from tilehaul.server.early_hits import CacheSizes
 from tilehaul.server.lanes import LanesByLayer, lanes_of, numbered
 from tilehaul.server.meter import Meter
@@ -18,6 +19,7 @@ from tilehaul.server.worker_figures import (
     LayerFigures,
     WorkerFigures,
     summed_cache,
+    summed_disk,
     summed_lanes,
     summed_process,
     summed_stats,
@@ -72,6 +74,7 @@ class Whole:
     process: ProcessFigures | None
     workers: tuple[int, int, int] | None = None
     refused: int = 0
+    disk: CacheStats | None = None
 
     def only(self, names: Container[str]) -> "Whole":
         """The same of these layers alone."""
@@ -89,7 +92,7 @@ class Figures:
         layers, cache, process, jobs: As for `make_app`; of this process.
         clock: Of what is fresh.
         others: The other processes; None where there are none.
-        meter: As for `make_app`.
+        meter, disk: As for `make_app`.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Figures:
         clock: Clock,
         others: Others | None = None,
         meter: Meter | None = None,
+        disk: Callable[[], CacheStats | None] | None = None,
     ) -> None:
         self._layers = layers
         self._cache = cache
@@ -109,6 +113,7 @@ class Figures:
         self._clock = clock
         self._others = others
         self._meter = meter
+        self._disk = disk or (lambda: None)
         self._told: dict[str, tuple[int, ...]] = {}
         self._told_refused = 0
         self._lanes_seen: LanesByLayer = {}
@@ -116,10 +121,11 @@ class Figures:
 
     async def whole(self) -> Whole:
         """The figures of now, those of other processes too as far as they answer at once."""
-        process = None if self._process is None else self._process()
-        if self._others is None:
-            return Whole(self._layers, self._cache, self._lanes(), process, refused=self._refused())
         own = self.own()
+        if self._others is None:
+            return Whole(
+                self._layers, self._cache, self._lanes(), own.process, refused=own.refused, disk=own.disk
+            )
         told = await self._others.figures(own)
         every: Sequence[WorkerFigures] = (own, *told.others, told.ended)
         layers, lanes = {}, {}
@@ -134,12 +140,12 @@ class Figures:
             summed_process(every),
             (told.workers, told.answered, told.asker),
             sum(one.refused for one in every),
+            summed_disk(every),
         )
 
     def own(self) -> WorkerFigures:
         """Of this process alone."""
-        process = None if self._process is None else self._process()
-        return worker_figures(self._layers, self._cache, process, self._refused())
+        return self._own(self._layers)
 
     def news(self) -> WorkerFigures | None:
         """Of those layers of this process that have counted since this was asked last; None: of none."""
@@ -147,10 +153,11 @@ class Figures:
         changed = {name: self._layers[name] for name, mark in marks.items() if self._told.get(name) != mark}
         refused, before = self._refused(), self._told_refused
         self._told, self._told_refused = marks, refused
-        if not changed and refused == before:
-            return None
+        return self._own(changed) if changed or refused != before else None
+
+    def _own(self, layers: Mapping[str, Layer]) -> WorkerFigures:
         process = None if self._process is None else self._process()
-        return worker_figures(changed, self._cache, process, refused)
+        return worker_figures(layers, self._cache, process, refused=self._refused(), disk=self._disk())
 
     def _refused(self) -> int:
         return self._meter.limits.refused if self._meter is not None else 0

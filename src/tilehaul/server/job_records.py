@@ -5,6 +5,7 @@ store its plain name, lanes are numbered. What an error says itself is in the lo
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,11 @@ _ENDS = {
 }
 # Types of events of a stream that are an answer to "how did it end".
 _GOOD_ENDS = frozenset({"complete", "dead_letters", "interrupted"})
+
+
+def jobs_figures(jobs: Iterable[RunningJob], *, key: bool) -> dict[str, Any]:
+    """What everybody may know of the jobs: how many have not ended, and whether a key is wanted for more."""
+    return {"running": sum(job.ended is None for job in jobs), "key": key}
 
 
 def job_json(job: RunningJob) -> dict[str, Any]:

@@ -20,7 +20,20 @@ _MEDIA_TYPES = {
     "png": "image/png",
     "svg": "image/svg+xml",
 }
-_OWN = ("index.html", "map.js", "tiles.js", "style.css", "docs.css", "favicon.svg")
+_OWN = (
+    "index.html",
+    "map.js",
+    "tiles.js",
+    "swipe.js",
+    "view.js",
+    "live.js",
+    "charts.js",
+    "jobs.js",
+    "text.js",
+    "style.css",
+    "docs.css",
+    "favicon.svg",
+)
 _LEAFLET = ("leaflet.js", "leaflet.css", "images/layers.png", "images/layers-2x.png")
 # Smaller ones do not pay for the coding header.
 _GZIP_BYTES_MIN = 1_000

@@ -18,6 +18,7 @@ from tilehaul.server.cors import Cors
 from tilehaul.server.describe import layer_json, service_stats
 from tilehaul.server.entries import DOCUMENT, NOTHING, Answer, Answers, Entry, Key
 from tilehaul.server.figures import Whole
+from tilehaul.server.job_records import jobs_figures
 from tilehaul.server.job_routes import JOB_CAUSES, JobRoutes
 from tilehaul.server.lanes import health_json, lanes_json
 from tilehaul.server.meter import Meter
@@ -127,9 +128,11 @@ class Routes:
 
     async def all_stats(self, request: Request) -> Reply:
         seen = await self._seen(request)
-        figures = service_stats(seen.layers, seen.cache, uptime_s=self.clock.now_s() - self.started_s)
+        uptime_s = self.clock.now_s() - self.started_s
+        figures = service_stats(seen.layers, seen.cache, seen.disk, uptime_s=uptime_s)
         process = None if seen.process is None else asdict(seen.process)
-        told = {**figures, "process": process, "lanes": lanes_json(seen.lanes)}
+        jobs = None if self.jobs is None else jobs_figures(self.jobs.jobs.values(), key=bool(self.jobs.key))
+        told = {**figures, "process": process, "lanes": lanes_json(seen.lanes), "jobs": jobs}
         if seen.workers is not None:
             told["workers"] = dict(zip(("running", "answered", "this"), seen.workers, strict=True))
         return json_reply(told)

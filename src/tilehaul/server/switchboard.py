@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from itertools import count
 
+import msgspec
+
 from tilehaul.server.figures import OthersFigures
 from tilehaul.server.worker_figures import WorkerFigures, joined_figures
 from tilehaul.server.worker_link import (
@@ -75,7 +77,7 @@ class Switchboard:
     def _note(self, index: int, figures: WorkerFigures) -> None:
         known = self._figures.get(index, WorkerFigures())
         layers = {**known.layers, **figures.layers}
-        self._figures[index] = WorkerFigures(layers, figures.cache, figures.process, figures.refused)
+        self._figures[index] = msgspec.structs.replace(figures, layers=layers)
         for name, layer in figures.layers.items():
             order = self._order.setdefault(name, [])
             order += [lane.name for lane in layer.lanes if lane.name not in order]

@@ -39,18 +39,20 @@ class LayerFigures(msgspec.Struct, frozen=True):
 
 
 class WorkerFigures(msgspec.Struct, frozen=True):
-    """Of one process. `refused`: see `Whole`."""
+    """Of one process. `refused`: see `Whole`; `disk`: of the cache on disk, which all processes share."""
 
     layers: dict[str, LayerFigures] = {}
     cache: CacheStats | None = None
     process: ProcessFigures | None = None
     refused: int = 0
+    disk: CacheStats | None = None
 
     def ended(self) -> "WorkerFigures":
         """What remains when the process has ended: what it has counted, nothing of what it was doing."""
         layers = {name: _ended(layer) for name, layer in self.layers.items()}
         cache = None if self.cache is None else replace(self.cache, tiles=0, bytes=0, bytes_max=0)
-        return WorkerFigures(layers, cache, None, self.refused)
+        disk = None if self.disk is None else replace(self.disk, tiles=0, bytes=0)
+        return WorkerFigures(layers, cache, None, self.refused, disk)
 
 
 def _ended(layer: LayerFigures) -> LayerFigures:
@@ -64,7 +66,12 @@ def _ended(layer: LayerFigures) -> LayerFigures:
 
 
 def worker_figures(
-    layers: Mapping[str, Layer], cache: CacheSizes | None, process: ProcessFigures | None, refused: int = 0
+    layers: Mapping[str, Layer],
+    cache: CacheSizes | None,
+    process: ProcessFigures | None,
+    *,
+    refused: int = 0,
+    disk: CacheStats | None = None,
 ) -> WorkerFigures:
     """What this process counts now."""
     return WorkerFigures(
@@ -72,6 +79,7 @@ def worker_figures(
         None if cache is None else cache.stats(),
         process,
         refused,
+        disk,
     )
 
 
@@ -149,6 +157,21 @@ def summed_cache(figures: Iterable[WorkerFigures]) -> SummedCache | None:
             misses=sum(one.misses for one in stats),
             evictions=sum(one.evictions for one in stats),
         ),
+    )
+
+
+def summed_disk(figures: Iterable[WorkerFigures]) -> CacheStats | None:
+    """The counts of all processes; what is in the file, as the one knows it that has seen most."""
+    told = [one.disk for one in figures if one.disk is not None]
+    if not told:
+        return None
+    return CacheStats(
+        tiles=max(one.tiles for one in told),
+        bytes=max(one.bytes for one in told),
+        bytes_max=max(one.bytes_max for one in told),
+        hits=sum(one.hits for one in told),
+        misses=sum(one.misses for one in told),
+        evictions=sum(one.evictions for one in told),
     )
 
 
@@ -254,4 +277,5 @@ def joined_figures(figures: Sequence[WorkerFigures]) -> WorkerFigures:
         )
     cache = summed_cache(figures)
     refused = sum(one.refused for one in figures)
-    return WorkerFigures(layers, None if cache is None else cache.total, summed_process(figures), refused)
+    told = None if cache is None else cache.total
+    return WorkerFigures(layers, told, summed_process(figures), refused, summed_disk(figures))

@@ -14,7 +14,7 @@ from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import TILE_FRESH_S, FreshnessRule
 from tilehaul.ports.lane import Lanes
 from tilehaul.ports.source import TileSource
-from tilehaul.ports.store import TileCache
+from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
@@ -34,6 +34,10 @@ class Caches:
     memory: MemoryCache
     disk: DiskCache | None
     background: Background
+
+    def disk_stats(self) -> CacheStats | None:
+        """Counts of the cache on disk; None when there is none."""
+        return None if self.disk is None else self.disk.stats()
 
     async def forget(self, layer: str, wanted: Callable[[TileId], bool]) -> int:
         """Drop the tiles of a layer that are `wanted` from all caches.

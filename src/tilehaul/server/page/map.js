@@ -1,45 +1,22 @@
-/* The map page: layers to choose from, the service's figures, and what is known of each tile. */
+/* The map page: layers to choose from and to compare, and what is known of each tile. */
 
+import { follow } from "./live.js";
+import { Swipe } from "./swipe.js";
+import { $, attributionNodes, element, kilobytes, milliseconds, seconds } from "./text.js";
 import { FetchedTiles } from "./tiles.js";
+import { readView, writeView } from "./view.js";
 
-const POLL_MS = 1000;
 // Enlarging the deepest tiles twice is useful to look closely; further only shows blocks.
 const ZOOMS_ENLARGED = 2;
-// In the order of their cost; the last three are not places but have a colour too.
-const PLACES = ["memory", "disk", "store", "origin", "fallback", "missing", "failed", "loading"];
+// Zooms are bounded by the map, so that the shallower of two layers is enlarged as far as the other goes.
+const ZOOM_MAX = 40;
+// In the order of their cost; the last four are not places but have a letter too.
+const PLACES = ["memory", "disk", "store", "origin", "fallback", "missing", "failed", "loading", "stale"];
 
 const INVITATION = window.matchMedia("(hover: none)").matches ? "Tap a tile" : "Point at a tile";
 
-const $ = (id) => document.getElementById(id);
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-
-const count = (value) => (value < 100000 ? whole.format(value) : short.format(value));
-const milliseconds = (value) => (value < 10 ? `${value.toFixed(1)} ms` : value < 10000 ? `${whole.format(value)} ms` : `${(value / 1000).toFixed(1)} s`);
-const kilobytes = (value) => (value === 0 ? "0 kB" : value < 1e6 ? `${(value / 1e3).toFixed(value < 1e4 ? 1 : 0)} kB` : `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)} MB`);
-
-const state = { map: null, tiles: null, layers: [], layer: null, pointed: null, summing: 0 };
-
-/** Attributions come from elsewhere: only their text and their links to the web are taken over. */
-function attributionNodes(text) {
-  const parsed = new DOMParser().parseFromString(text, "text/html");
-  const out = document.createElement("span");
-  const walk = (from, into) => {
-    for (const node of from.childNodes) {
-      if (node.nodeType === Node.TEXT_NODE) into.append(node.textContent);
-      else if (node.nodeName === "A" && /^https?:\/\//i.test(node.getAttribute("href") ?? "")) {
-        const link = document.createElement("a");
-        link.href = node.getAttribute("href");
-        link.rel = "noopener noreferrer";
-        link.target = "_blank";
-        walk(node, link);
-        into.append(link);
-      } else if (node.nodeName !== "SCRIPT" && node.nodeName !== "STYLE") walk(node, into);
-    }
-  };
-  walk(parsed.body, out);
-  return out;
-}
+// `left` and `right` are `{layer, title, tiles}`; without a comparison there is only the left one.
+const state = { map: null, swipe: null, layers: [], left: null, right: null, pointed: null, summing: 0 };
 
 function boundsOf(layer) {
   const [west, south, east, north] = layer.bounds;
@@ -47,34 +24,51 @@ function boundsOf(layer) {
   return L.latLngBounds([south, west], [north, east < west ? east + 360 : east]);
 }
 
-function show(layer, view) {
-  state.layer = layer;
-  state.tiles?.remove();
-  const bounds = boundsOf(layer);
-  state.map.setMinZoom(0);
-  state.map.setMaxZoom(layer.maxzoom + ZOOMS_ENLARGED);
+/** Puts a layer on one side, in place of what was there; null leaves the side empty. */
+function lay(side, layer) {
+  point(null);
+  state[side]?.tiles.remove();
+  state[side] = null;
+  if (!layer) return;
   const tiles = new FetchedTiles(layer.tiles, {
     attribution: attributionNodes(layer.attribution).innerHTML,
-    bounds: bounds.pad(-1e-9),
+    bounds: boundsOf(layer).pad(-1e-9),
     minZoom: layer.minzoom,
-    maxZoom: layer.maxzoom + ZOOMS_ENLARGED,
+    maxZoom: ZOOM_MAX,
     maxNativeZoom: layer.maxzoom,
     keepBuffer: 1,
     updateWhenZooming: false,
+    zIndex: side === "left" ? 1 : 2,
   });
-  if (view) state.map.setView(view.center, clamp(view.zoom, layer), { animate: false });
-  else open(layer, bounds);
-  state.map.setMinZoom(layer.minzoom);
   tiles.on("facts tileunload", sumUp);
   tiles.on("facts", (event) => {
-    if (state.pointed && state.pointed.facts === event.facts) tell(state.pointed);
+    if (state.pointed?.facts === event.facts) tell(state.pointed);
   });
-  state.tiles = tiles.addTo(state.map);
-  for (const radio of $("layers").elements) radio.checked = radio.value === layer.name;
-  remember();
+  state[side] = { layer, title: layer.title, tiles: tiles.addTo(state.map) };
 }
 
-const clamp = (zoom, layer) => Math.max(layer.minzoom, Math.min(zoom, layer.maxzoom + ZOOMS_ENLARGED));
+const deepest = (layer, right) => Math.max(layer.maxzoom, right?.maxzoom ?? 0) + ZOOMS_ENLARGED;
+const clamp = (zoom, layer) => Math.max(layer.minzoom, Math.min(zoom, deepest(layer)));
+
+/** Shows `layer`, and `right` beside it when there is one, at `place` (`{center, zoom}`). */
+function show(layer, { right = null, place = null, at = state.swipe.at } = {}) {
+  const map = state.map;
+  const bounds = boundsOf(layer);
+  map.setMinZoom(0);
+  map.setMaxZoom(deepest(layer, right));
+  if (place) map.setView(place.center, Math.max(layer.minzoom, Math.min(place.zoom, deepest(layer, right))), { animate: false });
+  else open(layer, bounds);
+  map.setMinZoom(layer.minzoom);
+  // A side that stays what it is keeps its tiles.
+  if (state.left?.layer !== layer) lay("left", layer);
+  if ((state.right?.layer ?? null) !== right) lay("right", right);
+  if (right) state.swipe.show(state.left, state.right, at);
+  else state.swipe.hide();
+  for (const radio of $("layers").elements) radio.checked = radio.value === layer.name;
+  offer();
+  sumUp();
+  remember();
+}
 
 /** A layer of the whole world opens with the continents filling the window, others fit theirs. */
 function open(layer, bounds) {
@@ -88,37 +82,44 @@ function open(layer, bounds) {
   state.map.setView(bounds.getCenter(), clamp(zoom, layer), { animate: false });
 }
 
+const here = () => ({ center: state.map.getCenter(), zoom: state.map.getZoom() });
+
+/** Another left layer: the place is kept where it has tiles there, and always while two are compared. */
+function choose(layer) {
+  const { center, zoom } = here();
+  const right = state.right?.layer === layer ? state.left.layer : state.right?.layer ?? null;
+  const kept = right || (boundsOf(layer).contains(center) && zoom >= layer.minzoom && zoom <= deepest(layer));
+  show(layer, { right, place: kept ? here() : null });
+}
+
+/** What the layer on the map can be compared with. */
+function offer() {
+  const select = $("compare");
+  const others = state.layers.filter((one) => one !== state.left.layer);
+  select.replaceChildren(new Option("nothing", ""), ...others.map((one) => new Option(one.title, one.name)));
+  select.value = state.right?.layer.name ?? "";
+  $("comparing").hidden = others.length === 0;
+  $("swap").hidden = !state.right;
+}
+
 function list(layers) {
-  const form = $("layers");
-  form.replaceChildren();
-  for (const layer of layers) {
-    const row = document.createElement("label");
-    row.className = "layer";
+  $("layers").replaceChildren(...layers.map((layer) => {
     const radio = document.createElement("input");
     radio.type = "radio";
     radio.name = "layer";
     radio.value = layer.name;
-    radio.addEventListener("change", () => show(layer));
-    const text = document.createElement("span");
-    text.className = "about";
-    const title = document.createElement("strong");
-    title.textContent = layer.title;
-    const facts = document.createElement("small");
-    facts.textContent = `zoom ${layer.minzoom}–${layer.maxzoom} · ${layer.format}`;
-    text.append(title, facts);
-    if (layer.attribution) {
-      const source = document.createElement("small");
-      source.className = "source";
-      source.append(attributionNodes(layer.attribution));
-      text.append(source);
-    }
-    row.append(radio, text);
-    form.append(row);
-  }
+    radio.addEventListener("change", () => choose(layer));
+    const facts = element("small", "", `zoom ${layer.minzoom}–${layer.maxzoom} · ${layer.format}`);
+    const text = element("span", "about", element("strong", "", layer.title), facts);
+    if (layer.attribution) text.append(element("small", "source", attributionNodes(layer.attribution)));
+    return element("label", "layer", radio, text);
+  }));
 }
 
+/** Marks the tile at a place of the map (`{latlng}`; null: none) and says what is known of it. */
 function point(event) {
-  const tile = state.tiles?.tileAt(event.latlng) ?? null;
+  const side = event && state.swipe.sideOf(state.map.latLngToContainerPoint(event.latlng));
+  const tile = (side && state[side]?.tiles.tileAt(event.latlng)) ?? null;
   if (tile?.cell !== state.pointed?.cell) {
     state.pointed?.cell.classList.remove("pointed");
     tile?.cell.classList.add("pointed");
@@ -127,7 +128,6 @@ function point(event) {
   tell(tile);
 }
 
-/** Says what is known of the tile under the pointer. */
 function tell(tile) {
   const out = $("readout");
   if (!tile) {
@@ -140,16 +140,13 @@ function tell(tile) {
   if (facts.state === "loading") parts.push("loading");
   else if (facts.state === "failed") parts.push(String(facts.status || "no answer"), facts.cause);
   else if (facts.state === "missing") parts.push("no tile here");
-  else parts.push(facts.place, milliseconds(facts.ms), kilobytes(facts.bytes), facts.format);
-  const address = document.createElement("b");
-  address.textContent = `${facts.z}/${facts.x}/${facts.y}`;
-  out.dataset.place = facts.state === "failed" ? "failed" : facts.state === "done" ? facts.place : "none";
-  out.replaceChildren(address);
-  for (const part of parts.filter(Boolean)) {
-    const piece = document.createElement("span");
-    piece.textContent = part;
-    out.append(piece);
+  else {
+    parts.push(facts.place, milliseconds(facts.ms), kilobytes(facts.bytes), facts.format);
+    if (facts.ttl_s !== null) parts.push(facts.ttl_s < 0 ? `stale for ${seconds(-facts.ttl_s)}` : `fresh for ${seconds(facts.ttl_s)}`);
   }
+  out.dataset.place = facts.state === "failed" ? "failed" : facts.state === "done" ? facts.place : "none";
+  const pieces = parts.filter(Boolean).map((part) => element("span", "", part));
+  out.replaceChildren(element("b", "", `${facts.z}/${facts.x}/${facts.y}`), ...pieces);
 }
 
 /** Draws where the tiles of this view were found; once per frame however many tiles change. */
@@ -157,79 +154,44 @@ function sumUp() {
   if (state.summing) return;
   state.summing = requestAnimationFrame(() => {
     state.summing = 0;
-    const counts = state.tiles.places();
+    const counts = new Map();
+    for (const side of [state.left, state.right]) {
+      for (const [place, n] of side?.tiles.places() ?? []) counts.set(place, (counts.get(place) ?? 0) + n);
+    }
     const named = PLACES.filter((place) => counts.get(place));
-    $("places_bar").replaceChildren(...named.map((place) => {
-      const part = document.createElement("i");
+    const rows = named.map((place) => {
+      const part = element("i", "");
       part.dataset.place = place;
       part.style.flexGrow = counts.get(place);
-      return part;
-    }));
-    $("places").replaceChildren(...named.map((place) => {
-      const row = document.createElement("li");
+      const row = element("li", "", `${place} ${counts.get(place)}`);
       row.dataset.place = place;
-      row.textContent = `${place} ${counts.get(place)}`;
-      return row;
-    }));
+      return { part, row };
+    });
+    // Stale tiles are in the bar already, as what they are otherwise.
+    $("places_bar").replaceChildren(...rows.filter(({ part }) => part.dataset.place !== "stale").map(({ part }) => part));
+    $("places").replaceChildren(...rows.map(({ row }) => row));
   });
 }
 
-function figures(stats) {
-  $("requests").textContent = count(stats.requests);
-  $("hits").textContent = count(stats.hits);
-  $("hit_rate").textContent = stats.requests ? `${stats.hit_rate_percent.toFixed(stats.hit_rate_percent < 99.95 ? 1 : 0)} %` : "–";
-  $("in_flight").textContent = count(stats.in_flight);
-  $("coalesced").textContent = count(stats.coalesced);
-  const fetched = stats.fetches + stats.fetches_failed > 0;
-  $("p50").textContent = fetched ? milliseconds(stats.fetch_p50_ms) : "–";
-  $("p95").textContent = fetched ? milliseconds(stats.fetch_p95_ms) : "–";
-  $("memory").textContent = stats.cache ? kilobytes(stats.cache.bytes) : "off";
-  const causes = Object.entries(stats.errors);
-  const errors = causes.reduce((sum, [, n]) => sum + n, 0);
-  $("errors").textContent = count(errors);
-  $("errors").classList.toggle("bad", errors > 0);
-  $("causes").hidden = errors === 0;
-  $("causes").replaceChildren(...causes.slice(0, 4).map(([cause, n]) => {
-    const row = document.createElement("li");
-    row.textContent = `${cause} × ${count(n)}`;
-    return row;
-  }));
-}
-
-function say(kind, text) {
-  const out = $("state");
-  if (out.dataset.state === kind) return;
-  out.dataset.state = kind;
-  out.textContent = text;
-}
-
-async function poll() {
-  if (!document.hidden) {
-    try {
-      const answer = await fetch("/api/stats", { cache: "no-store", signal: AbortSignal.timeout(5000) });
-      if (!answer.ok) throw new Error(String(answer.status));
-      figures(await answer.json());
-      say("live", "live");
-    } catch (error) {
-      say("away", "no answer");
-    }
-  }
-  setTimeout(poll, POLL_MS);
-}
-
-/** Layer and view live in the address, so that a reload or a sent link opens the same map. */
 function remember() {
-  const center = state.map.getCenter();
-  const digits = Math.max(2, Math.ceil(state.map.getZoom() / 3));
-  const view = `${state.map.getZoom()}/${center.lat.toFixed(digits)}/${center.lng.toFixed(digits)}`;
-  history.replaceState(null, "", `#layer=${encodeURIComponent(state.layer.name)}&map=${view}`);
+  if (!state.left) return;
+  writeView(state.map, {
+    layer: state.left.layer.name,
+    right: state.right?.layer.name ?? null,
+    swipe: state.swipe.at,
+    tint: $("tint").checked,
+  });
 }
 
-function remembered() {
-  const told = new URLSearchParams(location.hash.slice(1));
-  const [zoom, lat, lng] = (told.get("map") ?? "").split("/").map(Number);
-  const whole = Number.isInteger(zoom) && zoom >= 0 && Math.abs(lat) <= 90 && Math.abs(lng) <= 360;
-  return { name: told.get("layer"), view: whole ? { center: [lat, lng], zoom } : null };
+/** Opens what the address says, or the first layer. */
+function restore() {
+  const view = readView(location.hash);
+  const named = (name) => state.layers.find((one) => one.name === name) ?? null;
+  const layer = named(view.layer);
+  const right = layer && view.right !== view.layer ? named(view.right) : null;
+  $("tint").checked = view.tint;
+  $("map").classList.toggle("tinted", view.tint);
+  show(layer ?? state.layers[0], { right, place: layer ? view.place : null, at: view.swipe });
 }
 
 function fold(closed) {
@@ -237,23 +199,51 @@ function fold(closed) {
   $("fold").setAttribute("aria-expanded", String(!closed));
 }
 
-async function begin() {
-  state.map = L.map("map", { zoomControl: false, worldCopyJump: true });
-  state.map.attributionControl.setPrefix('<a href="https://leafletjs.com" target="_blank" rel="noopener noreferrer">Leaflet</a>');
-  L.control.zoom({ position: "topright" }).addTo(state.map);
-  L.control.scale({ position: "bottomright", imperial: false, maxWidth: 160 }).addTo(state.map);
-  state.map.on("mousemove click", point);
-  state.map.on("mouseout movestart", () => {
-    state.pointed?.cell.classList.remove("pointed");
-    state.pointed = null;
-    tell(null);
+/** Charts and lanes have a panel of their own where there is room, else they end the first one. */
+function house(wide) {
+  $(wide ? "beside" : "body").append($("live"));
+  $("beside").hidden = !wide;
+}
+
+function listen() {
+  const map = state.map;
+  const container = map.getContainer();
+  map.on("mousemove click", point);
+  map.on("mouseout movestart", () => point(null));
+  // Who moves the map by its keys points with its middle.
+  const middle = () => container.matches(":focus-visible") && point({ latlng: map.getCenter() });
+  container.addEventListener("focus", middle);
+  container.addEventListener("blur", () => point(null));
+  map.on("moveend", () => {
+    remember();
+    middle();
   });
   $("fold").addEventListener("click", () => fold(!$("panel").classList.contains("closed")));
   fold(window.matchMedia("(max-width: 640px)").matches);
-  $("grid").addEventListener("change", (event) => $("map").classList.toggle("gridded", event.target.checked));
+  const wide = window.matchMedia("(min-width: 1100px)");
+  wide.addEventListener("change", () => house(wide.matches));
+  house(wide.matches);
+  $("grid").addEventListener("change", (event) => container.classList.toggle("gridded", event.target.checked));
+  $("tint").addEventListener("change", (event) => {
+    container.classList.toggle("tinted", event.target.checked);
+    remember();
+  });
+  const named = (name) => state.layers.find((one) => one.name === name) ?? null;
+  $("compare").addEventListener("change", (event) => show(state.left.layer, { right: named(event.target.value), place: here() }));
+  $("swap").addEventListener("click", () => choose(state.right.layer));
+  // Ours are written without this event: somebody typed or pasted another view.
+  window.addEventListener("hashchange", () => state.layers.length && restore());
+}
 
-  tell(null);
-  poll();
+async function begin() {
+  state.map = L.map("map", { zoomControl: false, worldCopyJump: true });
+  state.map.attributionControl.setPrefix('<a href="https://leafletjs.com" target="_blank" rel="noopener noreferrer">Leaflet</a>');
+  L.control.scale({ position: "bottomright", imperial: false, maxWidth: 160 }).addTo(state.map);
+  L.control.zoom({ position: "bottomright" }).addTo(state.map);
+  state.swipe = new Swipe(state.map, $("swipe"), remember);
+  point(null);
+  listen();
+  follow();
   let pictures = 0;
   try {
     const answer = await fetch("/api/layers");
@@ -273,10 +263,7 @@ async function begin() {
     state.map.setView([25, 12], 2);
     return;
   }
-  const { name, view } = remembered();
-  const layer = state.layers.find((one) => one.name === name);
-  show(layer ?? state.layers[0], layer ? view : null);
-  state.map.on("moveend", remember);
+  restore();
 }
 
 begin();

@@ -1,5 +1,7 @@
 /* A Leaflet layer that loads each tile with fetch(), so that the answer's headers can be shown. */
 
+import { element, milliseconds, seconds } from "./text.js";
+
 const RETRIES_MAX = 3;
 const RETRY_WAIT_MS_MAX = 30000;
 const TIMINGS_KEPT_MAX = 1000;
@@ -18,10 +20,17 @@ function transferMs(url, elapsed_ms) {
 
 /**
  * What is known of one tile: `state` is loading, done, missing or failed; `place` is where the
- * service found it (X-Tile-Source); `ms` the time until its last byte; `bytes` its size.
+ * service found it (X-Tile-Source); `ms` the time until its last byte; `bytes` its size; `ttl_s` how
+ * long it is fresh yet, negative when it is stale, null when that is not known.
  */
 function newFacts(coords) {
-  return { z: coords.z, x: coords.x, y: coords.y, state: "loading", place: "", ms: 0, bytes: 0, format: "", status: 0, cause: "" };
+  return { z: coords.z, x: coords.x, y: coords.y, state: "loading", place: "", ms: 0, bytes: 0, format: "", status: 0, cause: "", ttl_s: null };
+}
+
+/** The `ttl` of our Cache-Status (RFC 9211), in seconds. */
+function ttlOf(answer) {
+  const told = /(?:^|;)\s*ttl=(-?\d+)/.exec(answer.headers.get("Cache-Status") ?? "");
+  return told ? Number(told[1]) : null;
 }
 
 export const FetchedTiles = L.GridLayer.extend({
@@ -40,12 +49,16 @@ export const FetchedTiles = L.GridLayer.extend({
     return this._known.get(`${z}/${at.x}/${at.y}`) ?? null;
   },
 
-  /** How many of the tiles held now were found at each place; failed, missing and loading ones by that name. */
+  /**
+   * How many of the tiles held now were found at each place; failed, missing and loading ones by that
+   * name. Stale ones are counted once more as `stale`.
+   */
   places() {
     const counts = new Map();
+    const add = (name) => counts.set(name, (counts.get(name) ?? 0) + 1);
     for (const { facts } of this._known.values()) {
-      const name = facts.state === "done" ? facts.place : facts.state;
-      counts.set(name, (counts.get(name) ?? 0) + 1);
+      add(facts.state === "done" ? facts.place : facts.state);
+      if (facts.state === "done" && facts.ttl_s < 0) add("stale");
     }
     return counts;
   },
@@ -54,10 +67,7 @@ export const FetchedTiles = L.GridLayer.extend({
     const cell = document.createElement("div");
     cell.className = "tile loading";
     const facts = newFacts(coords);
-    const label = document.createElement("span");
-    label.className = "address";
-    label.textContent = `${coords.z}/${coords.x}/${coords.y}`;
-    cell.append(label);
+    cell.append(element("span", "address", `${coords.z}/${coords.x}/${coords.y}`));
     cell.facts = facts;
     cell.stop = new AbortController();
     // Leaflet names a tile by where it stands; `coords` has been wrapped around the globe already.
@@ -89,6 +99,7 @@ export const FetchedTiles = L.GridLayer.extend({
       facts.status = answer.status;
       facts.place = answer.headers.get("X-Tile-Source") ?? "";
       facts.format = answer.headers.get("X-Tile-Format") ?? "";
+      facts.ttl_s = ttlOf(answer);
       const body = await answer.blob();
       facts.ms = transferMs(url, performance.now() - began);
       if (answer.status === 200) await this._show(cell, facts, body);
@@ -148,18 +159,19 @@ export const FetchedTiles = L.GridLayer.extend({
   _mark(cell, facts) {
     cell.classList.remove("loading", "done", "missing", "failed");
     cell.classList.add(facts.state);
-    cell.dataset.place = facts.place;
-    cell.querySelector(".plaque")?.remove();
-    if (facts.state !== "failed" && facts.state !== "missing") return;
-    const plaque = document.createElement("span");
-    plaque.className = "plaque";
-    if (facts.state === "failed") {
-      const status = document.createElement("b");
-      status.textContent = facts.status || "no answer";
-      plaque.append(status, facts.cause);
+    cell.dataset.place = facts.state === "done" ? facts.place : facts.state;
+    const stale = facts.state === "done" && facts.ttl_s < 0;
+    cell.classList.toggle("stale", stale);
+    for (const old of cell.querySelectorAll(".plaque, .badge")) old.remove();
+    if (facts.state === "done") {
+      // The letter before it is the style's, one for each place.
+      const badge = element("span", "badge", `${facts.place} ${milliseconds(facts.ms)}`);
+      if (stale) badge.append(element("b", "", ` stale ${seconds(-facts.ttl_s)}`));
+      cell.append(badge);
+    } else if (facts.state === "failed") {
+      cell.append(element("span", "plaque", element("b", "", String(facts.status || "no answer")), facts.cause));
     } else {
-      plaque.textContent = "no tile here";
+      cell.append(element("span", "plaque", "no tile here"));
     }
-    cell.append(plaque);
   },
 });
