@@ -121,11 +121,11 @@ class Figures:
 
     async def whole(self) -> Whole:
         """The figures of now, those of other processes too as far as they answer at once."""
-        own = self.own()
         if self._others is None:
-            return Whole(
-                self._layers, self._cache, self._lanes(), own.process, refused=own.refused, disk=own.disk
-            )
+            process = None if self._process is None else self._process()
+            lanes_seen, disk = self._lanes(), self._disk()
+            return Whole(self._layers, self._cache, lanes_seen, process, refused=self._refused(), disk=disk)
+        own = self.own()
         told = await self._others.figures(own)
         every: Sequence[WorkerFigures] = (own, *told.others, told.ended)
         layers, lanes = {}, {}
