@@ -159,6 +159,8 @@ def _run(kind: Kind, folder: Path, tell: int, wait: int) -> int:
     outbox.COMMIT_TILES = COMMIT_TILES
     # A slow machine must not make more commits of them.
     outbox.COMMIT_S = 60.0
+    # Nor may a quick one make fewer: the next batch waits for its turn, and has as many tiles.
+    outbox.WAITING_TILES_MAX = COMMIT_TILES
 
     def answer(tile_id: TileId) -> Tile | NoTile:
         os.write(tell, f"ask {tile_id}\n".encode())

@@ -1,6 +1,7 @@
 """Reading a PMTiles file, ours or anybody's, together with what a job has not merged into it yet."""
 
 import os
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,13 @@ _LOOKS_MAX = 10
 
 def journal_path(store: Path) -> Path:
     return Path(f"{store}.journal")
+
+
+def remove_journal(store: Path) -> None:
+    """With the spool, and all that SQLite put beside it, also where a power cut left only that. OSError."""
+    shutil.rmtree(part_path(store), ignore_errors=True)
+    for ending in ("", "-wal", "-shm", "-journal"):
+        Path(f"{journal_path(store)}{ending}").unlink(missing_ok=True)
 
 
 class PmtilesReader:

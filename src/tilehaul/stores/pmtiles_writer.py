@@ -19,7 +19,7 @@ from tilehaul.stores.free_space import check_free
 from tilehaul.stores.metadata_table import read_metadata, schema, write_metadata
 from tilehaul.stores.pmtiles_file import PmtilesFile
 from tilehaul.stores.pmtiles_merge import check_addable, ends_here, final_rows, holds_all, merge
-from tilehaul.stores.pmtiles_reader import journal_path, metadata_in
+from tilehaul.stores.pmtiles_reader import journal_path, metadata_in, remove_journal
 from tilehaul.stores.pmtiles_spool import (
     BASE,
     DROP,
@@ -112,7 +112,8 @@ class PmtilesWriter:
             self._file.adopt()
         if self._file is None:
             # Without a journal nothing there counts: what a job could not remove at its end goes now.
-            shutil.rmtree(part_path(self.path), ignore_errors=True)
+            with self._translated("removing"):
+                remove_journal(self.path)
             return
         tables = self._file.tables()
         if _MARK_TABLE not in tables:
@@ -268,8 +269,7 @@ class PmtilesWriter:
             self._file = None
             file.close()
             with self._translated("removing"):
-                for ending in ("", "-wal", "-shm", "-journal"):
-                    Path(f"{file.path}{ending}").unlink(missing_ok=True)
+                remove_journal(self.path)
             self._journal_done = False
 
     def close(self) -> None:
