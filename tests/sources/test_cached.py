@@ -283,6 +283,68 @@ async def test_nobody_comes_between_landing_and_keeping(clock):
     await flights.aclose()
 
 
+class HangingOrigin(ScriptedOrigin):
+    """Answers the first question, and the others once it is `let_go`."""
+
+    def __init__(self, *answers):
+        super().__init__(*answers)
+        self.let_go = asyncio.Event()
+        self.given_up = 0
+
+    async def get(self, tile_id):
+        if self.asked:
+            try:
+                await self.let_go.wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
+        return await super().get(tile_id)
+
+
+async def test_stale_tile_stands_in_for_an_origin_that_hangs(clock, monkeypatch):
+    """One waits as long as patience is; until that fetch ends the others are given theirs at once."""
+    monkeypatch.setattr("tilehaul.sources.cached.PATIENCE_S", 0.0)
+    origin = HangingOrigin(TILE, other := replace(TILE, body=b"other"))
+    background = Background()
+    source = cached(origin, clock, flights=Flights(), background=background)
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    assert await source.get(HERE) == replace(TILE, place="memory", stale="asked")
+    monkeypatch.setattr("tilehaul.sources.cached.PATIENCE_S", 1e9)
+    for _ in range(3):
+        assert await source.get(HERE) == replace(TILE, place="memory", stale="unasked")
+    origin.let_go.set()
+    while background.running:
+        await asyncio.sleep(0)
+    assert origin.asked == 2
+    assert await source.get(HERE) == replace(other, place="memory")
+    # It does not hang any more: who asks next waits for it.
+    clock.time_s += 3600.0
+    origin.let_go.clear()
+    asker = asyncio.create_task(source.get(HERE))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not asker.done()
+    asker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asker
+    assert origin.given_up == 1
+
+
+async def test_fetch_nobody_has_room_for_is_given_up(clock, monkeypatch):
+    """The stale tile is given all the same, and nothing is left under way."""
+    monkeypatch.setattr("tilehaul.sources.cached.PATIENCE_S", 0.0)
+    background, stuck = Background(running_max=1), asyncio.Event()
+    background.start("other", stuck.wait)
+    origin = HangingOrigin(TILE, TILE)
+    source = cached(origin, clock, background=background)
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    assert await source.get(HERE) == replace(TILE, place="memory", stale="asked")
+    assert (origin.given_up, background.running) == (1, 1)
+    await background.aclose()
+
+
 async def test_origin_is_told_whether_a_stale_tile_is_at_hand(clock):
     """Nothing to give, a tile to renew behind the asker's back, one to stand in, one that is too old to."""
     told = []

@@ -25,8 +25,8 @@ class RetriedSender:
     Push-back costs no attempt and is not slept off here: the lane's gate holds the next attempt.
     Every other retry is paid from the lane's budget, and earns the next one when it succeeds. While the
     budget is empty the item waits, which costs no attempt, for at most `rule.wait_s_max` in all.
-    Nothing is repeated while a stale answer is at hand (`correlation.AT_HAND`). An error that is raised carries
-    `.attempts`.
+    Nothing is repeated while a stale answer is at hand (`correlation.AT_HAND`). An error that is raised
+    carries `.attempts`.
     """
 
     inner: BudgetedSender

@@ -1,11 +1,12 @@
 """A source with a cache in front."""
 
+import asyncio
 import logging
 from dataclasses import replace
 
 from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.policy.freshness import FreshnessRule, allows_stale, was_asked
+from tilehaul.policy.freshness import PATIENCE_S, FreshnessRule, allows_stale, was_asked
 from tilehaul.ports.clock import Luck
 from tilehaul.ports.correlation import AT_HAND
 from tilehaul.ports.source import SourceInfo, TileSource
@@ -31,9 +32,9 @@ class CachedSource:
         rule: How long answers stay fresh whose source does not say.
         luck: Spreads the lifetimes of absences.
         background: Where tiles are renewed; may be shared. Whoever made it closes it.
-        flights: Fetches on their way, of this source alone: who asks for the same tile meanwhile shares one, and
-            what it brings is kept before it has landed, so that nobody comes between. None: each asks. Whoever
-            made them closes them.
+        flights: Fetches on their way, of this source alone: who asks for the same tile meanwhile shares one,
+            and what it brings is kept before it has landed, so that nobody comes between. None: each asks.
+            Whoever made them closes them.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class CachedSource:
         self._luck = luck
         self._background = background
         self._flights = flights
+        # Fetches that take longer than anybody waited for them.
+        self._overdue = 0
 
     @property
     def info(self) -> SourceInfo:
@@ -68,15 +71,42 @@ class CachedSource:
         if freshness.left_s > 0:
             return known
         past_s = -freshness.left_s
-        told = AT_HAND.set(isinstance(known, Tile) and past_s < freshness.stale_s)
+        at_hand = isinstance(known, Tile) and past_s < freshness.stale_s
+        told = AT_HAND.set(at_hand)
         try:
-            if isinstance(known, Tile) and past_s < freshness.revalidate_s:
-                # Where there is no room to renew it, the next asker will: this one need not wait for that.
-                self._renew(tile_id)
-                return replace(known, stale="unasked")
+            if isinstance(known, Tile):
+                if past_s < freshness.revalidate_s or (at_hand and self._overdue):
+                    # Where there is no room to renew it the next asker will: nobody need wait for that.
+                    self._renew(tile_id)
+                    return replace(known, stale="unasked")
+                if at_hand:
+                    return await self._ask_in_time(known)
             return await self._ask_first(tile_id)
         finally:
             AT_HAND.reset(told)
+
+    async def _ask_in_time(self, known: Tile) -> Tile | NoTile:
+        """`_ask_first`, but what is known once the origin has had PATIENCE_S; the fetch goes on.
+
+        Until it ends the origin is one that hangs: nobody else waits for it who need not.
+        """
+        asking = asyncio.ensure_future(self._ask_first(known.tile_id))
+        try:
+            await asyncio.wait({asking}, timeout=PATIENCE_S)
+        except asyncio.CancelledError:
+            await _given_up(asking)
+            raise
+        if asking.done():
+            return asking.result()
+        if self._background.start((id(self), known.tile_id, "overdue"), lambda: asking):
+            self._overdue += 1
+            asking.add_done_callback(self._ended)
+        else:
+            await _given_up(asking)
+        return replace(known, stale="asked")
+
+    def _ended(self, asking: "asyncio.Future[Tile | NoTile]") -> None:  # noqa: ARG002 - a callback of tasks
+        self._overdue -= 1
 
     async def _ask_first(self, tile_id: TileId) -> Tile | NoTile:
         try:
@@ -121,3 +151,8 @@ class CachedSource:
             answer = replace(answer, freshness=freshness)
         self._cache.keep(self._layer, answer)
         return answer
+
+
+async def _given_up(asking: "asyncio.Future[Tile | NoTile]") -> None:
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
