@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import tables
 from cold_clients import Answer, Connection, ask_all, connections
@@ -40,8 +41,10 @@ class Outages:
         self.times_ms: dict[tuple[str, str], list[float]] = {}
 
     async def warm(self) -> None:
-        """Every tile of both layers is known, and no longer fresh."""
+        """Every tile of both layers has just been fetched, and is no longer fresh."""
         for layer in LAYERS:
+            # Else those that are stale would be given, and not all of them renewed.
+            urlopen(Request(f"{self.service.url}/api/tiles/{layer}/cache", method="DELETE")).close()
             answers = await ask_all(self.clients, paths(layer))
             if not all(map(is_tile, answers)):
                 raise SystemExit("the service could not be warmed")
