@@ -40,10 +40,12 @@ format: $(READY)  ## put the code in shape
 bench: $(READY)  ## the figures of docs/benchmarks.md (needs nginx and wrk for the comparisons)
 	@$(BIN)/python benchmarks/run_all.py $(ARGS)
 
-soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="--runs 200 --seed 1")
-	@PYTHONPATH=tests $(BIN)/python -m soak.run $(ARGS)
+soak: $(READY)  ## random faults, kills and resumes; nothing may be lost (ARGS="--runs 200 --seed 1", or "--serve --minutes 20")
+	@PYTHONPATH=tests:. $(BIN)/python -m soak.run $(ARGS)
+ifeq (,$(findstring --serve,$(ARGS)))
 	@TILEHAUL_KILLS=200 $(BIN)/python -m pytest -q -o timeout=600 -k test_31 tests/contract/test_crash.py
 	@TILEHAUL_TILES=1000000 $(BIN)/python -m pytest -q -o timeout=600 -k test_43 tests/e2e/scenarios
+endif
 
 coverage: $(READY)  ## every branch of policy is run by its tests, or it fails
 	@$(BIN)/coverage run --branch --include='src/tilehaul/policy/*' -m pytest -q tests/policy

@@ -34,22 +34,41 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server: its address without a slash at the end, and all its processes."""
+    """A server: its address without a slash at the end, and the process that was started."""
 
     url: str
-    pids: tuple[int, ...]
+    pid: int
 
     def cpu_s(self) -> float:
-        """User and system time of all processes so far, from /proc (proc(5), `stat`, fields 14 and 15)."""
+        """User and system time so far of the process and all below it.
+
+        From /proc (proc(5), `stat`, fields 14 to 17). Those that have ended are counted where their parent
+        has waited for them.
+        """
         ticks = 0
-        for pid in self.pids:
+        for pid in family(self.pid):
             # The name in brackets may hold spaces; the numbers begin behind it.
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except FileNotFoundError:
-                continue  # nginx's cache loader ends after a minute; it has served nothing
-            ticks += int(fields[11]) + int(fields[12])
+                continue
+            ticks += sum(int(field) for field in fields[11:15])
         return ticks / _TICKS_PER_S
+
+    def peak_mb(self) -> float:
+        """The most memory (resident) that the process itself ever had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it; a child stands with the thread that started it."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):
+            for child in children.read_text().split():
+                found += family(int(child))
+    return found
 
 
 def missing(*programs: str) -> str:
@@ -134,8 +153,7 @@ def nginx(folder: Path, location: str, *, http: str = "") -> Iterator[Running]:
     process = subprocess.Popen(["nginx", "-c", str(conf), "-e", f"{home}/error.log"])
     try:
         _await_port(port, process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield Running(f"http://127.0.0.1:{port}", (process.pid, *map(int, children)))
+        yield Running(f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -170,7 +188,7 @@ def tilehaul(*words: str) -> Iterator[tuple[Running, dict[str, str]]]:
         told = json.loads(line)
         base = re.match(r"https?://[^/]+", told.get("url") or told["template"])
         assert base is not None
-        yield Running(base[0], (process.pid,)), told
+        yield Running(base[0], process.pid), told
     finally:
         process.terminate()
         process.communicate()
@@ -192,21 +210,26 @@ def slow_mock(
 
 @dataclass(frozen=True, slots=True)
 class WrkResult:
-    """`cpu_us`: CPU of wrk itself per request."""
+    """`cpu_us`: CPU of wrk itself per request. `p50_ms` and `p99_ms`: of a request, by wrk's own clock."""
 
     requests: int
     per_s: float
     cpu_us: float
+    p50_ms: float
+    p99_ms: float
 
 
-def wrk(folder: Path, base: str, requests: Sequence[tuple[str, str]], *, seconds: int) -> WrkResult:
-    """One thread, 50 connections, requests in random order.
+def wrk(
+    folder: Path, base: str, requests: Sequence[tuple[str, str]], *, seconds: int, connections: int = 50
+) -> WrkResult:
+    """One thread, requests in random order, each connection asking again as soon as it is answered.
 
     Args:
         folder: For the script.
         base: Address without a path.
         requests: Path, and the ETag to send as If-None-Match (empty: none).
         seconds: How long.
+        connections: At once.
     """
     lines = ",\n".join(f"{{{json.dumps(path)}, {json.dumps(etag)}}}" for path, etag in requests)
     script = folder / "requests.lua"
@@ -218,7 +241,9 @@ def wrk(folder: Path, base: str, requests: Sequence[tuple[str, str]], *, seconds
         '    ready[n] = wrk.format("GET", one[1], headers)\n  end\nend\n'
         "function request() return ready[math.random(#ready)] end\n"
     )
-    command = ["wrk", "-t1", "-c50", f"-d{seconds}s", "-s", str(script), base]
+    # A slow server is slow, not broken: 2 s is wrk's own patience.
+    how = ("-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency")
+    command = ["wrk", *how, "-s", str(script), base]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     text = process.stdout.read()
@@ -228,7 +253,15 @@ def wrk(folder: Path, base: str, requests: Sequence[tuple[str, str]], *, seconds
         raise SystemExit(f"wrk at {base}:\n{text}")
     count = int(text.partition(" requests in ")[0].split()[-1])
     per_s = float(text.partition("Requests/sec:")[2].split()[0])
-    return WrkResult(count, per_s, (usage.ru_utime + usage.ru_stime) / count * 1e6)
+    used_us = (usage.ru_utime + usage.ru_stime) / count * 1e6
+    return WrkResult(count, per_s, used_us, _percentile_ms(text, 50), _percentile_ms(text, 99))
+
+
+def _percentile_ms(text: str, percent: int) -> float:
+    """Of wrk's table, as in `99%    1.25ms`."""
+    found = re.search(rf"^ +{percent}% +([0-9.]+)(us|ms|s|m)$", text, re.MULTILINE)
+    assert found is not None
+    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[found[2]]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """All published figures, written into docs/benchmarks.md between its markers.
 
-    python benchmarks/run_all.py                 everything, about fifteen minutes on a quiet machine
+    python benchmarks/run_all.py                 everything, about half an hour on a quiet machine
     python benchmarks/run_all.py --quick         one short round, to see that it works; writes nothing
     python benchmarks/run_all.py --only serving --no-write
     python benchmarks/run_all.py --all           also stores.py and http_clients.py, as text
@@ -28,6 +28,7 @@ import engine
 import memory
 import retries
 import serving
+import serving_cold
 import tables
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
@@ -97,6 +98,7 @@ def main() -> None:
         "engine": lambda: engine.measure_cpu(rounds=rounds, tiles=tiles),
         "latency": lambda: engine.measure_latency(rounds=rounds // 2 + 1, tiles=tiles),
         "serving": lambda: serving.measure(rounds=rounds, seconds=1 if asked.quick else 3),
+        "serving-cold": lambda: serving_cold.measure(rounds=rounds, outage_s=5.0 if asked.quick else 20.0),
         "memory": lambda: memory.measure(million=million, folder=Path.cwd()),
         "retries": lambda: retries.measure(tiles=tiles * 40, rounds=rounds),
         "help": memory.measure_help,

@@ -1,6 +1,7 @@
 """Markdown tables of figures, with the aim beside the measurement, and the pages they stand on."""
 
 import datetime as dt
+import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,11 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     if len(values) == 1:
         return f"{middle:,.{digits}f}"
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+def share_of(values: Sequence[float], share: float) -> float:
+    """The smallest value that this share of all of them does not exceed: 0.99 is the 99th percentile."""
+    return sorted(values)[max(math.ceil(share * len(values)) - 1, 0)]
 
 
 def write_block(page: Path, name: str, text: str) -> None:

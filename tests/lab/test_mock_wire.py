@@ -1,8 +1,10 @@
 """The mock server on the wire: honest answers, its own addresses, its beginning and its end."""
 
 import asyncio
+import contextlib
 import http.client
 import json
+import socket
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -12,6 +14,7 @@ from tilehaul.errors import ConfigError
 from tilehaul.lab.absence import Absence
 from tilehaul.lab.faults import Faults, Latency
 from tilehaul.lab.mock import MockServer, MockSettings, MockThread
+from tilehaul.net.loops import new_loop
 
 NOON_S = 1_700_000_000.0
 
@@ -240,3 +243,22 @@ def test_thread_serves_synchronous_callers():
         pass
     with MockThread(MockSettings(port=port)) as again:
         assert again.port == port
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_end_comes_for_those_just_accepted_too(turns):
+    """However far the program's own loop has come with a connection when the server ends, it does end."""
+
+    async def ended():
+        server = await MockServer().__aenter__()
+        with contextlib.ExitStack() as stack:
+            for _ in range(5):
+                client = socket.create_connection(("127.0.0.1", server.port))
+                stack.enter_context(contextlib.closing(client))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                await server.__aexit__(None, None, None)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(ended())

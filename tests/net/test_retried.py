@@ -10,6 +10,7 @@ from tilehaul.net.laned import LanedSender
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.correlation import AT_HAND
 from tilehaul.ports.wire import Request
 
 A = Request("http://a.test/1/2/3.png")
@@ -36,6 +37,20 @@ async def test_attempts_end_and_the_error_says_how_many() -> None:
     with pytest.raises(BrokenError) as caught:
         await in_virtual_time(clock, retried(wire, clock, attempts_max=6).send(A))
     assert caught.value.attempts == len(wire.requests) == 6
+
+
+async def test_nothing_is_repeated_while_a_stale_answer_is_at_hand() -> None:
+    """Neither a failure nor push-back keeps anybody waiting who could be answered now."""
+    for error in (BrokenError("x"), ThrottledError("x", retry_after_s=1.0)):
+        clock = VirtualClock()
+        wire = ScriptedWire(then=error)
+        told = AT_HAND.set(True)
+        try:
+            with pytest.raises(type(error)):
+                await in_virtual_time(clock, retried(wire, clock, attempts_max=6).send(A))
+        finally:
+            AT_HAND.reset(told)
+        assert (len(wire.requests), clock.slept) == (1, [])
 
 
 async def test_permanent_failure_is_sent_once() -> None:

@@ -68,6 +68,20 @@ def test_serving_needs_ten_calls_only() -> None:
     assert breaker.state(0.0) == "open"
 
 
+def test_a_service_looks_again_within_ten_seconds() -> None:
+    """After an outage of an hour, whose probes all failed, the next is no later than after one of ten."""
+    breaker, now_s = Breaker(BREAKER_SERVING), 0.0
+    outcomes(breaker, "x" * 10)
+    while now_s < 3600.0:
+        wait_s = breaker.retry_after_s(now_s)
+        assert wait_s <= 8.0
+        now_s += wait_s
+        ticket = breaker.admit(now_s)
+        assert ticket is not None
+        breaker.on_failure(now_s, ticket, luck=0.0)
+    assert 0.0 < breaker.retry_after_s(now_s) <= 8.0
+
+
 def test_old_outcomes_are_forgotten() -> None:
     """19 failures, then a window later one more: one of one, and one is too few."""
     breaker = Breaker()

@@ -3,6 +3,7 @@
     make soak                                     50 runs with a new seed
     make soak ARGS="--runs 200 --seed 1"          the same 200 for everybody
     make soak ARGS="--seed 1 --only 17 --show"    one run again, with its schedule
+    make soak ARGS="--serve --minutes 20"         the service under viewers instead: see serve_run.py
 
 Each run: a lab server with its own mix of faults, half of the time behind a proxy with others, an area of
 50 to 400 tiles, a job that is killed, interrupted or cancelled at random moments, started again until it
@@ -30,11 +31,13 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pprint import pformat
 
+from soak import serve_run
 from soak.one_run import Result, run
 from soak.schedule import draw
 
 RUNS_DEFAULT = 50
 JOBS_DEFAULT = 2
+MINUTES_DEFAULT = 20.0
 
 
 def run_numbered(seed: int, number: int) -> Result:
@@ -81,10 +84,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=JOBS_DEFAULT, metavar="N", help="runs at once")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="this run alone")
     parser.add_argument("--show", action="store_true", help="print the schedule first (with --only)")
+    parser.add_argument("--serve", action="store_true", help="the service, for --minutes")
+    parser.add_argument("--minutes", type=float, default=MINUTES_DEFAULT, metavar="N", help="with --serve")
     asked = parser.parse_args()
     if asked.runs < 1 or asked.jobs < 1:
         parser.error("--runs and --jobs: 1 or more")
     seed = random.SystemRandom().randrange(1_000_000) if asked.seed is None else asked.seed
+    if asked.serve:
+        print(f"seed {seed}", flush=True)
+        return serve_run.main(asked.minutes, seed)
     numbers = range(asked.runs) if asked.only is None else [asked.only]
     if asked.show:
         for number in numbers:

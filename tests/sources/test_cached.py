@@ -18,10 +18,12 @@ from tilehaul.errors import (
 )
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.freshness import REVALIDATE_S, STALE_S, UNKEPT, Freshness, FreshnessRule
+from tilehaul.ports.correlation import AT_HAND
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
+from tilehaul.sources.coalesced import Flights
 from tilehaul.stores.memory_cache import MemoryCache
 
 HERE = TileId(3, 1, 2)
@@ -67,7 +69,7 @@ def clock():
 PLAIN = FreshnessRule(revalidate_s=0.0)
 
 
-def cached(origin, clock, *, cache=None, layer="a", luck=0.5, rule=PLAIN, background=None):
+def cached(origin, clock, *, cache=None, layer="a", luck=0.5, rule=PLAIN, background=None, flights=None):
     return CachedSource(
         origin,
         cache=cache or MemoryCache(now_s=clock.now_s),
@@ -75,6 +77,7 @@ def cached(origin, clock, *, cache=None, layer="a", luck=0.5, rule=PLAIN, backgr
         rule=rule,
         luck=lambda: luck,
         background=background or Background(),
+        flights=flights,
     )
 
 
@@ -250,19 +253,121 @@ async def test_renewing_that_fails_disturbs_nobody(clock):
     assert origin.asked == 3
 
 
-async def test_who_finds_no_room_in_the_background_waits(clock):
-    """Bounded: one more than may be renewed at once asks the origin itself."""
+async def test_who_finds_no_room_in_the_background_need_not_wait(clock):
+    """Bounded: what is one too many to be renewed now is given all the same, and renewed by a later asker."""
     background = Background(running_max=1)
     stuck = asyncio.Event()
     background.start("other", stuck.wait)
-    origin = ScriptedOrigin(TILE, other := replace(TILE, body=b"other"))
+    origin = ScriptedOrigin(TILE)
     source = cached(origin, clock, rule=FreshnessRule(), background=background)
     await source.get(HERE)
     clock.time_s += 3600.0
-    assert await source.get(HERE) == other
+    assert await source.get(HERE) == replace(TILE, place="memory", stale="unasked")
+    assert (origin.asked, background.running) == (1, 1)
     await background.aclose()
     assert background.running == 0
     assert not background.start("more", stuck.wait)
+
+
+async def test_nobody_comes_between_landing_and_keeping(clock):
+    """Whoever asks, at whatever turn of the loop around the end of the fetch, it stays the only one."""
+    origin = ScriptedOrigin(TILE)
+    flights = Flights[TileId, Tile | NoTile]()
+    source = cached(origin, clock, flights=flights)
+    askers = []
+    for _ in range(10):
+        askers.append(asyncio.create_task(source.get(HERE)))
+        await asyncio.sleep(0)
+    assert {answer.body for answer in await asyncio.gather(*askers)} == {b"picture"}
+    assert origin.asked == 1
+    await flights.aclose()
+
+
+class HangingOrigin(ScriptedOrigin):
+    """Answers the first question, and the others once it is `let_go`."""
+
+    def __init__(self, *answers):
+        super().__init__(*answers)
+        self.let_go = asyncio.Event()
+        self.given_up = 0
+
+    async def get(self, tile_id):
+        if self.asked:
+            try:
+                await self.let_go.wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
+        return await super().get(tile_id)
+
+
+async def test_stale_tile_stands_in_for_an_origin_that_hangs(clock, monkeypatch):
+    """One waits as long as patience is; until that fetch ends the others are given theirs at once."""
+    monkeypatch.setattr("tilehaul.sources.cached.PATIENCE_S", 0.0)
+    origin = HangingOrigin(TILE, other := replace(TILE, body=b"other"))
+    background = Background()
+    source = cached(origin, clock, flights=Flights(), background=background)
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    assert await source.get(HERE) == replace(TILE, place="memory", stale="asked")
+    monkeypatch.setattr("tilehaul.sources.cached.PATIENCE_S", 1e9)
+    for _ in range(3):
+        assert await source.get(HERE) == replace(TILE, place="memory", stale="unasked")
+    origin.let_go.set()
+    while background.running:
+        await asyncio.sleep(0)
+    assert origin.asked == 2
+    assert await source.get(HERE) == replace(other, place="memory")
+    # It does not hang any more: who asks next waits for it.
+    clock.time_s += 3600.0
+    origin.let_go.clear()
+    asker = asyncio.create_task(source.get(HERE))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not asker.done()
+    asker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asker
+    assert origin.given_up == 1
+
+
+async def test_fetch_nobody_has_room_for_is_given_up(clock, monkeypatch):
+    """The stale tile is given all the same, and nothing is left under way."""
+    monkeypatch.setattr("tilehaul.sources.cached.PATIENCE_S", 0.0)
+    background, stuck = Background(running_max=1), asyncio.Event()
+    background.start("other", stuck.wait)
+    origin = HangingOrigin(TILE, TILE)
+    source = cached(origin, clock, background=background)
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    assert await source.get(HERE) == replace(TILE, place="memory", stale="asked")
+    assert (origin.given_up, background.running) == (1, 1)
+    await background.aclose()
+
+
+async def test_origin_is_told_whether_a_stale_tile_is_at_hand(clock):
+    """Nothing to give, a tile to renew behind the asker's back, one to stand in, one that is too old to."""
+    told = []
+
+    class Listening(ScriptedOrigin):
+        async def get(self, tile_id):
+            told.append(AT_HAND.get())
+            return await super().get(tile_id)
+
+    background = Background()
+    source = cached(
+        Listening(TILE, TILE, TILE, TILE), clock, rule=FreshnessRule(stale_s=100.0), background=background
+    )
+    await source.get(HERE)
+    clock.time_s += 3600.0
+    await source.get(HERE)
+    while background.running:
+        await asyncio.sleep(0)
+    for past_s in (REVALIDATE_S, 100.0):
+        clock.time_s += 3600.0 + past_s
+        await source.get(HERE)
+        assert not AT_HAND.get()
+    assert told == [False, True, True, False]
 
 
 async def test_what_the_origin_says_of_its_tile_goes_before_the_rule(clock):

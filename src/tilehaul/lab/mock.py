@@ -83,9 +83,12 @@ class MockServer:
             connection.cut()
         await self._server.wait_closed()
         self._server = None
-        while self._connections:  # noqa: ASYNC110 - a few rounds of the loop, at the end only
-            # `connection_lost` is called in the loop's next rounds.
+        while self._connections:
+            # `connection_lost` is called in the loop's next rounds, and so is `connection_made` of those that
+            # were accepted just before the end.
             await asyncio.sleep(0)
+            for connection in tuple(self._connections):
+                connection.cut()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, lambda: self._maker.shutdown(wait=True, cancel_futures=True))
 

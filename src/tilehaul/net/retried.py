@@ -8,6 +8,7 @@ from tilehaul.policy.budget import RetryBudget
 from tilehaul.policy.retry import RetryRule, is_mistyped
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.clock import Clock, Luck
+from tilehaul.ports.correlation import AT_HAND
 from tilehaul.ports.wire import Request, Response, Sender
 
 
@@ -24,7 +25,8 @@ class RetriedSender:
     Push-back costs no attempt and is not slept off here: the lane's gate holds the next attempt.
     Every other retry is paid from the lane's budget, and earns the next one when it succeeds. While the
     budget is empty the item waits, which costs no attempt, for at most `rule.wait_s_max` in all.
-    An error that is raised carries `.attempts`.
+    Nothing is repeated while a stale answer is at hand (`correlation.AT_HAND`). An error that is raised
+    carries `.attempts`.
     """
 
     inner: BudgetedSender
@@ -37,6 +39,8 @@ class RetriedSender:
         try:
             return await self.inner.send(request)
         except (TransferError, DataError) as error:
+            if AT_HAND.get():
+                raise
             return await self._again(request, error)
 
     async def _again(self, request: Request, error: TransferError | DataError) -> Response:

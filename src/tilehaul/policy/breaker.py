@@ -87,8 +87,9 @@ BREAKER_DEFAULT = BreakerRule()
 # For a job, whose tiles wait: it looks sooner, because most outages are short; and where only tiles are left
 # that are broken for good, it must come to an end of them (decision 0007).
 BREAKER_PAUSING = BreakerRule(open_s_first=1.0, answered_share=1 / 60)
-# For a service: fewer calls must do, because people wait.
-BREAKER_SERVING = BreakerRule(calls_min=10)
+# For a service: fewer calls must do, because people wait, and however long an outage was, its end is seen
+# within ten seconds: a probe is one request, and no tile pays for it.
+BREAKER_SERVING = BreakerRule(calls_min=10, open_s_max=8.0)
 
 
 def counting_rule(*, failures: int = 5, window_s: float = 60.0, open_s: float = 60.0) -> BreakerRule:

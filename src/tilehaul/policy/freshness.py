@@ -20,6 +20,9 @@ REVALIDATE_S = 60.0
 # Past its freshness a tile stands in for an origin that fails for this long (stale-if-error, section 4).
 # A week outlasts an outage over a weekend and the holiday after it, and an old map is better than none.
 STALE_S = 604_800.0
+# An origin that has not answered by then is waited for no longer where a stale tile may stand in. Most answer
+# within a second; its own timeout (30 s) is longer than anybody looks at a grey square.
+PATIENCE_S = 3.0
 # A tile whose origin gave it a name to ask by is kept for this long past its freshness, also where it may not
 # be given any more: "not modified" costs a hundredth of the tile.
 VALIDATED_S = 604_800.0

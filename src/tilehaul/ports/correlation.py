@@ -16,3 +16,6 @@ REQUEST_ID: Final = ContextVar[str | TileId]("tilehaul_request_id", default="")
 # Whether the upstream has answered this very tile badly before (5xx, a damaged body): another such answer
 # says more of the tile than of the upstream. Set by a job for each attempt, read by the lane.
 REPEATED: Final = ContextVar[bool]("tilehaul_repeated", default=False)
+# Whether an answer past its freshness is at hand, to be given if this fetch fails: then nobody is kept
+# waiting by further attempts. Set by a cache, read by what tries again.
+AT_HAND: Final = ContextVar[bool]("tilehaul_at_hand", default=False)

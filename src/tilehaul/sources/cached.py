@@ -1,16 +1,19 @@
 """A source with a cache in front."""
 
+import asyncio
 import logging
 from dataclasses import replace
 
 from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.policy.freshness import FreshnessRule, allows_stale, was_asked
+from tilehaul.policy.freshness import PATIENCE_S, FreshnessRule, allows_stale, was_asked
 from tilehaul.ports.clock import Luck
+from tilehaul.ports.correlation import AT_HAND
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.store import TileCache
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.background import Background
+from tilehaul.sources.coalesced import Flights
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,9 @@ class CachedSource:
         rule: How long answers stay fresh whose source does not say.
         luck: Spreads the lifetimes of absences.
         background: Where tiles are renewed; may be shared. Whoever made it closes it.
+        flights: Fetches on their way, of this source alone: who asks for the same tile meanwhile shares one,
+            and what it brings is kept before it has landed, so that nobody comes between. None: each asks.
+            Whoever made them closes them.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class CachedSource:
         rule: FreshnessRule,
         luck: Luck,
         background: Background,
+        flights: Flights[TileId, Tile | NoTile] | None = None,
     ) -> None:
         self._origin = origin
         self._cache = cache
@@ -47,6 +54,9 @@ class CachedSource:
         self._rule = rule
         self._luck = luck
         self._background = background
+        self._flights = flights
+        # Fetches that take longer than anybody waited for them.
+        self._overdue = 0
 
     @property
     def info(self) -> SourceInfo:
@@ -55,12 +65,50 @@ class CachedSource:
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         """What is known, else the origin's answer, else what was known; raises what the origin raises."""
         known = await self._cache.find(self._layer, tile_id)
-        if known is not None and known.freshness is not None:
-            left_s = known.freshness.left_s
-            if left_s > 0:
-                return known
-            if isinstance(known, Tile) and -left_s < known.freshness.revalidate_s and self._renew(tile_id):
-                return replace(known, stale="unasked")
+        if known is None or known.freshness is None:
+            return await self._ask_first(tile_id)
+        freshness = known.freshness
+        if freshness.left_s > 0:
+            return known
+        past_s = -freshness.left_s
+        at_hand = isinstance(known, Tile) and past_s < freshness.stale_s
+        told = AT_HAND.set(at_hand)
+        try:
+            if isinstance(known, Tile):
+                if past_s < freshness.revalidate_s or (at_hand and self._overdue):
+                    # Where there is no room to renew it the next asker will: nobody need wait for that.
+                    self._renew(tile_id)
+                    return replace(known, stale="unasked")
+                if at_hand:
+                    return await self._ask_in_time(known)
+            return await self._ask_first(tile_id)
+        finally:
+            AT_HAND.reset(told)
+
+    async def _ask_in_time(self, known: Tile) -> Tile | NoTile:
+        """`_ask_first`, but what is known once the origin has had PATIENCE_S; the fetch goes on.
+
+        Until it ends the origin is one that hangs: nobody else waits for it who need not.
+        """
+        asking = asyncio.ensure_future(self._ask_first(known.tile_id))
+        try:
+            await asyncio.wait({asking}, timeout=PATIENCE_S)
+        except asyncio.CancelledError:
+            await _given_up(asking)
+            raise
+        if asking.done():
+            return asking.result()
+        if self._background.start((id(self), known.tile_id, "overdue"), lambda: asking):
+            self._overdue += 1
+            asking.add_done_callback(self._ended)
+        else:
+            await _given_up(asking)
+        return replace(known, stale="asked")
+
+    def _ended(self, asking: "asyncio.Future[Tile | NoTile]") -> None:  # noqa: ARG002 - a callback of tasks
+        self._overdue -= 1
+
+    async def _ask_first(self, tile_id: TileId) -> Tile | NoTile:
         try:
             return await self._ask(tile_id)
         except (BusyError, TransferError, DataError) as error:
@@ -68,9 +116,9 @@ class CachedSource:
                 raise
             return standing_in
 
-    def _renew(self, tile_id: TileId) -> bool:
-        """Whether the tile is being asked for, with nobody waiting."""
-        return self._background.start((id(self), tile_id), lambda: self._ask(tile_id))
+    def _renew(self, tile_id: TileId) -> None:
+        """Have the tile asked for, with nobody waiting, unless too many are."""
+        self._background.start((id(self), tile_id), lambda: self._ask(tile_id))
 
     async def _stand_in(
         self, tile_id: TileId, error: BusyError | TransferError | DataError
@@ -90,6 +138,11 @@ class CachedSource:
         return replace(known, stale="asked" if was_asked(error) else "unasked")
 
     async def _ask(self, tile_id: TileId) -> Tile | NoTile:
+        if self._flights is None:
+            return await self._fetch(tile_id)
+        return await self._flights.join(tile_id, lambda: self._fetch(tile_id))
+
+    async def _fetch(self, tile_id: TileId) -> Tile | NoTile:
         answer = await self._origin.get(tile_id)
         # An error has left by exception, so an outage is never kept as an absence.
         if answer.freshness is None:
@@ -98,3 +151,8 @@ class CachedSource:
             answer = replace(answer, freshness=freshness)
         self._cache.keep(self._layer, answer)
         return answer
+
+
+async def _given_up(asking: "asyncio.Future[Tile | NoTile]") -> None:
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)

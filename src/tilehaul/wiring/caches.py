@@ -18,7 +18,7 @@ from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
-from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.coalesced import CoalescedSource, Flights
 from tilehaul.sources.prefetching import PrefetchingSource
 from tilehaul.sources.revalidated import RevalidatedSource
 from tilehaul.sources.timed import TimedSource
@@ -102,9 +102,13 @@ class LayerCaching:
         source: TileSource = TimedSource(origin, clock=SystemClock(), watch=stats)
         for cache in self._tiers[:-1]:
             source = self._cached(source, cache)
-        coalesced = CoalescedSource(source, joined=stats.joined)
-        stack.push_async_callback(coalesced.aclose)
-        return self._cached(coalesced, self._tiers[-1]) if self._tiers else coalesced
+        if not self._tiers:
+            coalesced = CoalescedSource(source, joined=stats.joined)
+            stack.push_async_callback(coalesced.aclose)
+            return coalesced
+        flights = Flights[TileId, Tile | NoTile](joined=stats.joined)
+        stack.push_async_callback(flights.aclose)
+        return self._cached(source, self._tiers[-1], flights)
 
     def ahead(self, source: TileSource, ring: int, lanes: Lanes) -> TileSource:
         """The source, which fetches neighbours of what is asked for."""
@@ -112,7 +116,9 @@ class LayerCaching:
             source, ring=ring, lanes=lanes, background=self._background, clock=SystemClock()
         )
 
-    def _cached(self, origin: TileSource, cache: TileCache) -> CachedSource:
+    def _cached(
+        self, origin: TileSource, cache: TileCache, flights: Flights[TileId, Tile | NoTile] | None = None
+    ) -> CachedSource:
         return CachedSource(
             origin,
             cache=cache,
@@ -120,6 +126,7 @@ class LayerCaching:
             rule=self.rule,
             luck=random.random,
             background=self._background,
+            flights=flights,
         )
 
     async def _known(self, tile_id: TileId) -> Tile | NoTile | None:
