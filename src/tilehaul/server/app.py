@@ -47,6 +47,11 @@ PORT_DEFAULT = 8080
 KEEP_ALIVE_S = 30
 
 
+# The address of a tile, and what its parts are: see `TileRoutes.entries`.
+TILES = "/api/tiles/"
+TILE_PARTS = ("layer", "z", "x", "file")
+
+
 def _random_id() -> str:
     return secrets.token_hex(8)
 
@@ -64,6 +69,7 @@ class Service:
             assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class only
             return routes.response(routes.refused(error, request), request)
 
+        self._tile = routes.door(routes.tiles.tile)
         self._app = Starlette(routes=routes.table(), exception_handlers={HTTPException: refused})
         # An address with one slash more or less is another address: no redirects that cost a round trip.
         self._app.router.redirect_slashes = False
@@ -87,6 +93,13 @@ class Service:
         if turned_away is not None:
             await to_response(turned_away, Request(scope))(scope, receive, send)
             return
+        if scope["path"].startswith(TILES) and scope["method"] in ("GET", "HEAD"):
+            # Before the framework's routing, which costs as much as all the rest of a tile.
+            parts = scope["path"][len(TILES) :].split("/")
+            if len(parts) == len(TILE_PARTS) and all(parts):
+                scope["path_params"] = dict(zip(TILE_PARTS, parts, strict=True))
+                await (await self._tile(Request(scope, receive)))(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 

@@ -91,9 +91,9 @@ class Routes:
             "docs": made_file(docs_page(document), "text/html; charset=utf-8"),
         }
         return [
-            *(Route(entry.path, self._door(entry.answer), methods=[entry.method]) for entry in entries),
+            *(Route(entry.path, self.door(entry.answer), methods=[entry.method]) for entry in entries),
             *(
-                Route(entry.path, self._door(self.preflight), methods=["OPTIONS"])
+                Route(entry.path, self.door(self.preflight), methods=["OPTIONS"])
                 for entry in entries
                 if entry.public
             ),
@@ -207,7 +207,9 @@ class Routes:
     def _request_id(self, request: Request) -> str:
         return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()
 
-    def _door(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    def door(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        """The answer as the framework wants it: whatever happens, a response in our form."""
+
         async def endpoint(request: Request) -> Response:
             # One name for the request, in its answer and in every line of the log that it causes.
             request_id = self._request_id(request)

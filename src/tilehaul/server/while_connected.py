@@ -23,21 +23,32 @@ async def while_connected(
         TimedOutError: There was no reply after `deadline_s` seconds; `work` is cancelled.
         Whatever `work` raises.
     """
-    working = asyncio.ensure_future(work)
+    asker = asyncio.current_task()
+    assert asker is not None  # noqa: S101 - a request has one
+    waiting = True
+
+    def left(gone: "asyncio.Future[None]") -> None:
+        if waiting and not gone.cancelled():
+            asker.cancel()
+
+    # The work stays in the asker's own task: another one for each tile would cost as much as a tile in memory.
     gone = asyncio.ensure_future(_disconnected(request))
+    gone.add_done_callback(left)
+    late = asyncio.timeout(deadline_s)
     try:
-        await asyncio.wait((working, gone), timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        if deadline_s is not None and not gone.done():
-            raise late_error(deadline_s)
+        async with late:
+            return await work
+    except TimeoutError:
+        if deadline_s is None or not late.expired():
+            raise
+        raise late_error(deadline_s) from None
+    except asyncio.CancelledError:
+        if not gone.done() or gone.cancelled() or asker.uncancel():
+            raise
         return Reply(STATUS_CLIENT_GONE, ())
     finally:
+        waiting = False
         gone.cancel()
-        if not working.done():
-            working.cancel()
-        # Both have ended before the request does: no task outlives it, no error goes unseen.
-        await asyncio.gather(gone, working, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:
