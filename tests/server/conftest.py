@@ -15,7 +15,7 @@ from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.server.app import Server, make_app
 from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
-from tilehaul.sources.coalesced import CoalescedSource
+from tilehaul.sources.coalesced import CoalescedSource, Flights
 from tilehaul.sources.timed import TimedSource
 from tilehaul.stores.memory_cache import MemoryCache
 
@@ -99,17 +99,21 @@ class Service:
     def layer(self, name="osm", *, info=None, rule=None, **options):
         source, stats = ScriptedSource(**(info or {})), TileStats()
         self.sources[name] = source
-        wrapped = CoalescedSource(TimedSource(source, clock=self.clock, watch=stats), joined=stats.joined)
-        if self.cache is not None:
+        timed, flights = TimedSource(source, clock=self.clock, watch=stats), None
+        if self.cache is None:
+            wrapped = CoalescedSource(timed, joined=stats.joined)
+        else:
+            flights = Flights(joined=stats.joined)
             wrapped = CachedSource(
-                wrapped,
+                timed,
+                flights=flights,
                 cache=self.cache,
                 layer=name,
                 rule=rule or FreshnessRule(revalidate_s=0.0),
                 luck=lambda: 0.5,
                 background=Background(),
             )
-        self.layers[name] = Layer(name, wrapped, stats=stats, **options)
+        self.layers[name] = Layer(name, wrapped, stats=stats, flights=flights, **options)
         return source
 
     def build(self, **options):

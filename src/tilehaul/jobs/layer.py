@@ -7,7 +7,7 @@ from typing import Literal
 from tilehaul.errors import ConfigError
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.ports.lane import Lanes
-from tilehaul.ports.source import TileSource
+from tilehaul.ports.source import Departures, TileSource
 
 # What a layer answers for a tile the source says does not exist. 404 suits raster maps (MapLibre then
 # enlarges the parent), 204 vector ones, a transparent picture clients that retry or draw a cross.
@@ -34,6 +34,7 @@ class Layer:
         private: Only who has a key may know of it; no shared cache may keep its tiles.
         lane_max: Most fetches at once the layer's lane allows; 0 when not known. Reported only.
         lanes: Asked for the lanes to the layer's origins.
+        flights: The source's fetches on their way, where others may wait for them.
         stats: What was counted. Give the same object to the layer's `CoalescedSource`.
 
     Raises:
@@ -50,6 +51,7 @@ class Layer:
     private: bool = False
     lane_max: int = 0
     lanes: Lanes = field(default=tuple, compare=False)
+    flights: Departures | None = field(default=None, compare=False)
     stats: TileStats = field(default_factory=TileStats, compare=False)
 
     def __post_init__(self) -> None:

@@ -118,14 +118,18 @@ async def serve_tile(request: TileRequest, layer: Layer) -> Reply:
         DataError: What the source has is nothing to send as a tile (see `render`).
         TransferError, DataError, StorageError, BusyError: As the source raised them.
     """
-    kind = EXTENSION_KINDS.get(request.ext)
-    if kind is None:
+    if request.ext not in EXTENSION_KINDS:
         raise PlanError(f"no such tile format: ask for one of {', '.join(EXTENSION_KINDS)}")
     try:
         answer = await _ask(layer, request.tile_id)
     except BaseException:
         layer.stats.misses += 1
         raise
+    return reply_of(request, layer, answer)
+
+
+def reply_of(request: TileRequest, layer: Layer, answer: Tile | NoTile) -> Reply:
+    """What `serve_tile` makes of an answer; counts it, raises what that does. `ext` is a known one."""
     if is_hit(answer):
         layer.stats.hits += 1
     else:
@@ -138,7 +142,7 @@ async def serve_tile(request: TileRequest, layer: Layer) -> Reply:
             answer, layer, status, if_none_match=request.if_none_match, request_id=request.request_id
         )
     rendition = render(answer, layer, accepts_gzip=request.accepts_gzip)
-    if rendition.kind != kind:
+    if rendition.kind != EXTENSION_KINDS[request.ext]:
         ending = extension_of(answer.media_type)
         raise PlanError(f"layer {layer.name!r} has {rendition.kind} tiles: ask for .{ending}")
     shared = (*rendition.shared, *_age(answer), ("cache-status", status))

@@ -1,6 +1,7 @@
 """Where tiles come from."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -69,3 +70,22 @@ class BatchSource(TileSource, Protocol):
     """
 
     async def get_batch(self, tile_ids: Sequence[TileId]) -> Sequence[Tile | NoTile | TileError]: ...
+
+
+class Departures(Protocol):
+    """Fetches on their way, that others may wait for too. For one event loop."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many there are."""
+        ...
+
+    def board(
+        self, key: TileId, landed: "Callable[[asyncio.Task[Tile | NoTile]], None]"
+    ) -> Callable[[], None] | None:
+        """Wait for the fetch of a tile without a task of one's own; None: there is none.
+
+        `landed` is given the fetch when it has ended, by itself or cancelled. What is returned gives the wait
+        up: `landed` is not called then.
+        """
+        ...

@@ -24,6 +24,7 @@ from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import ProcessFigures
 from tilehaul.ports.store import CacheStats
 from tilehaul.server.admin import Admin, Forget
+from tilehaul.server.boarding import Boarding
 from tilehaul.server.callers import Callers
 from tilehaul.server.connections import OpenConnections, backlog_of, connections_max_of, files_max
 from tilehaul.server.cors import Cors
@@ -59,8 +60,11 @@ def _random_id() -> str:
 class Service:
     """The ASGI application. Made by `make_app`."""
 
-    def __init__(self, routes: Routes, early_hits: EarlyHits | None, meter: Meter | None) -> None:
+    def __init__(
+        self, routes: Routes, early_hits: EarlyHits | None, boarding: Boarding | None, meter: Meter | None
+    ) -> None:
         self.early_hits = early_hits
+        self.boarding = boarding
         self.meter = meter
         self.new_request_id = routes.new_request_id
         self._routes = routes
@@ -177,8 +181,10 @@ def make_app(
         meter=meter,
         cors=cors or Cors(),
     )
-    early = EarlyHits(callers, cache, clock.now_s, new_request_id, routes.cors) if cache is not None else None
-    return Service(routes, early, meter)
+    if cache is None:
+        return Service(routes, None, None, meter)
+    early = EarlyHits(callers, cache, clock.now_s, new_request_id, routes.cors)
+    return Service(routes, early, Boarding(routes.tiles, cache, new_request_id, routes.cors), meter)
 
 
 class Server:
@@ -217,7 +223,7 @@ class Server:
         self._port = port
         self._listener = listener
         self._protocol = bound_protocol(
-            app.early_hits, doors=doors, meter=app.meter, new_request_id=app.new_request_id
+            app.early_hits, app.boarding, doors=doors, meter=app.meter, new_request_id=app.new_request_id
         )
         self._uvicorn = QuietUvicorn(
             uvicorn.Config(
@@ -271,6 +277,7 @@ class Server:
         """
         self._app = app
         self._protocol.hits = app.early_hits
+        self._protocol.boarding = app.boarding
         self._protocol.meter = app.meter
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,13 +14,13 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from tilehaul.jobs.serve_tile import Reply
 from tilehaul.server import patience
+from tilehaul.server.boarding import Boarding
+from tilehaul.server.boarding_protocol import BoardingProtocol
 from tilehaul.server.connections import OpenConnections
 from tilehaul.server.early_hits import NOT_PLAIN, PREFIX, EarlyHits
 from tilehaul.server.meter import TURNED_AWAY, Meter
-from tilehaul.server.patience import PatientProtocol
-from tilehaul.server.reply import head_bytes, refusal
+from tilehaul.server.reply import refusal
 from tilehaul.server.unreadable import (
     FIELDS_MAX,
     HEAD_BYTES_MAX,
@@ -49,8 +49,8 @@ class Stage(Enum):
 _BETWEEN, _HEAD, _BODY, _ANSWERED = Stage
 
 
-class TileProtocol(PatientProtocol):
-    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made per server by `bound_protocol`."""
+class TileProtocol(BoardingProtocol):
+    """uvicorn's HTTP/1.1 protocol that asks `hits` first. Made by `bound_protocol`."""
 
     hits: EarlyHits | None
     doors: OpenConnections
@@ -238,12 +238,6 @@ class TileProtocol(PatientProtocol):
             self.transport.write_eof()
         self._expect_by(self.loop.time() + LINGER_S)
 
-    def _write(self, reply: Reply, *extra: tuple[str, str], with_body: bool = True) -> None:
-        length = ("content-length", str(len(reply.body)))
-        head = head_bytes(reply.status, (*reply.headers, length, *extra))
-        tail = b"".join(b"%b: %b\r\n" % pair for pair in self.server_state.default_headers)
-        self.transport.write(b"".join((head, tail, b"\r\n", reply.body if with_body else b"")))
-
     def _answered_by_app(self) -> bool:
         # A body may go wrong after its request has been answered: a second answer would be one too many.
         return self._stage is _BODY and bool(self.cycle) and self.cycle.response_complete
@@ -251,6 +245,7 @@ class TileProtocol(PatientProtocol):
 
 def bound_protocol(
     hits: EarlyHits | None,
+    boarding: Boarding | None,
     *,
     doors: OpenConnections,
     meter: Meter | None,
@@ -259,10 +254,17 @@ def bound_protocol(
     """The protocol class of one server.
 
     Args:
-        hits: Answers tiles in memory; None: every request goes to the application.
+        hits: Answers tiles in memory; None: none.
+        boarding: Answers tiles that are on their way; None: each asker goes to the application.
         doors: Counts the connections.
         meter: Counts each client's requests; None: nobody's.
         new_request_id: Names a request that is refused before it could be read.
     """
-    bound = {"hits": hits, "doors": doors, "meter": meter, "new_request_id": staticmethod(new_request_id)}
+    bound = {
+        "hits": hits,
+        "boarding": boarding,
+        "doors": doors,
+        "meter": meter,
+        "new_request_id": staticmethod(new_request_id),
+    }
     return type("BoundTileProtocol", (TileProtocol,), bound)

@@ -31,7 +31,7 @@ async def while_connected(
         if waiting and not gone.cancelled():
             asker.cancel()
 
-    # The work stays in the asker's own task: another one for each tile would cost as much as a tile in memory.
+    # The work stays in the asker's own task: another for each tile would cost as much as a hit.
     gone = asyncio.ensure_future(_disconnected(request))
     gone.add_done_callback(left)
     late = asyncio.timeout(deadline_s)

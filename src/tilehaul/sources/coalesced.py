@@ -74,10 +74,23 @@ class Flights(Generic[K, V]):
                 raise BusyError("the fetch of this tile was given up; ask again") from None
             raise
         finally:
-            flight.waiters -= 1
-            if not flight.waiters and not flight.task.done():
-                self._forget(key, flight)
-                flight.task.cancel()
+            self._leave(key, flight)
+
+    def board(self, key: K, landed: "Callable[[asyncio.Task[V]], None]") -> Callable[[], None] | None:
+        """See `ports.source.Departures`."""
+        flight = self._flights.get(key)
+        if self._closed or flight is None or flight.task.done():
+            return None
+        boarded = flight
+        self._joined()
+        boarded.waiters += 1
+        boarded.task.add_done_callback(landed)
+
+        def leave() -> None:
+            boarded.task.remove_done_callback(landed)
+            self._leave(key, boarded)
+
+        return leave
 
     async def aclose(self) -> None:
         """Cancel every fetch and wait until all have ended. Later askers get BusyError."""
@@ -86,6 +99,12 @@ class Flights(Generic[K, V]):
             task.cancel()
         # return_exceptions: each fetch's end has been told to its askers already.
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _leave(self, key: K, flight: _Flight[V]) -> None:
+        flight.waiters -= 1
+        if not flight.waiters and not flight.task.done():
+            self._forget(key, flight)
+            flight.task.cancel()
 
     def _take_off(self, key: K, fetch: Coroutine[Any, Any, V]) -> _Flight[V]:
         flight = _Flight(asyncio.create_task(fetch))

@@ -129,10 +129,18 @@ class MemoryCache:
         entry = self._kept(key, now_s)
         return None if entry is None or entry.expires_s <= now_s else entry
 
+    def holds(self, layer: str, tile_id: TileId) -> bool:
+        """Whether there is an answer, fresh or past it. Counts nothing."""
+        return self._kept((layer, tile_id.z, tile_id.x, tile_id.y), self._now_s()) is not None
+
     def hit(self, entry: Entry) -> None:
         """Say that an entry was of use: counted, and spared when the hand comes by."""
         entry.visited = True
         self._hits += 1
+
+    def miss(self) -> None:
+        """Say that somebody waits for a tile that is not here, who did not ask by `find`."""
+        self._misses += 1
 
     def keep(self, layer: str, answer: Tile | NoTile) -> None:
         """Keep an answer as long as its freshness says, in place of an older one of the same tile.

@@ -86,6 +86,8 @@ class LayerCaching:
         )
         # From the origin to who asks.
         self._tiers: list[TileCache] = []
+        # Made with `in_front`, where there is a cache.
+        self.flights: Flights[TileId, Tile | NoTile] | None = None
         if layer.cache == "all" and far and caches.disk is not None:
             self._tiers.append(caches.disk)
         if layer.cache != "none":
@@ -106,9 +108,9 @@ class LayerCaching:
             coalesced = CoalescedSource(source, joined=stats.joined)
             stack.push_async_callback(coalesced.aclose)
             return coalesced
-        flights = Flights[TileId, Tile | NoTile](joined=stats.joined)
-        stack.push_async_callback(flights.aclose)
-        return self._cached(source, self._tiers[-1], flights)
+        self.flights = Flights[TileId, Tile | NoTile](joined=stats.joined)
+        stack.push_async_callback(self.flights.aclose)
+        return self._cached(source, self._tiers[-1], self.flights)
 
     def ahead(self, source: TileSource, ring: int, lanes: Lanes) -> TileSource:
         """The source, which fetches neighbours of what is asked for."""

@@ -161,6 +161,7 @@ async def _open(
         private=layer.private,
         lane_max=max(company.wish(layer, location).concurrency for location in locations),
         lanes=lane_of,
+        flights=caching.flights,
         stats=stats,
     )
     return OpenedLayer(served, layer, tuple(sources), archive_check(locations, sources), files, stack)
