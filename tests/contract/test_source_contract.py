@@ -78,7 +78,7 @@ def folder(tmp_path_factory, upstream):
     folder = tmp_path_factory.mktemp("kept")
 
     async def fill():
-        for kind, name in KEPT.items():
+        for name in KEPT.values():
             if name:
                 await filled(open_store(parse_location(str(folder / name)), durability="fast"))
 
@@ -147,13 +147,10 @@ async def test_absence_is_an_answer(opened, upstream, kind):
 @pytest.mark.parametrize("kind", [*OVER_HTTP, *KEPT])
 @pytest.mark.parametrize("tile_id", [TileId(3, 8, 0), TileId(3, 0, -1), TileId(31, 0, 0)])
 async def test_an_address_outside_the_world_is_no_tile(opened, upstream, kind, tile_id):
-    """Or refused in a line; never another place's tile."""
+    """Never another place's tile."""
     upstream.answers[tile_id] = (404, "text/plain", b"")
     async with opened(kind) as source:
-        try:
-            assert isinstance(await source.get(tile_id), NoTile)
-        except tilehaul.PlanError as error:
-            assert str(tile_id) in str(error)
+        assert isinstance(await source.get(tile_id), NoTile)
 
 
 FAILURES = {

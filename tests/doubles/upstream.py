@@ -16,7 +16,7 @@ ZOOM_MAX = 4
 
 
 class Upstream:
-    """Use as a context manager. `tiles` are served at every kind of address, `files` by their path and by range.
+    """Use as a context manager. `tiles` are served at every kind of address, `files` by ranges of their path.
 
     `asked` are the tiles that were asked for, one entry a request. `answers` replaces the answer to a tile:
     (status, content type, body, bytes that are held back of it).
