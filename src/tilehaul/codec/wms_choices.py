@@ -22,13 +22,15 @@ _ZEROS = re.compile(r"(?:T00(?::00(?::00(?:\.0+)?)?)?|(?<=T..:..):00(?:\.0+)?|\.
 
 def no_such(what: str, name: str, there: Sequence[str]) -> str:
     """One line about a name that is not there: the nearest, or the first few that are."""
-    near = [_word(each) for each in difflib.get_close_matches(name, there[:COMPARED_MAX], n=3, cutoff=0.5)]
-    known = ", ".join(map(_word, there[:SHOWN_MAX])) + (", ..." if len(there) > SHOWN_MAX else "")
+    near = [
+        shown_name(each) for each in difflib.get_close_matches(name, there[:COMPARED_MAX], n=3, cutoff=0.5)
+    ]
+    known = ", ".join(map(shown_name, there[:SHOWN_MAX])) + (", ..." if len(there) > SHOWN_MAX else "")
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {known or 'none'}"
     return f"the service has no {what} {name[:60]!r}; {hint}"
 
 
-def _word(name: str) -> str:
+def shown_name(name: str) -> str:
     """A name that a service wrote, printable and short."""
     return "".join(char if char.isprintable() else "?" for char in name[:NAME_CHARS_MAX])
 

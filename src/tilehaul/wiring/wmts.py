@@ -7,7 +7,7 @@ from tilehaul.codec.safe_url import is_secret_name, redact
 from tilehaul.codec.service_address import service_address
 from tilehaul.codec.sniff import plain_media_type
 from tilehaul.codec.url_template import Address, UrlTemplate
-from tilehaul.codec.wms_choices import no_such
+from tilehaul.codec.wms_choices import no_such, shown_name
 from tilehaul.codec.wms_request import MERCATOR_NAMES, with_query
 from tilehaul.codec.wmts_capabilities import MatrixSet, WmtsCapabilities, WmtsLayer, parse_wmts_capabilities
 from tilehaul.codec.wmts_request import WmtsLocation, filled_template, zoom_matrices
@@ -46,7 +46,7 @@ async def open_wmts(
     matrix_set = _matrix_set(place, said, layer)
     matrices = zoom_matrices(matrix_set, layer.sets[matrix_set.name])
     if not matrices:
-        raise PlanError(f"no matrix of {matrix_set.name} lies on the grid of Web Mercator tiles")
+        raise PlanError(f"no matrix of {shown_name(matrix_set.name)} lies on the grid of Web Mercator tiles")
     media_type, pattern = _pattern(place, said, layer, matrix_set.name)
 
     def url_of(tile_id: Address) -> str:
@@ -96,7 +96,7 @@ def _matrix_set(place: WmtsLocation, said: WmtsCapabilities, layer: WmtsLayer) -
         for each in linked:
             if each.crs == crs:
                 return each
-    there = ", ".join(f"{each.name} ({each.crs})" for each in linked) or "none"
+    there = ", ".join(f"{shown_name(each.name)} ({shown_name(each.crs)})" for each in linked) or "none"
     raise PlanError(f"layer {layer.name} has no matrix set in Web Mercator; it has {there}")
 
 
