@@ -129,6 +129,28 @@ async def test_outage_is_not_kept(clock):
     assert await source.get(HERE) == TILE
 
 
+async def test_a_tile_that_was_renewed_behind_two_caches_is_fresh(clock):
+    """The one behind gave it stale, once; what memory has afterwards is as fresh as its origin said."""
+    rule = FreshnessRule(tile_s=10.0, revalidate_s=60.0)
+    caches = [MemoryCache(now_s=clock.now_s) for _ in range(2)]
+    background = Background()
+    behind = cached(ScriptedOrigin(TILE, TILE), clock, cache=caches[0], rule=rule, background=background)
+    # As after a restart: memory is empty, the disk's tile is past its freshness.
+    await behind.get(HERE)
+    clock.time_s += 11.0
+    source = cached(behind, clock, cache=caches[1], rule=rule, background=background)
+    assert (await source.get(HERE)).stale == "unasked"
+    assert caches[1].look_now("a", HERE).stale == ""
+    while background.running:
+        await asyncio.sleep(0)
+    assert (await source.get(HERE)).stale == "unasked"
+    while background.running:
+        await asyncio.sleep(0)
+    again = await source.get(HERE)
+    assert (again.stale, again.place) == ("", "memory")
+    assert again.freshness.left_s == 10.0
+
+
 async def test_layers_share_a_cache_without_mixing(clock):
     """The same address in two layers are two tiles."""
     cache = MemoryCache(now_s=clock.now_s)

@@ -149,7 +149,9 @@ class CachedSource:
             absent = isinstance(answer, NoTile)
             freshness = self._rule.absence(self._luck()) if absent else self._rule.tile()
             answer = replace(answer, freshness=freshness)
-        self._cache.keep(self._layer, answer)
+        # That a cache behind this one gave it stale is this answer's, not the tile's: it may be renewed.
+        kept = replace(answer, stale="") if isinstance(answer, Tile) and answer.stale else answer
+        self._cache.keep(self._layer, kept)
         return answer
 
 
