@@ -66,7 +66,9 @@ async def test_a_hit_before_routing_tells_what_routing_tells(few, listen, path):
     connect = await listen(few)
     line = await connect()
     await line.ask(path)
-    for headers in ([], page(OURS), page(THEIRS), page(OURS, If_None_Match="*")):
+    named = [("X-Request-Id", "mine")]
+    for told in ([], page(OURS), page(THEIRS), page(OURS, If_None_Match="*")):
+        headers = [*told, *named]
         early = await line.ask(path, headers=headers)
         late = await (await connect()).ask(path, headers=headers, version="1.0")
         assert early.headers["cache-status"].startswith("tilehaul; hit")

@@ -50,6 +50,7 @@ async def test_tile_comes_with_all_its_headers(service):
         "etag": ETAG,
         "cache-control": "public, max-age=3600",
         "cache-status": "tilehaul; fwd=miss; stored; ttl=3600",
+        "x-request-id": "id-1",
         "x-tile-source": "origin",
         "x-tile-format": "png",
         "access-control-allow-origin": "*",

@@ -144,7 +144,10 @@ class Boarding:
             reply = refusal(500, "the service failed; its log says more", "internal", asked.request_id)
         finally:
             REQUEST_ID.reset(named)
-        return replace(reply, headers=self._cors.applied(reply.headers, boarded.origin))
+        told = self._cors.applied(reply.headers, boarded.origin)
+        if not any(name == "x-request-id" for name, _ in told):
+            told = (*told, ("x-request-id", asked.request_id))
+        return replace(reply, headers=told)
 
 
 def _told(headers: list[tuple[bytes, bytes]], name: bytes) -> str:

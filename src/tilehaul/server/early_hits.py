@@ -153,7 +153,7 @@ class EarlyHits:
         fields = _fields(headers)
         if fields is None:
             return None
-        if_none_match, encodings = fields
+        if_none_match, encodings, told_id = fields
         kind = _KINDS.get(ext)
         if kind is None:
             return None
@@ -172,6 +172,7 @@ class EarlyHits:
                 replace(entry.answer, freshness=Freshness(entry.fresh_s, entry.fresh_s - left_s)),
                 layer,
                 headers,
+                told_id.decode("latin-1"),
                 if_none_match=if_none_match.decode("latin-1"),
                 with_body=with_body,
             )
@@ -190,6 +191,8 @@ class EarlyHits:
         layer.stats.hits += 1
         left_s = entry.expires_s - now_s
         told = b"%d%b%d" % (entry.fresh_s - left_s, _HIT, left_s)
+        if told_id and own_request_id(told_id.decode("latin-1")):
+            told += b"\r\nx-request-id: " + told_id
         if not self._cors.open:
             told += self._cors.lines(_origin(headers))
         if if_none_match and (
@@ -205,19 +208,22 @@ class EarlyHits:
         answer: NoTile,
         layer: Layer,
         headers: list[tuple[bytes, bytes]],
+        told_id: str,
         *,
         if_none_match: str,
         with_body: bool,
     ) -> bytes:
-        told_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+        own_id = own_request_id(told_id)
         reply = missing_reply(
             answer,
             layer,
             cache_status(answer),
             if_none_match=if_none_match,
-            request_id=own_request_id(told_id) or self._new_request_id(),
+            request_id=own_id or self._new_request_id(),
         )
         told = self._cors.applied(reply.headers, _origin(headers))
+        if own_id and reply.status != 404:
+            told = (*told, ("x-request-id", own_id))
         if reply.status not in BODILESS:
             told = (*told, ("content-length", str(len(reply.body))))
         # The tail begins with the end of a line that `head_bytes` has ended already.
@@ -229,9 +235,9 @@ def _origin(headers: list[tuple[bytes, bytes]]) -> str:
     return next((value.decode("latin-1") for name, value in headers if name == b"origin"), "")
 
 
-def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
-    """If-None-Match and Accept-Encoding of a plain question; None when it is not one."""
-    if_none_match, encodings = b"", b""
+def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes] | None:
+    """If-None-Match, Accept-Encoding and X-Request-Id of a plain question; None when it is not one."""
+    if_none_match, encodings, told_id = b"", b"", b""
     for header, value in headers:
         # Repeated fields are one list, without its empty items: as `reply.joined` makes it.
         if header == b"if-none-match":
@@ -240,6 +246,8 @@ def _fields(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
             )
         elif header == b"accept-encoding":
             encodings = encodings + b", " + value if encodings and value else encodings or value
+        elif header == b"x-request-id":
+            told_id = told_id or value
         elif header in NOT_PLAIN:
             return None
-    return if_none_match, encodings
+    return if_none_match, encodings, told_id

@@ -217,8 +217,7 @@ class Routes:
             try:
                 answered = await answer(request)
                 if isinstance(answered, Response):
-                    self._open_to(answered, request)
-                    return answered
+                    return self._named(answered, request_id, request)
                 reply = checked(answered)
             except TilehaulError as error:
                 reply = error_reply(error, request_id)
@@ -233,13 +232,19 @@ class Routes:
                 reply = refusal(500, "the service failed; its log says more", "internal", request_id)
             finally:
                 REQUEST_ID.reset(named)
-            return self.response(reply, request)
+            return self._named(to_response(reply, request), request_id, request)
 
         return endpoint
 
     def response(self, reply: Reply, request: Request) -> Response:
         """What the framework sends, to be read by whom it may be."""
         response = to_response(reply, request)
+        self._open_to(response, request)
+        return response
+
+    def _named(self, response: Response, request_id: str, request: Request) -> Response:
+        """With the name of the request, for whom it may be."""
+        response.headers.setdefault("x-request-id", request_id)
         self._open_to(response, request)
         return response
 
