@@ -143,7 +143,9 @@ async def _open(
         for location in locations
     ]
     shedding = tuple(_shedding(source, settings.server.deadline_s) for source in sources)
-    origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding)
+    origin = (
+        shedding[0] if len(shedding) == 1 else FallbackSource(shedding, background=company.caches.background)
+    )
     bounded = _bounded(origin, layer)
     lane_of = partial(_lanes, sources)
     source = caching.in_front(bounded, stats, stack)
