@@ -16,6 +16,7 @@ from tilehaul.server.app import Server, make_app
 from tilehaul.sources.background import Background
 from tilehaul.sources.cached import CachedSource
 from tilehaul.sources.coalesced import CoalescedSource, Flights
+from tilehaul.sources.shedding import SheddingSource
 from tilehaul.sources.timed import TimedSource
 from tilehaul.stores.memory_cache import MemoryCache
 
@@ -99,7 +100,8 @@ class Service:
     def layer(self, name="osm", *, info=None, rule=None, **options):
         source, stats = ScriptedSource(**(info or {})), TileStats()
         self.sources[name] = source
-        timed, flights = TimedSource(source, clock=self.clock, watch=stats), None
+        far = SheddingSource(source, lanes=tuple, far=True, deadline_s=30.0, clock=self.clock)
+        timed, flights = TimedSource(far, clock=self.clock, watch=stats), None
         if self.cache is None:
             wrapped = CoalescedSource(timed, joined=stats.joined)
         else:

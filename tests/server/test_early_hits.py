@@ -357,3 +357,19 @@ async def test_only_the_client_names_a_hit(service, listen):
     _, _, line = await warm(service, listen)
     for told in ([], [("X-Request-Id", "a b")], [("X-Request-Id", "x" * 65)]):
         assert "x-request-id" not in (await line.ask(AT, headers=told)).headers
+
+
+async def test_a_format_that_the_layer_does_not_allow_is_refused_by_both_ways(service, listen):
+    """Also where the tile itself is in memory; `jpeg` is another name of an allowed `jpg`."""
+    source = service.layer(formats=frozenset({"image/png", "image/jpeg"}))
+    source.put("3/1/2", BODY)
+    connect = await listen(service)
+    line = await connect()
+    for _ in range(2):
+        assert [(await line.ask(AT.replace("png", ext))).status for ext in ("webp", "png", "jpeg")] == [
+            400,
+            200,
+            200,
+        ]
+    refused = await line.ask(AT.replace("png", "webp"))
+    assert refused.json()["error"] == "layer 'osm' is not served in this format: ask for one of jpg, png"

@@ -490,6 +490,44 @@ async def test_too_many_waiting_are_told_to_come_back(service):
     assert (await service.ask(AT)).status == 200
 
 
+async def test_a_layer_that_hangs_leaves_the_others_their_room(service):
+    """Nor does it keep its own tiles back that are in memory, stale ones too."""
+    hanging, other = service.layer("hanging"), service.layer("other")
+    for source in (hanging, other):
+        source.put("3/1/2", BODY)
+    service.build(tiles_waiting_max=2)
+    assert (await service.ask("/api/tiles/hanging/3/1/2.png")).status == 200
+    service.clock.time_s += 3_601.0
+    hanging.hold = asyncio.Event()
+    waiting = [asyncio.create_task(service.ask(f"/api/tiles/hanging/3/{x}/5.png")) for x in range(2)]
+    while service.app.tiles_waiting < 2:
+        await asyncio.sleep(0)
+    refused = await service.ask("/api/tiles/hanging/3/2/5.png")
+    shared = await service.ask("/api/tiles/hanging/3/0/5.png")
+    assert (refused.status, shared.status) == (503, 503)
+    stale = await service.ask("/api/tiles/hanging/3/1/2.png")
+    assert (stale.status, stale.body) == (200, BODY)
+    assert stale.headers["cache-status"].endswith("; ttl=-1")
+    assert (await service.ask("/api/tiles/other/3/1/2.png")).status == 200
+    hanging.hold.set()
+    assert [answer.status for answer in await asyncio.gather(*waiting)] == [404, 404]
+    assert service.app.tiles_waiting == 0
+
+
+async def test_all_layers_together_have_a_limit_too(service):
+    names = ["a", "b", "c", "d", "e"]
+    for name in names:
+        service.layer(name).hold = asyncio.Event()
+    service.build(tiles_waiting_max=1)
+    waiting = [asyncio.create_task(service.ask(f"/api/tiles/{name}/3/1/2.png")) for name in names[:4]]
+    while service.app.tiles_waiting < 4:
+        await asyncio.sleep(0)
+    assert (await service.ask("/api/tiles/e/3/1/2.png")).status == 503
+    for name in names:
+        service.sources[name].hold.set()
+    assert [answer.status for answer in await asyncio.gather(*waiting)] == [404] * 4
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "é", "x" * 65, "-a", "a\n"])
 def test_layer_names_are_safe(name):
     """A name that would need escaping in an address or a path is refused."""

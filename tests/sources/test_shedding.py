@@ -53,7 +53,9 @@ def upstream():
 
 
 def shedding(upstream, deadline_s):
-    return SheddingSource(upstream, lanes=upstream.lanes, deadline_s=deadline_s, clock=upstream.clock)
+    return SheddingSource(
+        upstream, lanes=upstream.lanes, far=True, deadline_s=deadline_s, clock=upstream.clock
+    )
 
 
 async def asked(source, count):

@@ -28,6 +28,13 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     missing: Annotated[
         int | str, Meta(description="Answer for a tile that does not exist: 404, 204 or transparent.")
     ] = 404
+    formats: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Formats that may be asked for and come from the source: avif, gif, jpg, mvt, png, "
+            "webp; without it all."
+        ),
+    ] = ()
     min_zoom: Zoom | None = None
     max_zoom: Zoom | None = None
     bounds: Annotated[
@@ -73,7 +80,10 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ),
     ] = 0
     private: Annotated[bool, Meta(description="Only who has one of `keys` may know of it.")] = False
-    headers: Annotated[dict[str, str], Meta(description="Sent to the origin, e.g. an API key.")] = {}
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="Sent to the origin, e.g. an API key; of several to the first host only."),
+    ] = {}
     concurrency: (
         Annotated[
             int,
@@ -87,9 +97,14 @@ class LayerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         | None
     ) = None
     rate_limit: Annotated[float, Meta(gt=0, description="Requests a second to the origin.")] | None = None
-    timeout: Annotated[float, Meta(gt=0, le=86_400, description="Seconds for one attempt at the origin.")] = (
-        30.0
-    )
+    timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="Seconds for one attempt at the origin; at most four fifths of server.deadline_s.",
+        ),
+    ] = 30.0
     retries: Annotated[int, Meta(ge=0, le=100)] = 2
 
 

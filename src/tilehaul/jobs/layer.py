@@ -29,6 +29,7 @@ class Layer:
         title: For people; the name when empty.
         attribution: As shown on maps; the source's own when empty. May hold links (HTML).
         missing: See `Missing`.
+        formats: Media types that may be asked for; empty: all.
         max_age_s: `Cache-Control: max-age` of tiles, >= 0; None: as long as each stays fresh.
         missing_max_age_s: The same of the answer to a missing tile, >= 0.
         private: Only who has a key may know of it; no shared cache may keep its tiles.
@@ -46,6 +47,7 @@ class Layer:
     title: str = ""
     attribution: str = ""
     missing: Missing = 404
+    formats: frozenset[str] = frozenset()
     max_age_s: int | None = None
     missing_max_age_s: int = MISSING_MAX_AGE_S
     private: bool = False

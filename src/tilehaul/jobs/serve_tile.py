@@ -16,6 +16,7 @@ from tilehaul.codec.sniff import (
     VECTOR_TILE,
     WEBP,
     extension_of,
+    media_type_of,
     plain_media_type,
 )
 from tilehaul.errors import DataError, PlanError, RefusedError
@@ -120,6 +121,9 @@ async def serve_tile(request: TileRequest, layer: Layer) -> Reply:
     """
     if request.ext not in EXTENSION_KINDS:
         raise PlanError(f"no such tile format: ask for one of {', '.join(EXTENSION_KINDS)}")
+    if layer.formats and media_type_of(request.ext) not in layer.formats:
+        allowed = ", ".join(sorted(map(extension_of, layer.formats)))
+        raise PlanError(f"layer {layer.name!r} is not served in this format: ask for one of {allowed}")
     try:
         answer = await _ask(layer, request.tile_id)
     except BaseException:

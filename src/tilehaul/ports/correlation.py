@@ -19,3 +19,9 @@ REPEATED: Final = ContextVar[bool]("tilehaul_repeated", default=False)
 # Whether an answer past its freshness is at hand, to be given if this fetch fails: then nobody is kept
 # waiting by further attempts. Set by a cache, read by what tries again.
 AT_HAND: Final = ContextVar[bool]("tilehaul_at_hand", default=False)
+# Whether a cache asks because what it has is to be renewed: a cache behind it asks too, instead of giving
+# what it has and renewing that.
+RENEWING: Final = ContextVar[bool]("tilehaul_renewing", default=False)
+# Whether so many wait already that this asker may have what is here, and is not to wait for another machine.
+# Set by the service for each request, read where a fetch would begin or be joined.
+NO_ROOM: Final = ContextVar[bool]("tilehaul_no_room", default=False)

@@ -39,7 +39,8 @@ from tilehaul.server.quiet_uvicorn import DRAIN_S, QuietUvicorn
 from tilehaul.server.readiness import Check, Readiness
 from tilehaul.server.reply import to_response
 from tilehaul.server.routes import Routes
-from tilehaul.server.tile_routes import TILES_WAITING_MAX, TileRoutes
+from tilehaul.server.tile_routes import TileRoutes
+from tilehaul.server.waiting_room import TILES_WAITING_MAX, WaitingRoom
 from tilehaul.wiring.running_jobs import RunningJobs
 
 HOST_DEFAULT = "127.0.0.1"
@@ -86,7 +87,7 @@ class Service:
     @property
     def tiles_waiting(self) -> int:
         """Tile requests that wait for an answer now, those answered from memory left out."""
-        return self._routes.tiles.tiles_waiting
+        return self._routes.tiles.room.total
 
     def drain(self) -> None:
         """From now on `/health/ready` says no, so that a balancer sends nobody here."""
@@ -137,7 +138,7 @@ def make_app(
         clock: The one the layers' `CachedSource`s have.
         public_url: Address under which clients reach the service, for absolute URLs.
         own_hosts: Host names that may appear in absolute URLs when there is no `public_url`.
-        tiles_waiting_max: Tile requests that may wait at once, > 0; one more gets 503.
+        tiles_waiting_max: Tile requests that may wait for one layer at once, > 0: see `WaitingRoom`.
         deadline_s: A tile, or what is left of a batch, that has not come by then is 504.
         checks: Named conditions of `/health/ready`.
         process, disk: Asked for what `/api/stats` tells of the process, and of the cache on disk.
@@ -158,8 +159,6 @@ def make_app(
         if layer.name in by_name:
             raise ConfigError(f"layers.{layer.name}: there are two layers of this name")
         by_name[layer.name] = layer
-    if tiles_waiting_max < 1:
-        raise ConfigError("tiles_waiting_max must be at least 1")
     own = OwnHosts(public_url, frozenset(host.lower() for host in own_hosts))
     callers = Callers.of(by_name, keys, admin_key=admin_key, jobs_key=jobs.key if jobs is not None else "")
     routes = Routes(
@@ -168,7 +167,7 @@ def make_app(
             Figures(by_name, cache, process, jobs, clock, others, meter, disk),
             own,
             Admin(own, admin_key, forget, others),
-            tiles_waiting_max=tiles_waiting_max,
+            WaitingRoom(tiles_waiting_max),
             deadline_s=deadline_s,
         ),
         clock=clock,

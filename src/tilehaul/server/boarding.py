@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import BusyError, PlanError, TilehaulError
 from tilehaul.jobs.batch import late_error
 from tilehaul.jobs.layer import Layer
@@ -66,15 +67,13 @@ class Boarding:
         raw_path: bytes = scope["raw_path"]
         parts = raw_path[len(PREFIX) :].decode("latin-1").split("/")
         tiles = self._tiles
-        if (
-            len(parts) != 4
-            or not raw_path.startswith(PREFIX)
-            or tiles.tiles_waiting >= tiles.tiles_waiting_max
-        ):
+        if len(parts) != 4 or not raw_path.startswith(PREFIX):
             return None
         name, z, x, file = parts
         layer = tiles.callers.layers.get(name)
         if layer is None or layer.flights is None or not layer.flights.in_flight:
+            return None
+        if not tiles.room.has_room(name):
             return None
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if not tiles.callers.may_have(layer, headers, scope["query_string"]):
@@ -85,13 +84,15 @@ class Boarding:
             tile_id, ext = parse_address(z, x, file)
         except PlanError:
             return None
-        if ext not in EXTENSION_KINDS or self._cache.holds(layer.name, tile_id):
+        if ext not in EXTENSION_KINDS or (layer.formats and media_type_of(ext) not in layer.formats):
+            return None
+        if self._cache.holds(layer.name, tile_id):
             return None
         leave = layer.flights.board(tile_id, landed)
         if leave is None:
             return None
         self._cache.miss()
-        tiles.tiles_waiting += 1
+        tiles.room.enter(name)
         asked = TileRequest(
             tile_id,
             ext,
@@ -103,7 +104,7 @@ class Boarding:
 
     def left(self, boarded: Boarded) -> None:
         """The client has gone away."""
-        self._tiles.tiles_waiting -= 1
+        self._tiles.room.leave(boarded.layer.name)
         boarded.leave()
 
     def late(self, boarded: Boarded) -> Reply:
@@ -125,8 +126,8 @@ class Boarding:
         raise late_error(self.deadline_s)
 
     def _answered(self, boarded: Boarded, brought: Callable[[], Tile | NoTile]) -> Reply:
-        self._tiles.tiles_waiting -= 1
         layer, asked = boarded.layer, boarded.asked
+        self._tiles.room.leave(layer.name)
         named = REQUEST_ID.set(asked.request_id)
         try:
             try:

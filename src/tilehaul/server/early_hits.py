@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.layer import Layer
@@ -150,24 +151,21 @@ class EarlyHits:
             return None
         if self._callers is not None and not self._callers.may_have(layer, headers, query):
             return None
-        fields = _fields(headers)
-        if fields is None:
+        fields, kind = _fields(headers), _KINDS.get(ext)
+        if fields is None or kind is None:
             return None
         if_none_match, encodings, told_id = fields
-        kind = _KINDS.get(ext)
-        if kind is None:
-            return None
         now_s = self._now_s()
         entry: HotEntry | None = self._cache.entry((layer.name, int(z), int(x), int(y)), now_s)
-        if entry is None:
+        if entry is None or (layer.formats and media_type_of(ext.decode()) not in layer.formats):
             return None
         if default_headers is not self._tail_of:
             self._tail = b"\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in default_headers) + b"\r\n"
             self._tail_of = default_headers
+        left_s = entry.expires_s - now_s
         if isinstance(entry.answer, NoTile):
             self._cache.hit(entry)
             layer.stats.hits += 1
-            left_s = entry.expires_s - now_s
             return self._missing(
                 replace(entry.answer, freshness=Freshness(entry.fresh_s, entry.fresh_s - left_s)),
                 layer,
@@ -183,13 +181,10 @@ class EarlyHits:
             except TilehaulError:
                 # The usual way meets the same error and answers it properly.
                 return None
-        if kind != ready.kind:
-            return None
-        if ready.gzipped and not accepts_gzip(encodings.decode("latin-1")):
+        if kind != ready.kind or (ready.gzipped and not accepts_gzip(encodings.decode("latin-1"))):
             return None
         self._cache.hit(entry)
         layer.stats.hits += 1
-        left_s = entry.expires_s - now_s
         told = b"%d%b%d" % (entry.fresh_s - left_s, _HIT, left_s)
         if told_id and own_request_id(told_id.decode("latin-1")):
             told += b"\r\nx-request-id: " + told_id

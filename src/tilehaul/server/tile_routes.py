@@ -12,12 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from tilehaul.errors import BusyError, PlanError, TilehaulError
+from tilehaul.errors import PlanError, TilehaulError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.batch import BATCH_TILES_MAX, DEADLINE_S, BatchItem, serve_batch
 from tilehaul.jobs.layer import Layer
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, TileRequest, serve_tile
-from tilehaul.ports.correlation import REQUEST_ID
+from tilehaul.ports.correlation import NO_ROOM, REQUEST_ID
 from tilehaul.server.admin import Admin
 from tilehaul.server.batch_encodings import (
     JSON,
@@ -37,12 +37,11 @@ from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
 from tilehaul.server.reply import accepts_gzip, joined, json_reply
 from tilehaul.server.statuses import cause_of
+from tilehaul.server.waiting_room import WaitingRoom
 from tilehaul.server.while_connected import while_connected
 
 log = logging.getLogger(__name__)
 
-# Tile requests that may wait for origins at once. Each holds a task and a connection (about 30 kB).
-TILES_WAITING_MAX = 1_000
 # A longer address names no tile; it is repeated in the answer to a batch.
 ADDRESS_CHARS_MAX = 64
 
@@ -52,15 +51,14 @@ _NUMBER = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
 
 @dataclass(slots=True)
 class TileRoutes:
-    """The answers. `tiles_waiting` counts tile requests that wait for an answer now."""
+    """The answers. `room` counts tile requests that wait for an answer now."""
 
     callers: Callers
     figures: Figures
     own_hosts: OwnHosts
     admin: Admin
-    tiles_waiting_max: int = TILES_WAITING_MAX
+    room: WaitingRoom
     deadline_s: float = DEADLINE_S
-    tiles_waiting: int = 0
 
     def entries(self) -> tuple[Entry, ...]:
         """Each address with its answer."""
@@ -125,15 +123,15 @@ class TileRoutes:
             accepts_gzip=accepts_gzip(_told(request, "accept-encoding")),
             request_id=str(REQUEST_ID.get()),
         )
-        self._check_room(layer, 1)
-        self.tiles_waiting += 1
+        NO_ROOM.set(not self.room.has_room(layer.name))
+        self.room.enter(layer.name)
         try:
             return await while_connected(request, serve_tile(asked, layer), deadline_s=self.deadline_s)
         except TilehaulError as error:
             count_failure(layer, tile_id, error)
             raise
         finally:
-            self.tiles_waiting -= 1
+            self.room.leave(layer.name)
 
     async def batch(self, request: Request) -> Reply | Response:
         layer = self.layer(request)
@@ -145,7 +143,7 @@ class TileRoutes:
         encoding = encoding_of(_told(request, "accept"))
         if request.method == "HEAD":
             return Reply(200, (("content-type", encoding), *PUBLIC_HEADERS))
-        self._check_room(layer, len(asked))
+        NO_ROOM.set(not self.room.has_room(layer.name, len(asked)))
         if counted := request.scope.get("state", {}).get(COUNTED):
             meter, client = counted
             meter.owe(client, len(asked) - 1)
@@ -217,26 +215,21 @@ class TileRoutes:
             )
         return layer
 
-    def _check_room(self, layer: Layer, tiles: int) -> None:
-        """Raise BusyError when so many more tiles may not wait."""
-        if self.tiles_waiting + tiles > self.tiles_waiting_max:
-            layer.stats.errors["busy"] += tiles
-            raise BusyError(f"{self.tiles_waiting} tile requests are waiting already")
-
     async def _items(
         self, layer: Layer, asked: Sequence[tuple[str, TileRequest | PlanError]]
     ) -> AsyncGenerator[BatchItem, None]:
         # Counted as long as they are fetched, not until a client that reads slowly has taken them.
-        self.tiles_waiting += sum(isinstance(one, TileRequest) for _, one in asked)
-        batch = serve_batch(asked, layer, deadline_s=self.deadline_s, ended=self._ended)
+        self.room.enter(layer.name, sum(isinstance(one, TileRequest) for _, one in asked))
+
+        def ended(_task: object) -> None:
+            self.room.leave(layer.name)
+
+        batch = serve_batch(asked, layer, deadline_s=self.deadline_s, ended=ended)
         async with aclosing(batch) as items:
             async for item in items:
                 if item.error is not None and not isinstance(item.error, PlanError):
                     count_failure(layer, item.address, item.error)
                 yield item
-
-    def _ended(self, task: object) -> None:  # noqa: ARG002 - a callback of tasks
-        self.tiles_waiting -= 1
 
 
 def document_headers(layers: Iterable[Layer]) -> Headers:

@@ -1,7 +1,9 @@
-"""A source narrowed to the zooms and bounds that its operator named."""
+"""A source narrowed to the zooms, bounds and formats that its operator named."""
 
 from dataclasses import dataclass, field
 
+from tilehaul.codec.sniff import plain_media_type
+from tilehaul.errors import DataError
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo, TileSource
@@ -25,3 +27,27 @@ class BoundedSource:
         if tile_id not in self._area:
             return NoTile(tile_id, "out_of_range")
         return await self.origin.get(tile_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedSource:
+    """Refuses what `origin` sends in a format that its operator does not want: DataError `mistyped`.
+
+    Beneath caches and fallbacks: what is refused is not kept, and the next source is asked.
+    """
+
+    origin: TileSource
+    media_types: frozenset[str]
+
+    @property
+    def info(self) -> SourceInfo:
+        return self.origin.info
+
+    async def get(self, tile_id: TileId) -> Tile | NoTile:
+        answer = await self.origin.get(tile_id)
+        if isinstance(answer, Tile) and plain_media_type(answer.media_type) not in self.media_types:
+            raise DataError(
+                f"{self.info.name} sent {answer.media_type[:40]}, which the layer does not allow",
+                cause="mistyped",
+            )
+        return answer

@@ -8,7 +8,7 @@ from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.freshness import PATIENCE_S, FreshnessRule, allows_stale, was_asked
 from tilehaul.ports.clock import Luck
-from tilehaul.ports.correlation import AT_HAND
+from tilehaul.ports.correlation import AT_HAND, RENEWING
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.store import TileCache
 from tilehaul.ports.tile import NoTile, Tile
@@ -70,6 +70,8 @@ class CachedSource:
         freshness = known.freshness
         if freshness.left_s > 0:
             return known
+        if RENEWING.get():
+            return await self._ask_first(tile_id)
         past_s = -freshness.left_s
         at_hand = isinstance(known, Tile) and past_s < freshness.stale_s
         told = AT_HAND.set(at_hand)
@@ -118,7 +120,11 @@ class CachedSource:
 
     def _renew(self, tile_id: TileId) -> None:
         """Have the tile asked for, with nobody waiting, unless too many are."""
-        self._background.start((id(self), tile_id), lambda: self._ask(tile_id))
+        self._background.start((id(self), tile_id), lambda: self._renewed(tile_id))
+
+    async def _renewed(self, tile_id: TileId) -> None:
+        RENEWING.set(True)
+        await self._ask(tile_id)
 
     async def _stand_in(
         self, tile_id: TileId, error: BusyError | TransferError | DataError

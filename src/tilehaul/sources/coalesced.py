@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from tilehaul.errors import BusyError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.correlation import NO_ROOM
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
 
@@ -56,10 +57,13 @@ class Flights(Generic[K, V]):
     async def join(self, key: K, fetch: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The answer of the key's fetch, which `fetch` begins when there is none.
 
+        Who is not to wait (`correlation.NO_ROOM`) gets what `fetch` has at once, and shares nothing.
         Raises what the fetch raises, or BusyError when closed.
         """
         if self._closed:
             raise BusyError("the service is stopping")
+        if NO_ROOM.get():
+            return await fetch()
         flight = self._flights.get(key)
         if flight is None or flight.task.done():
             flight = self._take_off(key, fetch())

@@ -4,6 +4,7 @@ from tilehaul.errors import BusyError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.queue_wait import queue_wait_s
 from tilehaul.ports.clock import Clock
+from tilehaul.ports.correlation import NO_ROOM
 from tilehaul.ports.lane import Lanes, LaneSnapshot
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.tile import NoTile, Tile
@@ -22,13 +23,17 @@ class SheddingSource:
 
     Args:
         lanes: Those to the origin; of several the shortest queue counts.
+        far: Whether the origin is another machine.
         deadline_s: A longer wait for the permit alone is not begun.
         clock: Says when to look at the lanes again.
     """
 
-    def __init__(self, origin: TileSource, *, lanes: Lanes, deadline_s: float, clock: Clock) -> None:
+    def __init__(
+        self, origin: TileSource, *, lanes: Lanes, far: bool, deadline_s: float, clock: Clock
+    ) -> None:
         self._origin = origin
         self._lanes = lanes
+        self._far = far
         self._deadline_s = deadline_s
         self._clock = clock
         self._asked = 0
@@ -45,7 +50,10 @@ class SheddingSource:
 
         Raises:
             BusyError: It would come too late; nothing was asked. `retry_after_s` is when the queue is gone.
+                Or who asks is not to wait for another machine (`correlation.NO_ROOM`).
         """
+        if self._far and NO_ROOM.get():
+            raise BusyError("too many tile requests are waiting for this layer already")
         if self._asked >= ALWAYS_ASKED and (wait_s := self._wait_s()) > self._deadline_s:
             raise BusyError(f"{self._asked} fetches wait for this origin already", retry_after_s=wait_s)
         self._asked += 1

@@ -29,11 +29,10 @@ from tilehaul.stores.memory_cache import MemoryCache
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """One of each for all layers. `background` renews tiles of both."""
+    """One of each for all layers."""
 
     memory: MemoryCache
     disk: DiskCache | None
-    background: Background
 
     def disk_stats(self) -> CacheStats | None:
         """Counts of the cache on disk; None when there is none."""
@@ -62,13 +61,11 @@ async def open_caches(settings: CacheSettings) -> AsyncIterator[Caches]:
             )
             stack.push_async_callback(disk.aclose)
             await disk.open()
-        background = Background()
-        stack.push_async_callback(background.aclose)
-        yield Caches(memory, disk, background)
+        yield Caches(memory, disk)
 
 
 class LayerCaching:
-    """How one layer uses the caches.
+    """How one layer uses the caches. Whoever made it closes its `background`.
 
     Args:
         far: Whether any of its sources is another machine's: what lies on this one's disks is not copied
@@ -77,7 +74,8 @@ class LayerCaching:
 
     def __init__(self, name: str, layer: LayerSettings, caches: Caches, *, far: bool) -> None:
         self._name = name
-        self._background = caches.background
+        # The layer's own: tiles of an origin that hangs must not take the place of others'.
+        self.background = Background()
         self.rule = FreshnessRule(
             tile_s=TILE_FRESH_S if layer.max_age is None else float(layer.max_age),
             revalidate_s=layer.stale_while_revalidate,
@@ -115,7 +113,7 @@ class LayerCaching:
     def ahead(self, source: TileSource, ring: int, lanes: Lanes) -> TileSource:
         """The source, which fetches neighbours of what is asked for."""
         return PrefetchingSource(
-            source, ring=ring, lanes=lanes, background=self._background, clock=SystemClock()
+            source, ring=ring, lanes=lanes, background=self.background, clock=SystemClock()
         )
 
     def _cached(
@@ -127,7 +125,7 @@ class LayerCaching:
             layer=self._name,
             rule=self.rule,
             luck=random.random,
-            background=self._background,
+            background=self.background,
             flights=flights,
         )
 

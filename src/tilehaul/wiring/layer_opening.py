@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.config.locations import NEAR_KINDS, parse_location
 from tilehaul.config.sending import Sending
 from tilehaul.config.settings import LayerSettings, Settings
-from tilehaul.errors import PlanError
+from tilehaul.errors import ConfigError, PlanError
 from tilehaul.jobs.event_log import log_service_event
 from tilehaul.jobs.layer import Layer
+from tilehaul.jobs.serve_tile import EXTENSION_KINDS
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.net.lane_pool import LanePool
@@ -20,7 +22,7 @@ from tilehaul.policy.providers import Providers
 from tilehaul.policy.share import WHOLE, Share
 from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.source import TileSource
-from tilehaul.sources.bounded import BoundedSource
+from tilehaul.sources.bounded import AllowedSource, BoundedSource
 from tilehaul.sources.fallback import FallbackSource
 from tilehaul.sources.shedding import SheddingSource
 from tilehaul.wiring.caches import Caches, LayerCaching
@@ -28,6 +30,10 @@ from tilehaul.wiring.opened import OpenedSource
 from tilehaul.wiring.places import open_source
 from tilehaul.wiring.ready_checks import Check, archive_check
 from tilehaul.wiring.shared_lanes import LaneWish, hosts_of, wish_at, wish_of
+
+# Of the time that anybody waits for a tile, an attempt may take so much: one that is cut because nobody waits
+# any more says nothing of the origin, and a lane to one that hangs would never learn.
+ATTEMPT_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +121,27 @@ async def _open(
     settings = company.settings
     sending = Sending(
         concurrency=layer.concurrency,
-        timeout_s=layer.timeout,
+        timeout_s=min(layer.timeout, ATTEMPT_SHARE * settings.server.deadline_s),
         retries=layer.retries,
         # Nobody waits half an hour for a tile of a map: push-back longer than this is told as 503.
         max_wait_s=layer.timeout,
         contact=settings.contact,
-        headers=tuple(layer.headers.items()),
         allow_private=tuple(settings.allow_private),
         providers=company.providers,
         rate_limit=layer.rate_limit,
         share=company.share,
     )
+    formats = _formats(name, layer)
     locations = locations_of(layer)
     files = files_of(layer)
     far = any(parse_location(location).kind not in NEAR_KINDS for location in locations)
     caching = LayerCaching(name, layer, company.caches, far=far)
+    stack.push_async_callback(caching.background.aclose)
     sources = [
         await stack.enter_async_context(
             open_source(
                 location,
-                sending=company.modest(sending, layer, location),
+                sending=company.modest(replace(sending, headers=_headers(layer, location)), layer, location),
                 tell=log_service_event,
                 pool=company.pool,
                 heed=caching.heeding,
@@ -142,10 +149,17 @@ async def _open(
         )
         for location in locations
     ]
-    shedding = tuple(_shedding(source, settings.server.deadline_s) for source in sources)
-    origin = (
-        shedding[0] if len(shedding) == 1 else FallbackSource(shedding, background=company.caches.background)
+    shedding = tuple(
+        SheddingSource(
+            source if not formats else AllowedSource(source, formats),
+            lanes=source.lanes,
+            far=parse_location(location).kind not in NEAR_KINDS,
+            deadline_s=settings.server.deadline_s,
+            clock=SystemClock(),
+        )
+        for location, source in zip(locations, sources, strict=True)
     )
+    origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding, background=caching.background)
     bounded = _bounded(origin, layer)
     lane_of = partial(_lanes, sources)
     source = caching.in_front(bounded, stats, stack)
@@ -159,6 +173,7 @@ async def _open(
         title=layer.title,
         attribution=layer.attribution,
         missing=_missing(layer.missing),
+        formats=formats,
         max_age_s=layer.max_age,
         private=layer.private,
         lane_max=max(company.wish(layer, location).concurrency for location in locations),
@@ -167,10 +182,6 @@ async def _open(
         stats=stats,
     )
     return OpenedLayer(served, layer, tuple(sources), archive_check(locations, sources), files, stack)
-
-
-def _shedding(source: OpenedSource, deadline_s: float) -> TileSource:
-    return SheddingSource(source, lanes=source.lanes, deadline_s=deadline_s, clock=SystemClock())
 
 
 def _lanes(sources: Sequence[OpenedSource]) -> tuple[LaneSnapshot, ...]:
@@ -184,6 +195,22 @@ def _missing(value: int | str) -> Literal[404, 204, "transparent"]:
         "transparent": "transparent",
     }
     return known[str(value)]
+
+
+def _headers(layer: LayerSettings, location: str) -> tuple[tuple[str, str], ...]:
+    """Those to send there: they were meant for the first host that is named, and may hold a key."""
+    named = (hosts_of(each, os.environ) for each in locations_of(layer))
+    first = next((hosts for hosts in named if hosts), ())
+    return tuple(layer.headers.items()) if set(hosts_of(location, os.environ)) <= set(first) else ()
+
+
+def _formats(name: str, layer: LayerSettings) -> frozenset[str]:
+    """Media types. ConfigError: one of the names is no format of tiles."""
+    for told in layer.formats:
+        if told not in EXTENSION_KINDS:
+            known = ", ".join(EXTENSION_KINDS)
+            raise ConfigError(f"layers.{name}.formats: {told!r} is no format of tiles: {known} are")
+    return frozenset(map(media_type_of, layer.formats))
 
 
 def _bounded(source: TileSource, layer: LayerSettings) -> TileSource:
