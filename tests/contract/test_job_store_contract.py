@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import JobCounts, JobStore, Outcome
+from tilehaul.ports.store import Deleted, JobCounts, JobStore, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
 
@@ -334,7 +334,7 @@ async def test_writing_without_begin_is_refused(backend: Any, make: Any) -> None
 
 
 IDS = [TileId(z, x, y) for z, x, y in [(0, 0, 0), (2, 1, 3), (2, 1, 2), (2, 3, 0), (17, 90000, 5)]]
-KINDS = st.sampled_from(["png", "jpeg", "absent", "dead"])
+KINDS = st.sampled_from(["png", "jpeg", "absent", "dead", "deleted"])
 BATCH = st.lists(st.tuples(st.sampled_from(IDS), KINDS, st.binary(max_size=3)), min_size=1, max_size=8)
 STEPS = st.lists(st.one_of(BATCH, st.sampled_from(["reopen", "finish"])), max_size=8)
 
@@ -376,6 +376,10 @@ async def _replay(backend: Any, make: Any, steps: list[Any]) -> None:
 
 def _outcome(make: Any, entry: Any, states: dict[TileId, str], bodies: dict[TileId, bytes]) -> Outcome:
     tile_id, kind, text = entry
+    if kind == "deleted":
+        states.pop(tile_id, None)
+        bodies.pop(tile_id, None)
+        return Deleted(tile_id)
     states[tile_id] = {"png": "done", "jpeg": "done"}.get(kind, kind)
     if kind in ("png", "jpeg"):
         tile: Tile = getattr(make, kind)(tile_id, text)

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +17,11 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import compare
 from tilehaul.jobs.stop import Stop
 from tilehaul.lab.plain_png import plain_png
+from tilehaul.policy.fuse import FailureLimit
 from tilehaul.ports.events import Event, JobStarted
 from tilehaul.wiring.copying import copy
 from tilehaul.wiring.places import open_archive
-from tilehaul.wiring.seeding import SeedOptions
+from tilehaul.wiring.seeding import SeedOptions, seed
 
 FAST = SeedOptions(durability="fast")
 tile_ids = st.integers(0, 30).flatmap(
@@ -87,6 +89,20 @@ async def test_a_complete_copy_is_known_without_a_walk(tmp_path: Path) -> None:
     await copy(source, store, options=FAST)
     again = await copy(source, store, options=FAST)
     assert (again.state, again.skipped, again.bytes) == ("complete", 1, 0)
+
+
+async def test_what_a_seed_found_absent_is_copied_once_the_source_lists_it(tmp_path: Path) -> None:
+    """A journal that lives on, for the sake of a dead letter, knows what was absent then."""
+    write(tmp_path / "a", {TileId(1, 0, 0): 0})
+    (tmp_path / "a/1/0/1.png").write_bytes(b"no tile")
+    source, store = str(tmp_path / "a"), str(tmp_path / "b.mbtiles")
+    sending = replace(FAST, max_failures=FailureLimit())
+    seeded = await seed(source, store, Area.from_bbox(-180, -85, 180, 85, zooms=[1]), options=sending)
+    assert (seeded.absent, seeded.dead) == (2, 1)
+    write(tmp_path / "a", {TileId(1, 0, 1): 1, TileId(1, 1, 1): 2})
+    copied = await copy(source, store, options=FAST)
+    assert (copied.state, copied.done, copied.absent, copied.skipped) == ("complete", 3, 0, 1)
+    assert await differ(source, store) == (3, 0)
 
 
 async def test_what_an_archive_says_besides_is_carried_with_all_of_it(tmp_path: Path) -> None:

@@ -8,12 +8,10 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import body_of
 from tilehaul.jobs.stop import CANCEL, Stop
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, JobStore, Outcome, State, TileArchive
-from tilehaul.ports.tile import NoTile
+from tilehaul.ports.store import DeadLetter, Deleted, JobCounts, JobKey, JobStore, Outcome, State, TileArchive
 
 # Tiles looked up, and deleted, at once.
 PAGE_TILES = 500
-CAUSE = "not_in_source"
 
 
 async def extra_tiles(
@@ -100,7 +98,7 @@ class MirroringStore(JobStore):
         states = await self._store.settled(page)
         # A folder or a bucket may hold files of others, which the store would not touch.
         ours = [tile_id for tile_id, state in zip(page, states, strict=True) if state is not None]
-        await self._store.commit([NoTile(tile_id, CAUSE) for tile_id in ours])
+        await self._store.commit(list(map(Deleted, ours)))
         self._tally.deleted += len(ours)
         self._tally.strangers += len(page) - len(ours)
 

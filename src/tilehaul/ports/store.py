@@ -35,8 +35,19 @@ class Dropped:
     tile_id: TileId
 
 
-# What became of one planned tile. Everything else is pending.
-Outcome = Tile | NoTile | DeadLetter | Dropped
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A tile taken out of the store, bytes and journal row: it is pending again for whoever plans it.
+
+    With it the store forgets that other jobs are complete, for one of them may have brought the tile; one
+    that waits for dead letters only is forgotten too, not its letters.
+    """
+
+    tile_id: TileId
+
+
+# What became of one planned tile, or of one that is not wanted any more. Everything else is pending.
+Outcome = Tile | NoTile | DeadLetter | Dropped | Deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,8 @@ class JobStore(Protocol):
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Make the outcomes durable, bytes and journal. A later outcome of one tile replaces an earlier.
 
-        A tile need not be of the job: an absence takes what is kept of it out of the store.
+        A tile need not be of the job: an absence takes what is kept of it out of the store, and so does
+        `Deleted`, where a job of ours brought it.
         """
         ...
 

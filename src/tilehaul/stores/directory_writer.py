@@ -32,15 +32,14 @@ from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
     PREFIX,
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     parse_record,
     record_rows,
     reopened,
-    replayed,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
@@ -186,7 +185,12 @@ class DirectoryWriter:
             self._prepare(job, record)
         check_free(self.root, self._free_bytes_min)
         for run in journal.distinct_runs(outcomes):
-            after = replayed(record, run) if job.replay else record
+            after = committed(record, job, run)
+            if after is not record and not job.replay:
+                # Before a file goes, no other job may vouch for it any more.
+                with self._opened().transaction() as connection:
+                    write_metadata(connection, record_rows(record), record_rows(after))
+                record = after
             self._commit_run(self._opened(), run, record, after)
             self._record = record = after
 

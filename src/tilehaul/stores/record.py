@@ -1,11 +1,11 @@
-"""What a store remembers of the jobs that wrote it, and whether a job may go on with it."""
+"""What a store remembers of the jobs that wrote it."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tilehaul.errors import DataError, PlanError
-from tilehaul.ports.store import Dropped, JobCounts, JobKey, Outcome
+from tilehaul.errors import DataError
+from tilehaul.ports.store import Deleted, Dropped, JobCounts, JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 
 # Names of our rows in a store's metadata.
@@ -50,88 +50,11 @@ class StoreRecord:
 
 
 def job_name(job: JobKey) -> str:
-    return _name_of(job.source_identity, job.area_identity)
+    return name_of(job.source_identity, job.area_identity)
 
 
-def _name_of(source_identity: str, area_identity: str) -> str:
+def name_of(source_identity: str, area_identity: str) -> str:
     return f"{source_identity}:{area_identity}"
-
-
-def decide_begin(
-    record: StoreRecord | None, job: JobKey, *, has_tiles: bool, force_source: bool, location: str
-) -> StoreRecord:
-    """The record a store has once `job` has begun. Counts of it (`counts_of`) mean: nothing to do.
-
-    Args:
-        record: The store's own; None when no job of ours wrote it.
-        job: The job that wants the store.
-        has_tiles: Whether it holds any tile.
-        force_source: Go on although source or grid differ, or although others made the store. The
-            store is the new source's from then on: unfinished jobs of the old one are forgotten.
-        location: The store's name, for the message.
-
-    Raises:
-        PlanError: The store holds tiles of another source, another grid, or not ours.
-    """
-    if job.replay:
-        return _decide_replay(record, job, force_source=force_source, location=location)
-    fresh = StoreRecord(job.source_identity, job.source_name, job.grid, (), (OpenJob(job_name(job)),))
-    if record is None:
-        if has_tiles and not force_source:
-            raise PlanError(
-                f"{location} holds tiles that tilehaul did not write; "
-                "--force-source adds to it and keeps what is there"
-            )
-        return fresh
-    if begins_anew(record, job, has_tiles=has_tiles):
-        return fresh
-    same_source = record.source_identity == job.source_identity
-    if not force_source:
-        _check_same(record, job, location, "choose another store, or --force-source to mix them")
-    if counts_of(record, job) is not None:
-        return record
-    return _opened(
-        replace(
-            record,
-            source_identity=job.source_identity,
-            source_name=job.source_name,
-            grid=job.grid,
-            unfinished=record.unfinished if same_source else (),
-        ),
-        job,
-    )
-
-
-def _decide_replay(
-    record: StoreRecord | None, job: JobKey, *, force_source: bool, location: str
-) -> StoreRecord:
-    """The store's own record as it is: tiles that come from a mirror do not make it the mirror's."""
-    if record is None:
-        raise PlanError(f"{location} was not made by tilehaul: it has no dead letters")
-    if not force_source:
-        hint = "name the source it was made from, or --force-source to take its dead tiles from elsewhere"
-        _check_same(record, job, location, hint)
-    return record
-
-
-def _check_same(record: StoreRecord, job: JobKey, location: str, hint: str) -> None:
-    if record.source_identity != job.source_identity:
-        there, here = record.source_name or record.source_identity, job.source_name or job.source_identity
-        # Two files may have one name, in two folders.
-        told = f"{there}, not of {here}" if there != here else f"another {there} than the one named now"
-        raise PlanError(f"{location} holds tiles of {told}; {hint}")
-    if record.grid != job.grid:
-        raise PlanError(f"{location} is cut in the grid {record.grid}, not {job.grid}; {hint}")
-
-
-def begins_anew(record: StoreRecord | None, job: JobKey, *, has_tiles: bool) -> bool:
-    """Whether `job` replaces all a store remembers: another source's or grid's, and not one tile kept.
-
-    So a mistyped address leaves nothing that the right one would have to be forced over.
-    """
-    if record is None or has_tiles or job.replay:
-        return False
-    return (record.source_identity, record.grid) != (job.source_identity, job.grid)
 
 
 def counts_of(record: StoreRecord, job: JobKey) -> JobCounts | None:
@@ -152,13 +75,26 @@ def has_completed(record: StoreRecord | None, area_identity: str) -> bool:
     """Whether a job over this area, from the source the store belongs to, is complete."""
     if record is None:
         return False
-    name = _name_of(record.source_identity, area_identity)
+    name = name_of(record.source_identity, area_identity)
     return any(job.name == name for job in record.completed)
 
 
 def reopened(record: StoreRecord, job: JobKey) -> StoreRecord:
     """The record while `job` writes, also when it was complete before (an overwrite)."""
-    return record if job.replay else _opened(record, job)
+    return record if job.replay else opened(record, job)
+
+
+def committed(record: StoreRecord, job: JobKey, outcomes: Sequence[Outcome]) -> StoreRecord:
+    """The record once these outcomes of a job that is open are durable; itself, when nothing changes."""
+    if job.replay:
+        return replayed(record, outcomes)
+    if not any(isinstance(outcome, Deleted) for outcome in outcomes):
+        return record
+    name = job_name(job)
+    pending = tuple(other for other in record.unfinished if other.counts is None or other.name == name)
+    if not record.completed and pending == record.unfinished:
+        return record
+    return replace(record, completed=(), unfinished=pending)
 
 
 def finished(
@@ -168,13 +104,15 @@ def finished(
     if job.replay:
         return record if dead else _replay_finished(record)
     if complete:
-        return _completed(record, CompletedJob(job_name(job), counts))
+        # Whatever else was begun here is moot: the store is what its source is.
+        left = replace(record, unfinished=()) if job.mirrors else record
+        return _completed(left, CompletedJob(job_name(job), counts))
     if counts is None or not counts.dead or counts.total != job.planned:
         return record
-    return _opened(record, job, counts)
+    return opened(record, job, counts)
 
 
-def _opened(record: StoreRecord, job: JobKey, counts: JobCounts | None = None) -> StoreRecord:
+def opened(record: StoreRecord, job: JobKey, counts: JobCounts | None = None) -> StoreRecord:
     """`job` is the last of the unfinished ones, and not among the complete."""
     name = job_name(job)
     others = (other for other in record.unfinished if other.name != name)

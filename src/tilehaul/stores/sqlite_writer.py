@@ -9,7 +9,6 @@ from tilehaul.codec.sniff import VECTOR_TILE
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
-from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import (
     bounds_text,
@@ -23,15 +22,14 @@ from tilehaul.stores.disk_errors import from_os
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.record import (
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     parse_record,
     record_rows,
     reopened,
-    replayed,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.sqlite_form import WriteForm
 from tilehaul.stores.tile_table import TileTable
@@ -141,12 +139,12 @@ class SqliteWriter:
         job, record = self._reopen(file)
         form, table = self._form, self._tiles()
         check_free(self.path.parent, self._free_bytes_min)
-        after = replayed(record, outcomes) if job.replay else record
+        after = committed(record, job, outcomes)
         with file.transaction() as connection:
             for run in journal.distinct_runs(outcomes):
                 tiles = journal.tiles_of(run)
                 form.put(connection, table, tiles)
-                form.drop(connection, table, [o.tile_id for o in run if isinstance(o, NoTile)])
+                form.drop(connection, table, journal.gone_of(run))
                 journal.write_outcomes(connection, run, journal_done=False)
                 name = format_of(tiles[0].media_type) if tiles and not self._has_format else ""
                 if name:
