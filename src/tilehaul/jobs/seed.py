@@ -151,9 +151,11 @@ class _Run:
         """Why a job that came to the end of its work is not complete, whatever it counts; "": it is."""
         if self._stop.level > 0:
             return ""
-        if self.score.pending != 0:
+        # A plan that knows more of the change says better what to do about it.
+        objection = self._plan.objection()
+        if not objection and self.score.pending != 0:
             return f"{self._plan.key.source_name} {changed_words(self.score)}"
-        return self._plan.objection()
+        return objection
 
     def report(self, state: str, *, message: str = "") -> SeedReport:
         """Build the report and tell it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.source import SourceInfo, TileError
+from tilehaul.ports.source import SourceInfo, SourceVersion, TileError
 from tilehaul.ports.tile import NoTile, Tile
 
 
@@ -62,6 +62,8 @@ class JobKey:
     it belongs to, stay what they are, also when it is forced.
     `mirrors`: when the job ends the store holds what its source holds, and nothing else: its bounds and zooms
     take the place of the store's, instead of widening them.
+    `version`: the state of its source, where that is known. Another one is not mixed in silently: such a job
+    does not go on, unless it `renews`, which says that it compares or moves again what is kept.
     """
 
     source_identity: str
@@ -72,6 +74,8 @@ class JobKey:
     metadata: tuple[tuple[str, str], ...] = ()
     replay: bool = False
     mirrors: bool = False
+    version: SourceVersion | None = None
+    renews: bool = False
 
 
 State = Literal["done", "absent", "dead", "dropped"]
@@ -126,8 +130,8 @@ class JobStore(Protocol):
         A complete job whose counts were not kept answers all of `job.planned` as done. A replay is never
         complete already.
 
-        Raises PlanError when the store holds tiles of another source or grid, and for a replay also when no
-        job ever wrote it.
+        Raises PlanError when the store holds tiles of another source or grid, or of another version of this
+        job's (see `JobKey.version`), and for a replay also when no job ever wrote it.
         """
         ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
 from tilehaul.grid.pyramid import larger_rows, pyramid_of
 from tilehaul.grid.tile_id import ZOOM_MAX
-from tilehaul.ports.source import WORLD_DEG, SourceInfo
+from tilehaul.ports.source import WORLD_DEG, SourceInfo, SourceVersion
 from tilehaul.ports.store import JobKey
 from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
@@ -126,6 +126,7 @@ def source_info_of(
     zooms: tuple[int, int] | None,
     bounds: Bounds | None,
     media_type: str,
+    version: SourceVersion | None = None,
 ) -> SourceInfo:
     """What an archive is as a source: its metadata as far as they make sense, else what its tiles say.
 
@@ -137,6 +138,7 @@ def source_info_of(
             metadata say nothing, or a least zoom above the greatest.
         bounds: Of the tiles; used when the metadata have none.
         media_type: Of a tile; used when the metadata name no format we know.
+        version: As in `SourceInfo`.
     """
     lowest, highest = zooms or (0, ZOOM_MAX)
     first, last = parse_zoom(metadata.get("minzoom")), parse_zoom(metadata.get("maxzoom"))
@@ -157,6 +159,7 @@ def source_info_of(
         vector_layers=vector_layers_of(metadata.get("json", "")) if kind == VECTOR_TILE else "",
         rows=_carried(metadata),
         pyramid=pyramid_of(metadata),
+        version=version,
     )
 
 

@@ -27,6 +27,7 @@ from tilehaul.stores.pmtiles_file import PmtilesFile, read_at
 from tilehaul.stores.pmtiles_spool import BASE_KEY, SPOOL, has_spool, part_path, spool_path
 from tilehaul.stores.pmtiles_view import View
 from tilehaul.stores.record import has_completed, parse_record, state_of
+from tilehaul.stores.source_version import file_version
 from tilehaul.stores.sqlite_file import open_reading
 
 # In one statement, so that name and place belong together.
@@ -191,6 +192,7 @@ class PmtilesReader:
             zooms=zooms,
             bounds=bounds,
             media_type=media_type,
+            version=file_version(self.path),
         )
 
     def release(self) -> None:

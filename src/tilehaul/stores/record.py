@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tilehaul.errors import DataError
+from tilehaul.ports.source import SourceVersion
 from tilehaul.ports.store import Deleted, Dropped, JobCounts, JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 
@@ -16,26 +17,33 @@ GRID = PREFIX + "grid"
 JOBS = PREFIX + "jobs"
 JOBS_OPEN = PREFIX + "jobs_open"
 
+# Of a job that brings one version over others, while it does.
+MIXED = SourceVersion("mixed", "more than one version")
+
 # Jobs remembered per store. One forgotten costs a second look at its tiles, nothing else.
 JOBS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedJob:
-    """A job that ended whole. `counts` is None where an older tilehaul noted its name only."""
+    """A job that ended whole. `counts` is None where an older tilehaul noted its name only; `version` is its
+    source's, None where nobody knows it.
+    """
 
     name: str
     counts: JobCounts | None = None
+    version: SourceVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenJob:
     """A job that has not ended whole. With `counts` nothing of it is pending: it waits for `counts.dead`
-    dead letters only. None: it was interrupted, or it runs.
+    dead letters only. None: it was interrupted, or it runs. `version` as of a complete one.
     """
 
     name: str
     counts: JobCounts | None = None
+    version: SourceVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +66,21 @@ def name_of(source_identity: str, area_identity: str) -> str:
 
 
 def counts_of(record: StoreRecord, job: JobKey) -> JobCounts | None:
-    """What became of the job's tiles, when it is complete; None when it is not.
+    """What became of the job's tiles, when it is complete; None when it is not, or its source has changed.
 
     Where no counts were kept, or they are not this plan's, all count as done.
     """
     name = job_name(job)
     for other in record.completed:
-        if other.name == name:
+        if other.name == name and token_of(other.version) == token_of(job.version):
             counts = other.counts
             fits = counts is not None and counts.total == job.planned
             return counts if fits else JobCounts(job.planned, 0)
     return None
+
+
+def token_of(version: SourceVersion | None) -> str:
+    return "" if version is None else version.token
 
 
 def has_completed(record: StoreRecord | None, area_identity: str) -> bool:
@@ -106,7 +118,7 @@ def finished(
     if complete:
         # Whatever else was begun here is moot: the store is what its source is.
         left = replace(record, unfinished=()) if job.mirrors else record
-        return _completed(left, CompletedJob(job_name(job), counts))
+        return _completed(left, CompletedJob(job_name(job), counts, job.version))
     if counts is None or not counts.dead or counts.total != job.planned:
         return record
     return opened(record, job, counts)
@@ -115,11 +127,16 @@ def finished(
 def opened(record: StoreRecord, job: JobKey, counts: JobCounts | None = None) -> StoreRecord:
     """`job` is the last of the unfinished ones, and not among the complete."""
     name = job_name(job)
+    version = job.version
+    if counts is None and job.renews and version is not None:
+        # Until its end nobody knows of a tile which version it is of.
+        jobs: tuple[CompletedJob | OpenJob, ...] = (*record.completed, *record.unfinished)
+        version = version if all(token_of(other.version) == version.token for other in jobs) else MIXED
     others = (other for other in record.unfinished if other.name != name)
     return replace(
         record,
         completed=tuple(other for other in record.completed if other.name != name),
-        unfinished=(*others, OpenJob(name, counts))[-JOBS_MAX:],
+        unfinished=(*others, OpenJob(name, counts, version))[-JOBS_MAX:],
     )
 
 
@@ -139,7 +156,7 @@ def replayed(record: StoreRecord, outcomes: Sequence[Outcome]) -> StoreRecord:
     knows whose they are: a job's next run counts anew then, and sends nothing to do so.
     """
     match record.unfinished:
-        case (OpenJob(name, JobCounts() as counts),):
+        case (OpenJob(counts=JobCounts() as counts),):
             dropped = sum(isinstance(outcome, Dropped) for outcome in outcomes)
             done = sum(isinstance(outcome, Tile) for outcome in outcomes)
             absent = sum(isinstance(outcome, NoTile) for outcome in outcomes)
@@ -147,15 +164,15 @@ def replayed(record: StoreRecord, outcomes: Sequence[Outcome]) -> StoreRecord:
             # Below 0: letters of a job that was forgotten, because another source was forced, are among them.
             if dead >= 0:
                 now = JobCounts(counts.done + done, counts.absent + absent, counts.dropped + dropped, dead)
-                return replace(record, unfinished=(OpenJob(name, now),))
+                return replace(record, unfinished=(replace(record.unfinished[0], counts=now),))
     return record
 
 
 def _replay_finished(record: StoreRecord) -> StoreRecord:
     """Completes the only unfinished job when the replay settled the last of its dead letters."""
     match record.unfinished:
-        case (OpenJob(name, JobCounts(dead=0) as counts),):
-            return _completed(record, CompletedJob(name, counts))
+        case (OpenJob(name, JobCounts(dead=0) as counts, version),):
+            return _completed(record, CompletedJob(name, counts, version))
     return record
 
 
@@ -165,8 +182,10 @@ def record_rows(record: StoreRecord) -> dict[str, str]:
         SOURCE: record.source_identity,
         SOURCE_NAME: record.source_name,
         GRID: record.grid,
-        JOBS: json.dumps([_entry(job) for job in record.completed]),
-        JOBS_OPEN: json.dumps([_open_entry(job) for job in record.unfinished]) if record.unfinished else "",
+        JOBS: json.dumps([_versioned(_entry(job), job.version) for job in record.completed]),
+        JOBS_OPEN: json.dumps([_versioned(_open_entry(job), job.version) for job in record.unfinished])
+        if record.unfinished
+        else "",
     }
 
 
@@ -181,6 +200,11 @@ def parse_record(metadata: Mapping[str, str], location: str) -> StoreRecord | No
         tuple(_completed_job(entry, location) for entry in _list(metadata.get(JOBS, "[]"), location)),
         tuple(_open_job(entry, location) for entry in _list(metadata.get(JOBS_OPEN) or "[]", location)),
     )
+
+
+def _versioned(entry: object, version: SourceVersion | None) -> object:
+    """The entry itself where there is no version, else `{"job": entry, "version": [token, shown]}`."""
+    return entry if version is None else {"job": entry, "version": [version.token, version.shown]}
 
 
 def _entry(job: CompletedJob) -> str | list[str | int]:
@@ -202,6 +226,8 @@ def _open_entry(job: OpenJob) -> str | list[str | int]:
 
 def _completed_job(entry: object, location: str) -> CompletedJob:
     match entry:
+        case {"job": inner, "version": [str(token), str(shown)]} if not isinstance(inner, dict):
+            return replace(_completed_job(inner, location), version=SourceVersion(token, shown))
         case str(name):
             return CompletedJob(name)
         case [str(name), done, absent, *dropped] if len(dropped) <= 1:
@@ -211,6 +237,8 @@ def _completed_job(entry: object, location: str) -> CompletedJob:
 
 def _open_job(entry: object, location: str) -> OpenJob:
     match entry:
+        case {"job": inner, "version": [str(token), str(shown)]} if not isinstance(inner, dict):
+            return replace(_open_job(inner, location), version=SourceVersion(token, shown))
         case str(name):
             return OpenJob(name)
         case [str(name), done, absent, dropped, dead]:

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from tilehaul.errors import PlanError
 from tilehaul.ports.store import JobKey
-from tilehaul.stores.record import OpenJob, StoreRecord, counts_of, job_name, opened
+from tilehaul.stores.record import StoreRecord, counts_of, job_name, opened, token_of
+
+# Of what tells two versions apart, so many characters are shown.
+SHOWN_CHARS_MAX = 120
 
 
 def decide_begin(
@@ -21,11 +24,12 @@ def decide_begin(
         location: The store's name, for the message.
 
     Raises:
-        PlanError: The store holds tiles of another source, another grid, or not ours.
+        PlanError: The store holds tiles of another source, another grid, or not ours; or the job was begun
+            when its source was another version than it is now.
     """
     if job.replay:
         return _decide_replay(record, job, force_source=force_source, location=location)
-    fresh = StoreRecord(job.source_identity, job.source_name, job.grid, (), (OpenJob(job_name(job)),))
+    fresh = opened(StoreRecord(job.source_identity, job.source_name, job.grid), job)
     if record is None:
         if has_tiles and not force_source:
             raise PlanError(
@@ -40,6 +44,8 @@ def decide_begin(
         _check_same(record, job, location, "choose another store, or --force-source to mix them")
     if counts_of(record, job) is not None:
         return record
+    if same_source:
+        _check_version(record, job, location)
     return opened(
         replace(
             record,
@@ -72,6 +78,25 @@ def _check_same(record: StoreRecord, job: JobKey, location: str, hint: str) -> N
         raise PlanError(f"{location} holds tiles of {told}; {hint}")
     if record.grid != job.grid:
         raise PlanError(f"{location} is cut in the grid {record.grid}, not {job.grid}; {hint}")
+
+
+def _check_version(record: StoreRecord, job: JobKey, location: str) -> None:
+    """Also when forced: who mixes two sources is not told that one of them has changed."""
+    if job.version is None or job.renews:
+        return
+    for other in record.unfinished:
+        if other.name == job_name(job) and token_of(other.version) not in ("", job.version.token):
+            before = "" if other.version is None else _plain(other.version.shown)
+            raise PlanError(
+                f"{location} has an unfinished job of {job.source_name}, which has changed since: then"
+                f" {before}, now {_plain(job.version.shown)}: `tilehaul copy --update` moves what differs,"
+                " --overwrite moves all again"
+            )
+
+
+def _plain(shown: str) -> str:
+    """A line of at most SHOWN_CHARS_MAX: a server, or an archive of others, may say anything."""
+    return "".join(char if char.isprintable() else " " for char in shown[:SHOWN_CHARS_MAX])
 
 
 def begins_anew(record: StoreRecord | None, job: JobKey, *, has_tiles: bool) -> bool:
