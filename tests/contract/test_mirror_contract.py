@@ -35,9 +35,9 @@ async def source_of(make: Any, tile_ids: list[TileId]) -> MemoryStore:
     return source
 
 
-async def filled(backend: Any, make: Any) -> None:
+async def filled(backend: Any, make: Any, **about: object) -> None:
     store = backend.open()
-    await store.begin(make.job("all", planned=len(KEPT + EXTRA)))
+    await store.begin(make.job("all", planned=len(KEPT + EXTRA), **about))
     await store.commit([make.png(tile_id) for tile_id in (*KEPT, *EXTRA)])
     await store.finish(complete=True, counts=JobCounts(len(KEPT + EXTRA), 0))
     await store.close()
@@ -162,6 +162,24 @@ async def test_only_what_is_wanted_goes(backend: Any, make: Any) -> None:
     await mirror.close()
     assert tally.deleted == 1
     assert await left_in(backend) == sorted([*KEPT, *EXTRA[:-1]])
+
+
+@pytest.mark.parametrize("deletes", ["", "deletes"])
+async def test_the_format_that_is_told_is_that_of_most_tiles(backend: Any, make: Any, deletes: str) -> None:
+    """A mirror of another format is of that format; where the old tiles stay, and are more, it is theirs."""
+    await filled(backend, make, metadata=(("format", "png"),))
+    store, source = backend.open(), await source_of(make, KEPT)
+    mirror = MirroringStore(store, store, source, lambda _: bool(deletes), Tally())
+    job = make.job("few", source="other", planned=len(KEPT), metadata=(("format", "jpg"),), renews=True)
+    await mirror.begin(job, force_source=True)
+    await mirror.commit([make.jpeg(tile_id) for tile_id in KEPT])
+    # Cut short, it says nothing new.
+    await mirror.finish(complete=False)
+    assert (await store.describe()).metadata["format"] == "png"
+    await mirror.begin(job, force_source=True)
+    await mirror.finish(complete=True, counts=JobCounts(len(KEPT), 0))
+    assert (await store.describe()).metadata["format"] == ("jpg" if deletes else "png")
+    await mirror.close()
 
 
 async def test_a_job_that_is_not_whole_deletes_nothing(backend: Any, make: Any) -> None:

@@ -9,7 +9,7 @@ from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_
 from tilehaul.grid.pyramid import larger_rows, pyramid_of
 from tilehaul.grid.tile_id import ZOOM_MAX
 from tilehaul.ports.source import WORLD_DEG, SourceInfo, SourceVersion
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.store import JobCounts, JobKey
 from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
 Bounds = tuple[float, float, float, float]
@@ -246,6 +246,28 @@ def _is_center(text: str) -> bool:
 def merged_with(old: Mapping[str, str], job: JobKey) -> dict[str, str]:
     """The metadata of an archive once `job` has added to it: see `merged`."""
     return merged(old, dict(job.metadata), mirrors=job.mirrors)
+
+
+def is_format_due(
+    metadata: Mapping[str, str], job: JobKey, *, complete: bool, counts: JobCounts | None
+) -> bool:
+    """Whether a job that has brought all it could is of another format than its archive says.
+
+    Only the tiles know then which is that of most of them: the word for all.
+    """
+    old = media_type_of_format(metadata.get("format", ""))
+    new = media_type_of_format(dict(job.metadata).get("format", ""))
+    ended = complete or (counts is not None and counts.total == job.planned)
+    return ended and bool(old and new) and old != new
+
+
+def with_format_of(metadata: Mapping[str, str], kinds: Mapping[str, int]) -> dict[str, str]:
+    """The metadata with the format of most tiles; `kinds` is how many there are of each media type."""
+    known = {kind: count for kind, count in kinds.items() if format_of(kind)}
+    if not known:
+        return dict(metadata)
+    # The same for the same archive, also where two are as many.
+    return {**metadata, "format": format_of(max(sorted(known), key=known.__getitem__))}
 
 
 def _joined_credits(old: str, new: str) -> str:

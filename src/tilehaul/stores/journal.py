@@ -211,6 +211,14 @@ def counts(connection: apsw.Connection) -> JournalCounts:
     )
 
 
+def details_of_done(connection: apsw.Connection) -> dict[str, int]:
+    """How many tiles are done with each detail. Looks at every row."""
+    rows = connection.execute(
+        "SELECT detail, count(*) FROM tilehaul_outcome WHERE state = ? GROUP BY detail", (DONE,)
+    )
+    return {str(detail): int(count or 0) for detail, count in rows}
+
+
 def has_dead(connection: apsw.Connection) -> bool:
     return connection.execute("SELECT 1 FROM tilehaul_dead_letter LIMIT 1").fetchone() is not None
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import apsw
 
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, Deleted, JobCounts, JobKey, Outcome, State
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import merged_with
+from tilehaul.stores.archive_metadata import is_format_due, merged_with, with_format_of
 from tilehaul.stores.disk_errors import from_sqlite
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.metadata_table import schema as metadata_schema
@@ -142,7 +143,11 @@ class JournalFile:
             if self._writing:
                 dead = journal.has_dead(connection)
                 record = finished(record, job, counts, complete=complete, dead=dead)
-            after = before | dict(metadata) | record_rows(record)
+            told = before | dict(metadata)
+            if is_format_due(before, job, complete=complete, counts=counts):
+                endings = journal.details_of_done(connection)
+                told = with_format_of(told, {media_type_of(name): n for name, n in endings.items()})
+            after = told | record_rows(record)
             write_metadata(connection, before, after)
         self._record, self._writing = record, False
         file.checkpoint()

@@ -13,8 +13,10 @@ from tilehaul.stores.archive_metadata import (
     Bounds,
     bounds_of_columns,
     completed_metadata,
+    is_format_due,
     merged_with,
     source_info_of,
+    with_format_of,
 )
 from tilehaul.stores.record import (
     StoreRecord,
@@ -124,6 +126,9 @@ class MemoryStore:
             return
         zooms = self._zooms()
         first = next(iter(self._tiles.values()), None)
+        if is_format_due(self._metadata, job, complete=complete, counts=counts):
+            kinds = Counter(tile.media_type for tile in self._tiles.values())
+            self._metadata = with_format_of(self._metadata, kinds)
         self._metadata = completed_metadata(
             self._metadata,
             name=self.name,

@@ -80,7 +80,7 @@ class View:
 
     def _gone(self, numbers: Sequence[int]) -> set[int]:
         """Those of the ids that are deleted, and that a spool may have again."""
-        if self._spool is None or not self._has_gone:
+        if self._spool is None or not self._has_gone or not numbers:
             return set()
         query = "SELECT g.id FROM carray(?) AS c CROSS JOIN tilehaul_gone AS g ON g.id = c.value"
         return {int(row[0] or 0) for row in self._spool.execute(query, (apsw.carray(array("q", numbers)),))}
@@ -205,6 +205,15 @@ class View:
             if kind is not None:
                 return int(kind)
         return 0 if self.base is None else self.base.header.tile_type
+
+    def tile_type_counted(self) -> int:
+        """As `tile_type`, of a spool that indexes all tiles; looks at each of them."""
+        query = (
+            "SELECT c.kind FROM tilehaul_tile AS t JOIN tilehaul_content AS c ON c.key = t.key "
+            "GROUP BY c.kind ORDER BY count(*) DESC, c.kind LIMIT 1"
+        )
+        kind = None if self._spool is None else self._spool.execute(query).get
+        return 0 if kind is None else int(kind)
 
     def media_type(self) -> str:
         """Of most tiles; empty where PMTiles has no word for it."""

@@ -11,7 +11,7 @@ from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import media_type_of_format, merged_with
+from tilehaul.stores.archive_metadata import is_format_due, media_type_of_format, merged_with
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.disk_errors import from_os, from_sqlite
 from tilehaul.stores.free_space import check_free
@@ -202,9 +202,10 @@ class PmtilesWriter:
             record = finished(record, job, counts, complete=complete, dead=dead)
             before = read_metadata(file.connection)
             view = View(file.connection, self._base)
-            rows = final_rows(self.path, before, view, spool, job) | record_rows(record)
             # A word in its metadata is not worth a copy of the whole file.
             due = ends_here(job, record, complete=complete, counts=counts) and view.changes_base()
+            named = not (due and is_format_due(before, job, complete=complete, counts=counts))
+            rows = final_rows(self.path, before, view, spool, job, names_format=named) | record_rows(record)
         made = False
         if due:
             # The record ends the job in the file, and in the journal once that is in place: a job that

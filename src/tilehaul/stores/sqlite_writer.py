@@ -14,8 +14,10 @@ from tilehaul.stores.archive_metadata import (
     bounds_text,
     completed_metadata,
     format_of,
+    is_format_due,
     media_type_of_format,
     merged_with,
+    with_format_of,
 )
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.disk_errors import from_os
@@ -172,10 +174,12 @@ class SqliteWriter:
         with file.transaction() as connection:
             dead = journal.has_dead(connection)
             record = finished(self._record, self._job, counts, complete=complete, dead=dead)
-            before = form.metadata(connection, table)
+            before = told = form.metadata(connection, table)
+            if is_format_due(before, self._job, complete=complete, counts=counts):
+                told = with_format_of(before, table.kinds(connection))
             zooms = table.zoom_range(connection)
             metadata = completed_metadata(
-                before,
+                told,
                 name=self.path.stem,
                 zooms=zooms,
                 bounds=table.bounds(connection, zooms[1]) if zooms and "bounds" not in before else None,
