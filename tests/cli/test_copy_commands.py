@@ -387,6 +387,9 @@ def test_file_that_is_replaced_while_it_is_copied(
         code, _, err = ran(capsys, "copy", source, tmp_path / "b.mbtiles")
     assert code == 5
     assert "was changed or replaced while it was copied" in err
+    assert "run the same" not in err
+    code, _, err = ran(capsys, "copy", source, tmp_path / "b.mbtiles")
+    assert (code, "has changed since: then " in err) == (2, True)
     assert ran(capsys, "copy", source, tmp_path / "b.mbtiles", "--update")[0] == 0
     assert ran(capsys, "diff", source, tmp_path / "b.mbtiles")[0] == 0
 

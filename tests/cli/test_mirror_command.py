@@ -70,6 +70,57 @@ def test_a_mirror_deletes_and_says_so(capsys, source: Path, tmp_path: Path, name
     assert (code, "deleted" in err, count(capsys, store)) == (0, False, 4)
 
 
+@pytest.mark.parametrize("name", STORES)
+def test_what_a_mirror_has_deleted_comes_back_with_the_source(
+    capsys, source: Path, tmp_path: Path, name: str
+) -> None:
+    """Whatever wrote it before: the very job of the first copy, or a journal that a dead letter keeps."""
+    store = tmp_path / name
+    ran(capsys, "copy", source, store)
+    shrink(source, GONE)
+    assert ran(capsys, "copy", source, store, "--update", "--delete")[0] == 0
+    write(source, GONE[:5])
+    (source / "1/1/1.png").write_bytes(b"no tile")
+    # A dead letter keeps the journal.
+    assert ran(capsys, "copy", source, store, "--overwrite", "--max-failures", "100%")[0] == 3
+    shrink(source, GONE[1:5])
+    write(source, [TileId(1, 1, 1)])
+    assert ran(capsys, "copy", source, store, "--update", "--delete")[0] == 0
+    assert json.loads(ran(capsys, "info", store, "--json")[1])["state"] == "complete"
+    write(source, GONE)
+    code, _, err = ran(capsys, "copy", source, store)
+    assert (code, "21 of 21 tiles done, 5 settled before, 0 absent" in err) == (0, True), err
+    assert ran(capsys, "diff", source, store)[0] == 0
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_mirror_of_another_format_says_so(capsys, source: Path, tmp_path: Path, name: str) -> None:
+    store, other = tmp_path / name, tmp_path / "other.mbtiles"
+    assert ran(capsys, "copy", source, store)[0] == 0
+    shrink(source, GONE)
+    assert ran(capsys, "copy", source, other, "--format", "jpg")[0] == 0
+    assert ran(capsys, "copy", other, store, "--update", "--delete", "--force-source")[0] == 0
+    assert ran(capsys, "verify", store)[:2] == (0, "fine: 4 tiles read: 4 image/jpeg\n")
+    assert json.loads(ran(capsys, "info", store, "--json")[1])["metadata"]["format"] == "jpg"
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_dead_letter_of_a_tile_that_the_source_has_no_more_goes(
+    capsys, source: Path, tmp_path: Path, name: str
+) -> None:
+    store = tmp_path / name
+    for tile_id in GONE[:3]:
+        (source / f"{tile_id}.png").write_bytes(b"no tile")
+    assert ran(capsys, "copy", source, store, "--max-failures", "100%")[0] == 3
+    shrink(source, GONE)
+    assert ran(capsys, "copy", source, store, "--update")[0] == 0
+    assert json.loads(ran(capsys, "info", store, "--json")[1])["dead"] == 3
+    code, _, err = ran(capsys, "copy", source, store, "--update", "--delete")
+    assert (code, "14 deleted" in err) == (0, True)
+    told = json.loads(ran(capsys, "info", store, "--json")[1])
+    assert (told["state"], told["dead"], told["tiles"]) == ("complete", 0, 4)
+
+
 def test_in_an_area_the_rest_stays(capsys, source: Path, tmp_path: Path) -> None:
     store = tmp_path / "b.mbtiles"
     ran(capsys, "copy", source, store)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import JobCounts, JobStore, Outcome
+from tilehaul.ports.source import SourceVersion
+from tilehaul.ports.store import Deleted, JobCounts, JobStore, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores import journal
 
@@ -265,6 +266,45 @@ async def test_56_job_changed(backend: Any, make: Any, other: Any) -> None:
     await forced.close()
 
 
+async def test_an_unfinished_job_does_not_go_on_with_a_changed_source(backend: Any, make: Any) -> None:
+    """Both versions are told; who compares or moves all again is let in, and must come to the end of it."""
+    first, second, third = (SourceVersion(f"{n}", f"{n} bytes") for n in (1, 22, 333))
+
+    async def begun(**about: object) -> JobCounts | None:
+        store = backend.open()
+        try:
+            counts: JobCounts | None = await store.begin(make.job(**about))
+            if counts is None:
+                await store.commit([make.png(A)])
+        finally:
+            await store.close()
+        return counts
+
+    assert await begun(version=first) is None
+    assert await begun(version=first) is None
+    for forced in (False, True):
+        store = backend.open()
+        with pytest.raises(
+            PlanError, match=r"then 1 bytes, now 22 bytes: `tilehaul copy --update`.*--overwrite"
+        ):
+            await store.begin(make.job(version=second), force_source=forced)
+        await store.close()
+    assert await begun(version=second, renews=True) is None
+    for version in (first, second):
+        with pytest.raises(PlanError, match="then more than one version, now"):
+            await begun(version=version)
+    store = backend.open()
+    assert await store.begin(make.job(version=second, renews=True)) is None
+    await store.commit([make.png(A)])
+    await store.finish(complete=True, counts=ALL_DONE)
+    await store.close()
+    assert await begun(version=second) == ALL_DONE
+    # A complete job vouches for the version it was of; a copy of the next adds what is new.
+    assert await begun(version=third) is None
+    with pytest.raises(PlanError, match="then 333 bytes, now 22 bytes"):
+        await begun(version=second)
+
+
 async def test_overwriting_a_complete_job_makes_it_partial_meanwhile(backend: Any, make: Any) -> None:
     """After its counts a caller may still commit; a crash in between must not pass for complete."""
     store = backend.open()
@@ -334,7 +374,7 @@ async def test_writing_without_begin_is_refused(backend: Any, make: Any) -> None
 
 
 IDS = [TileId(z, x, y) for z, x, y in [(0, 0, 0), (2, 1, 3), (2, 1, 2), (2, 3, 0), (17, 90000, 5)]]
-KINDS = st.sampled_from(["png", "jpeg", "absent", "dead"])
+KINDS = st.sampled_from(["png", "jpeg", "absent", "dead", "deleted"])
 BATCH = st.lists(st.tuples(st.sampled_from(IDS), KINDS, st.binary(max_size=3)), min_size=1, max_size=8)
 STEPS = st.lists(st.one_of(BATCH, st.sampled_from(["reopen", "finish"])), max_size=8)
 
@@ -376,6 +416,10 @@ async def _replay(backend: Any, make: Any, steps: list[Any]) -> None:
 
 def _outcome(make: Any, entry: Any, states: dict[TileId, str], bodies: dict[TileId, bytes]) -> Outcome:
     tile_id, kind, text = entry
+    if kind == "deleted":
+        states.pop(tile_id, None)
+        bodies.pop(tile_id, None)
+        return Deleted(tile_id)
     states[tile_id] = {"png": "done", "jpeg": "done"}.get(kind, kind)
     if kind in ("png", "jpeg"):
         tile: Tile = getattr(make, kind)(tile_id, text)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from contract.conftest import Backend
 from doubles.bucket import bucket_store
 from tilehaul.errors import FuseError, StorageError
 from tilehaul.grid.tile_id import TileId
@@ -34,9 +35,9 @@ async def source_of(make: Any, tile_ids: list[TileId]) -> MemoryStore:
     return source
 
 
-async def filled(backend: Any, make: Any) -> None:
+async def filled(backend: Any, make: Any, **about: object) -> None:
     store = backend.open()
-    await store.begin(make.job("all", planned=len(KEPT + EXTRA)))
+    await store.begin(make.job("all", planned=len(KEPT + EXTRA), **about))
     await store.commit([make.png(tile_id) for tile_id in (*KEPT, *EXTRA)])
     await store.finish(complete=True, counts=JobCounts(len(KEPT + EXTRA), 0))
     await store.close()
@@ -69,6 +70,88 @@ async def test_what_the_source_has_not_is_gone_and_the_rest_is_as_it_was(backend
     await again.close()
 
 
+async def test_the_job_that_wrote_what_is_gone_looks_at_every_tile_again(backend: Any, make: Any) -> None:
+    """No complete job vouches for a tile that was deleted, and nothing else does."""
+    await filled(backend, make)
+    wrote = make.job("all", planned=len(KEPT + EXTRA))
+    store = backend.open()
+    assert await store.begin(wrote) == JobCounts(len(KEPT + EXTRA), 0)
+    await store.close()
+    store = backend.open()
+    mirror = MirroringStore(store, store, await source_of(make, KEPT), lambda _: True, Tally())
+    few = make.job("few", planned=len(KEPT), mirrors=True)
+    await mirror.begin(few)
+    await mirror.finish(complete=True, counts=JobCounts(len(KEPT), 0))
+    await mirror.close()
+    again = backend.open()
+    assert await again.begin(few) == JobCounts(len(KEPT), 0)
+    assert await again.begin(wrote) is None
+    assert list(await again.settled([*KEPT, *EXTRA])) == ["done"] * len(KEPT) + [None] * len(EXTRA)
+    # They come back: bytes, state and count.
+    await again.commit([make.png(tile_id) for tile_id in EXTRA])
+    await again.finish(complete=True, counts=JobCounts(len(KEPT + EXTRA), 0))
+    assert await again.begin(wrote) == JobCounts(len(KEPT + EXTRA), 0)
+    assert (await again.get(EXTRA[0])).body == make.png(EXTRA[0]).body
+    described = await again.describe()
+    assert (described.state, described.tiles, described.absent) == ("complete", len(KEPT + EXTRA), 0)
+    await again.close()
+
+
+async def test_a_job_that_waits_for_dead_letters_vouches_for_nothing_either(backend: Any, make: Any) -> None:
+    """Its counts have what is deleted as done: a replay of its last letter must not complete it with them."""
+    wrote = make.job("all", planned=len(KEPT + EXTRA))
+    store = backend.open()
+    await store.begin(wrote)
+    await store.commit([*map(make.png, (*KEPT[1:], *EXTRA)), make.dead(KEPT[0])])
+    await store.finish(complete=False, counts=JobCounts(len(KEPT + EXTRA) - 1, 0, dead=1))
+    mirror = MirroringStore(store, store, await source_of(make, KEPT), lambda i: i in EXTRA, Tally())
+    await mirror.begin(make.job("few", planned=2))
+    await mirror.finish(complete=True, counts=JobCounts(2, 0))
+    await store.begin(make.job("", planned=1, replay=True))
+    await store.commit([make.png(KEPT[0])])
+    await store.finish(complete=True)
+    assert await store.begin(wrote) is None
+    assert list(await store.settled([KEPT[0], *EXTRA])) == ["done"] + [None] * len(EXTRA)
+    await store.close()
+
+
+@pytest.mark.parametrize("kind", ["bucket", "directory", "directory-tms"])
+async def test_a_tile_that_went_before_the_journal_knew_is_claimed_by_nobody(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Cut short in between: no job is complete, no tile done, and the next run ends it."""
+    backend = Backend(kind, tmp_path)
+    await filled(backend, make)
+    store, source = backend.open(), await source_of(make, KEPT)
+
+    def cut(*_: object, **__: object) -> None:
+        raise StorageError("the disk is full")
+
+    few = make.job("few", planned=len(KEPT), mirrors=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("tilehaul.stores.journal.write_outcomes", cut)
+        mirror = MirroringStore(store, store, source, lambda _: True, Tally())
+        await mirror.begin(few)
+        with pytest.raises(StorageError):
+            await mirror.finish(complete=True, counts=JobCounts(len(KEPT), 0))
+        await mirror.close()
+    left = await left_in(backend)
+    assert len(KEPT) < len(left) < len(KEPT + EXTRA)
+    store = backend.open()
+    assert await store.begin(make.job("all", planned=len(KEPT + EXTRA))) is None
+    states = await store.settled([*KEPT, *EXTRA])
+    assert [state == "done" for state in states] == [i in left for i in (*KEPT, *EXTRA)]
+    await store.close()
+    tally, store = Tally(), backend.open()
+    mirror = MirroringStore(store, store, source, lambda _: True, tally)
+    await mirror.begin(few)
+    await mirror.finish(complete=True, counts=JobCounts(len(KEPT), 0))
+    assert list(await store.settled(EXTRA)) == [None] * len(EXTRA)
+    assert (tally.deleted, tally.strangers) == (len(left) - len(KEPT), 0)
+    assert (await store.describe()).state == "complete"
+    await mirror.close()
+
+
 async def test_only_what_is_wanted_goes(backend: Any, make: Any) -> None:
     await filled(backend, make)
     source, tally = await source_of(make, KEPT), Tally()
@@ -79,6 +162,24 @@ async def test_only_what_is_wanted_goes(backend: Any, make: Any) -> None:
     await mirror.close()
     assert tally.deleted == 1
     assert await left_in(backend) == sorted([*KEPT, *EXTRA[:-1]])
+
+
+@pytest.mark.parametrize("deletes", ["", "deletes"])
+async def test_the_format_that_is_told_is_that_of_most_tiles(backend: Any, make: Any, deletes: str) -> None:
+    """A mirror of another format is of that format; where the old tiles stay, and are more, it is theirs."""
+    await filled(backend, make, metadata=(("format", "png"),))
+    store, source = backend.open(), await source_of(make, KEPT)
+    mirror = MirroringStore(store, store, source, lambda _: bool(deletes), Tally())
+    job = make.job("few", source="other", planned=len(KEPT), metadata=(("format", "jpg"),), renews=True)
+    await mirror.begin(job, force_source=True)
+    await mirror.commit([make.jpeg(tile_id) for tile_id in KEPT])
+    # Cut short, it says nothing new.
+    await mirror.finish(complete=False)
+    assert (await store.describe()).metadata["format"] == "png"
+    await mirror.begin(job, force_source=True)
+    await mirror.finish(complete=True, counts=JobCounts(len(KEPT), 0))
+    assert (await store.describe()).metadata["format"] == ("jpg" if deletes else "png")
+    await mirror.close()
 
 
 async def test_a_job_that_is_not_whole_deletes_nothing(backend: Any, make: Any) -> None:

@@ -166,11 +166,22 @@ def test_a_file_replaced_in_mid_run_stops_the_copy(
     assert said.count("was replaced while it was read") == 1
     assert "--overwrite" in said
     assert "without --overwrite" not in said
+    assert "--update" in said
+    assert "run the same" not in said
     counts = json.loads(report.read_text())
     assert counts["dead"] == 0
     assert counts["done"] <= 37
     assert counts["pending"] == 85 - counts["done"]
     remote.replaced_at = 0
+    assert main(["copy", remote.url, store]) == 2
+    said = capsys.readouterr().err
+    size = f"{len(remote.content)} bytes"
+    assert (
+        f'has changed since: then ETag "one", {size}, now ETag "two", {size}: `tilehaul copy --update`'
+        in said
+    )
+    assert "run the same" not in said
+    assert main(["copy", remote.url, store, "--update", "--quiet"]) == 0
     assert main(["copy", remote.url, store, "--overwrite", "--quiet"]) == 0
 
 

@@ -8,12 +8,10 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.compare import body_of
 from tilehaul.jobs.stop import CANCEL, Stop
 from tilehaul.policy.tally import Tally
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, JobStore, Outcome, State, TileArchive
-from tilehaul.ports.tile import NoTile
+from tilehaul.ports.store import DeadLetter, Deleted, JobCounts, JobKey, JobStore, Outcome, State, TileArchive
 
 # Tiles looked up, and deleted, at once.
 PAGE_TILES = 500
-CAUSE = "not_in_source"
 
 
 async def extra_tiles(
@@ -35,6 +33,8 @@ async def extra_tiles(
 
 
 async def _lacking(source: TileArchive, page: Sequence[TileId]) -> list[TileId]:
+    if not page:
+        return []
     states = await source.states(page)
     # A journal may know nothing of a tile, or that its newest version died, while bytes are there.
     doubtful = [tile_id for tile_id, state in zip(page, states, strict=True) if state != "done"]
@@ -89,10 +89,13 @@ class MirroringStore(JobStore):
         if complete:
             async for page in extra_tiles(self._source, self._kept, self._wanted):
                 await self._delete(page)
+            await self._forget_letters()
         await self._store.finish(complete=complete, counts=counts)
 
     async def _delete(self, page: Sequence[TileId]) -> None:
-        if page and self._stop.level >= CANCEL:
+        if not page:
+            return
+        if self._stop.level >= CANCEL:
             raise FuseError(
                 f"stopped after {self._tally.deleted:,} tiles were deleted that the source does not have;"
                 " run it again for the rest"
@@ -100,9 +103,24 @@ class MirroringStore(JobStore):
         states = await self._store.settled(page)
         # A folder or a bucket may hold files of others, which the store would not touch.
         ours = [tile_id for tile_id, state in zip(page, states, strict=True) if state is not None]
-        await self._store.commit([NoTile(tile_id, CAUSE) for tile_id in ours])
+        await self._forget(ours)
         self._tally.deleted += len(ours)
         self._tally.strangers += len(page) - len(ours)
+
+    async def _forget_letters(self) -> None:
+        """Dead letters of tiles that the source does not have: nobody will ask for them again."""
+        page: list[TileId] = []
+        async for letter in self._store.dead_letters():
+            if self._wanted(letter.tile_id):
+                page.append(letter.tile_id)
+            if len(page) == PAGE_TILES:
+                await self._forget(await _lacking(self._source, page))
+                page = []
+        await self._forget(await _lacking(self._source, page))
+
+    async def _forget(self, tile_ids: Sequence[TileId]) -> None:
+        if tile_ids:
+            await self._store.commit(list(map(Deleted, tile_ids)))
 
     async def close(self) -> None:
         await self._store.close()

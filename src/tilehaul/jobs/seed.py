@@ -75,7 +75,8 @@ async def seed(
     watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
     run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())
-    if already is not None and not plan.overwrite and plan.unchanged is None and plan.stale is None:
+    looks = plan.overwrite or plan.unchanged is not None or plan.stale is not None
+    if already is not None and not looks and not (plan.listed and already.absent):
         # The store vouches for the whole job: not one tile needs looking up.
         run.work.skipped |= {"done": already.done, "absent": already.absent, "dropped": already.dropped}
         return run.report("complete")
@@ -114,7 +115,12 @@ class _Run:
     ) -> None:
         now_s = clock.now_s()
         self.work = WorkList(
-            plan.tiles, store, overwrite=plan.overwrite, unchanged=plan.unchanged, stale=plan.stale
+            plan.tiles,
+            store,
+            overwrite=plan.overwrite,
+            unchanged=plan.unchanged,
+            stale=plan.stale,
+            listed=plan.listed,
         )
         self.score = Score(plan.planned, self.work.skipped, tally, now_s)
         self.blown: str | None = None
@@ -145,9 +151,11 @@ class _Run:
         """Why a job that came to the end of its work is not complete, whatever it counts; "": it is."""
         if self._stop.level > 0:
             return ""
-        if self.score.pending != 0:
+        # A plan that knows more of the change says better what to do about it.
+        objection = self._plan.objection()
+        if not objection and self.score.pending != 0:
             return f"{self._plan.key.source_name} {changed_words(self.score)}"
-        return self._plan.objection()
+        return objection
 
     def report(self, state: str, *, message: str = "") -> SeedReport:
         """Build the report and tell it."""

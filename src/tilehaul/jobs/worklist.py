@@ -31,7 +31,8 @@ class WorkList:
     """Pending tiles in the area's order, a chunk at a time.
 
     `skipped` counts by state the tiles that are settled: by an earlier run, or dropped by a person. Dead
-    ones are handed out again: running a job again is one way to ask for another try.
+    ones are handed out again: running a job again is one way to ask for another try. So are absent ones when
+    `listed`: the source itself says now that it has them.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class WorkList:
         overwrite: bool,
         unchanged: Unchanged | None = None,
         stale: Stale | None = None,
+        listed: bool = False,
     ) -> None:
+        self._listed = listed
         self._stale = stale
         self._unchanged = unchanged
         self._tiles = tiles
@@ -79,7 +82,10 @@ class WorkList:
         return chunk if self._overwrite else await self._pending(chunk)
 
     async def _changed(self, chunk: list[TileId], unchanged: Unchanged) -> list[TileId]:
-        same = await unchanged(chunk)
+        states = await self._store.settled(chunk)
+        # One that died over the bytes that are kept is moved, so that its letter goes.
+        pairs = zip(await unchanged(chunk), states, strict=True)
+        same = [is_same and state != "dead" for is_same, state in pairs]
         self.skipped["done"] += sum(same)
         return [tile_id for tile_id, is_same in zip(chunk, same, strict=True) if not is_same]
 
@@ -91,7 +97,8 @@ class WorkList:
         old = [False] * len(chunk) if self._stale is None else await self._stale(chunk)
         pending: list[TileId] = []
         for tile_id, state, is_old in zip(chunk, states, old, strict=True):
-            if state is not None and state in self.skipped and not (is_old and state == "done"):
+            again = (is_old and state == "done") or (self._listed and state == "absent")
+            if state is not None and state in self.skipped and not again:
                 self.skipped[state] += 1
             else:
                 pending.append(tile_id)

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from tilehaul.ports.source import SourceVersion
+
 
 class RangeReader(Protocol):
     """Reads one object, which stays the same object for as long as it is open."""
@@ -9,6 +11,11 @@ class RangeReader(Protocol):
     @property
     def shown(self) -> str:
         """Its name for people, redacted."""
+        ...
+
+    @property
+    def version(self) -> SourceVersion | None:
+        """The object's state, from the first read on."""
         ...
 
     async def read(self, offset: int, length: int) -> bytes:

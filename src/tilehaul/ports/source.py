@@ -20,6 +20,14 @@ WORLD_DEG = (-180.0, -85.0511287798066, 180.0, 85.0511287798066)
 
 
 @dataclass(frozen=True, slots=True)
+class SourceVersion:
+    """One state of a source that can change. `token` is equal for equal states, `shown` is for people."""
+
+    token: str
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
     """What is known of a source without asking for a tile.
 
@@ -31,6 +39,7 @@ class SourceInfo:
     clause that people should read before they take tiles from here; mostly empty.
     `rows` are rows of an archive's metadata that a whole copy says as well: type, version, center.
     `pyramid`: it is a picture in its own pixels and no map; its bounds say where its addresses lie, no more.
+    `version`: of an archive that is one file, its state; None where nothing cheap tells it.
     """
 
     name: str
@@ -45,6 +54,7 @@ class SourceInfo:
     note: str = ""
     rows: tuple[tuple[str, str], ...] = ()
     pyramid: Pyramid | None = None
+    version: SourceVersion | None = None
 
 
 class TileSource(Protocol):

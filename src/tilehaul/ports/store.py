@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.source import SourceInfo, TileError
+from tilehaul.ports.source import SourceInfo, SourceVersion, TileError
 from tilehaul.ports.tile import NoTile, Tile
 
 
@@ -35,8 +35,19 @@ class Dropped:
     tile_id: TileId
 
 
-# What became of one planned tile. Everything else is pending.
-Outcome = Tile | NoTile | DeadLetter | Dropped
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A tile taken out of the store, bytes and journal row: it is pending again for whoever plans it.
+
+    With it the store forgets that other jobs are complete, for one of them may have brought the tile; one
+    that waits for dead letters only is forgotten too, not its letters.
+    """
+
+    tile_id: TileId
+
+
+# What became of one planned tile, or of one that is not wanted any more. Everything else is pending.
+Outcome = Tile | NoTile | DeadLetter | Dropped | Deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,8 @@ class JobKey:
     it belongs to, stay what they are, also when it is forced.
     `mirrors`: when the job ends the store holds what its source holds, and nothing else: its bounds and zooms
     take the place of the store's, instead of widening them.
+    `version`: the state of its source, where that is known. Another one is not mixed in silently: such a job
+    does not go on, unless it `renews`, which says that it compares or moves again what is kept.
     """
 
     source_identity: str
@@ -61,6 +74,8 @@ class JobKey:
     metadata: tuple[tuple[str, str], ...] = ()
     replay: bool = False
     mirrors: bool = False
+    version: SourceVersion | None = None
+    renews: bool = False
 
 
 State = Literal["done", "absent", "dead", "dropped"]
@@ -115,8 +130,8 @@ class JobStore(Protocol):
         A complete job whose counts were not kept answers all of `job.planned` as done. A replay is never
         complete already.
 
-        Raises PlanError when the store holds tiles of another source or grid, and for a replay also when no
-        job ever wrote it.
+        Raises PlanError when the store holds tiles of another source or grid, or of another version of this
+        job's (see `JobKey.version`), and for a replay also when no job ever wrote it.
         """
         ...
 
@@ -127,7 +142,8 @@ class JobStore(Protocol):
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Make the outcomes durable, bytes and journal. A later outcome of one tile replaces an earlier.
 
-        A tile need not be of the job: an absence takes what is kept of it out of the store.
+        A tile need not be of the job: an absence takes what is kept of it out of the store, and so does
+        `Deleted`, where a job of ours brought it.
         """
         ...
 

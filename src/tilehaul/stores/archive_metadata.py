@@ -8,8 +8,8 @@ from pathlib import Path
 from tilehaul.codec.sniff import AVIF, GIF, JPEG, PNG, VECTOR_TILE, WEBP, plain_media_type
 from tilehaul.grid.pyramid import larger_rows, pyramid_of
 from tilehaul.grid.tile_id import ZOOM_MAX
-from tilehaul.ports.source import WORLD_DEG, SourceInfo
-from tilehaul.ports.store import JobKey
+from tilehaul.ports.source import WORLD_DEG, SourceInfo, SourceVersion
+from tilehaul.ports.store import JobCounts, JobKey
 from tilehaul.stores.vector_layers import merged_json_row, vector_layers_of
 
 Bounds = tuple[float, float, float, float]
@@ -126,6 +126,7 @@ def source_info_of(
     zooms: tuple[int, int] | None,
     bounds: Bounds | None,
     media_type: str,
+    version: SourceVersion | None = None,
 ) -> SourceInfo:
     """What an archive is as a source: its metadata as far as they make sense, else what its tiles say.
 
@@ -137,6 +138,7 @@ def source_info_of(
             metadata say nothing, or a least zoom above the greatest.
         bounds: Of the tiles; used when the metadata have none.
         media_type: Of a tile; used when the metadata name no format we know.
+        version: As in `SourceInfo`.
     """
     lowest, highest = zooms or (0, ZOOM_MAX)
     first, last = parse_zoom(metadata.get("minzoom")), parse_zoom(metadata.get("maxzoom"))
@@ -157,6 +159,7 @@ def source_info_of(
         vector_layers=vector_layers_of(metadata.get("json", "")) if kind == VECTOR_TILE else "",
         rows=_carried(metadata),
         pyramid=pyramid_of(metadata),
+        version=version,
     )
 
 
@@ -243,6 +246,28 @@ def _is_center(text: str) -> bool:
 def merged_with(old: Mapping[str, str], job: JobKey) -> dict[str, str]:
     """The metadata of an archive once `job` has added to it: see `merged`."""
     return merged(old, dict(job.metadata), mirrors=job.mirrors)
+
+
+def is_format_due(
+    metadata: Mapping[str, str], job: JobKey, *, complete: bool, counts: JobCounts | None
+) -> bool:
+    """Whether a job that has brought all it could is of another format than its archive says.
+
+    Only the tiles know then which is that of most of them: the word for all.
+    """
+    old = media_type_of_format(metadata.get("format", ""))
+    new = media_type_of_format(dict(job.metadata).get("format", ""))
+    ended = complete or (counts is not None and counts.total == job.planned)
+    return ended and bool(old and new) and old != new
+
+
+def with_format_of(metadata: Mapping[str, str], kinds: Mapping[str, int]) -> dict[str, str]:
+    """The metadata with the format of most tiles; `kinds` is how many there are of each media type."""
+    known = {kind: count for kind, count in kinds.items() if format_of(kind)}
+    if not known:
+        return dict(metadata)
+    # The same for the same archive, also where two are as many.
+    return {**metadata, "format": format_of(max(sorted(known), key=known.__getitem__))}
 
 
 def _joined_credits(old: str, new: str) -> str:

@@ -107,7 +107,7 @@ class BucketStore:
 
     async def _commit_run(self, run: Sequence[Outcome]) -> None:
         objects = await self._opened()
-        notes = await self._thread.run(self._journal.notes, [outcome.tile_id for outcome in run])
+        notes = await self._thread.run(self._journal.prepare, run)
         details: dict[TileId, str] = {}
         try:
             async with asyncio.TaskGroup() as group:

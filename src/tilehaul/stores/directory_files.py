@@ -3,12 +3,15 @@
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tilehaul.errors import PlanError
+from tilehaul.codec.sniff import extension_of, media_type_of
+from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.store import State
+from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, bounds_of_columns
 from tilehaul.stores.record import PREFIX, SOURCE
@@ -145,6 +148,24 @@ def state_of_file(
         return "done" if trusted and extensions_of(root, tile_id, tms=tms) else None
     state = journal.STATES[note[0]]
     return None if state == "done" and not has_file(root, tile_id, note[1], tms=tms) else state
+
+
+def extension_for(tile: Tile) -> str:
+    """The ending a tile is kept under. DataError for what was not verified."""
+    extension: str = extension_of(tile.media_type)
+    if extension not in EXTENSIONS:
+        # Every source answers only what `verify_tile` has named, and each of those kinds has an ending.
+        raise DataError(
+            f"tile {tile.tile_id}: a directory has no file name for {tile.media_type!r}; the source gave "
+            "a tile that was not verified, which is a mistake in tilehaul",
+            cause="mistyped",
+        )
+    return extension
+
+
+def kinds_kept(root: Path, *, tms: bool = False) -> Counter[str]:
+    """Tiles by media type, as their names say: those that we write are named by what they are. OSError."""
+    return Counter(media_type_of(ending) for _, ending, _ in walk(root, tms=tms))
 
 
 def column_bounds(root: Path, zoom: int, *, tms: bool = False) -> Bounds | None:

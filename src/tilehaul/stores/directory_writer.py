@@ -5,21 +5,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tilehaul.codec.sniff import extension_of, media_type_of
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State
-from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import Bounds, completed_metadata, merged_with
+from tilehaul.stores.archive_metadata import (
+    Bounds,
+    completed_metadata,
+    is_format_due,
+    merged_with,
+    with_format_of,
+)
 from tilehaul.stores.directory_files import (
-    EXTENSIONS,
     SOUTH,
     TRUSTED,
     check_rows,
     column_bounds,
+    extension_for,
     extensions_of,
     journal_path,
+    kinds_kept,
     state_of_file,
     walk,
     zooms_kept,
@@ -32,15 +38,14 @@ from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
     PREFIX,
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     parse_record,
     record_rows,
     reopened,
-    replayed,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
@@ -186,7 +191,12 @@ class DirectoryWriter:
             self._prepare(job, record)
         check_free(self.root, self._free_bytes_min)
         for run in journal.distinct_runs(outcomes):
-            after = replayed(record, run) if job.replay else record
+            after = committed(record, job, run)
+            if after is not record and not job.replay:
+                # Before a file goes, no other job may vouch for it any more.
+                with self._opened().transaction() as connection:
+                    write_metadata(connection, record_rows(record), record_rows(after))
+                record = after
             self._commit_run(self._opened(), run, record, after)
             self._record = record = after
 
@@ -194,7 +204,7 @@ class DirectoryWriter:
         self, file: WritableFile, run: Sequence[Outcome], before: StoreRecord, after: StoreRecord
     ) -> None:
         notes = self._noted([outcome.tile_id for outcome in run])
-        tiles = [(tile, _extension(tile)) for tile in journal.tiles_of(run)]
+        tiles = [(tile, extension_for(tile)) for tile in journal.tiles_of(run)]
         details = {tile.tile_id: extension for tile, extension in tiles}
         stale: list[tuple[TileId, list[str]]] = []
         for outcome, note in zip(run, notes, strict=True):
@@ -233,8 +243,12 @@ class DirectoryWriter:
             dead = journal.has_dead(connection)
             record = finished(self._record, self._job, counts, complete=complete, dead=dead)
             before = read_metadata(connection)
+            told = before
+            if is_format_due(before, self._job, complete=complete, counts=counts):
+                with self._translated("reading"):
+                    told = with_format_of(before, kinds_kept(self.root, tms=self._tms))
             after = completed_metadata(
-                before,
+                told,
                 name=self.root.name,
                 zooms=(kept[0], kept[-1]) if kept else None,
                 bounds=self._bounds(kept) if "bounds" not in before else None,
@@ -298,15 +312,3 @@ class DirectoryWriter:
         except OSError as error:
             self._broken = self._broken or fatal
             raise from_os(error, Path(os.fsdecode(error.filename or self.root)), doing) from error
-
-
-def _extension(tile: Tile) -> str:
-    extension: str = extension_of(tile.media_type)
-    if extension not in EXTENSIONS:
-        # Every source answers only what `verify_tile` has named, and each of those kinds has an ending.
-        raise DataError(
-            f"tile {tile.tile_id}: a directory has no file name for {tile.media_type!r}; the source gave "
-            "a tile that was not verified, which is a mistake in tilehaul",
-            cause="mistyped",
-        )
-    return extension

@@ -10,7 +10,7 @@ from pathlib import Path
 from tilehaul.errors import StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.freshness import Note, Notes
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, JobStore, Outcome, State
+from tilehaul.ports.store import DeadLetter, Deleted, JobCounts, JobKey, JobStore, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 _SCHEMA = """
@@ -104,7 +104,7 @@ class NotingStore(JobStore):
         await self._store.commit(outcomes)
         tiles = (outcome.tile_id for outcome in outcomes if isinstance(outcome, Tile))
         notes = {tile_id: self._observed.pop(tile_id) for tile_id in tiles if tile_id in self._observed}
-        gone = [outcome.tile_id for outcome in outcomes if isinstance(outcome, NoTile)]
+        gone = [outcome.tile_id for outcome in outcomes if isinstance(outcome, NoTile | Deleted)]
         await asyncio.to_thread(self._file.keep, notes, gone)
 
     def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:

@@ -2,7 +2,9 @@
 
 from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.policy.causes import REPLACED
+from tilehaul.ports.source import SourceVersion
 from tilehaul.ports.wire import Request, Response, Sender
+from tilehaul.stores.source_version import object_version
 
 
 class HttpRangeReader:
@@ -27,11 +29,16 @@ class HttpRangeReader:
         self._shown = shown
         self._lane_class = lane_class
         self._headers = headers
-        self._version: tuple[str, str] | None = None
+        self._version: SourceVersion | None = None
 
     @property
     def shown(self) -> str:
         return self._shown
+
+    @property
+    def version(self) -> SourceVersion | None:
+        """See `RangeReader.version`."""
+        return self._version
 
     async def read(self, offset: int, length: int) -> bytes:
         """See `RangeReader.read`."""
@@ -64,12 +71,13 @@ class HttpRangeReader:
 
     def _check_version(self, answer: Response) -> None:
         size = answer.headers["content-range"].rpartition("/")[2].strip()
-        version = (answer.headers.get("etag") or answer.headers.get("last-modified", ""), size)
+        told = answer.headers
+        version = object_version(told.get("etag", ""), told.get("last-modified", ""), size)
         if self._version is None:
             self._version = version
         elif version != self._version:
             raise DataError(
-                f"{self._shown} was replaced while it was read; tiles that are kept are of the old one: run"
-                " again with --overwrite to begin with the new one",
+                f"{self._shown} was replaced while it was read; tiles that are kept are of the old one:"
+                " `tilehaul copy --update` moves what differs, --overwrite moves all again",
                 cause=REPLACED,
             )

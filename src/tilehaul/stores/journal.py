@@ -14,7 +14,7 @@ import apsw
 from tilehaul.errors import DataError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.causes import is_among
-from tilehaul.ports.store import DeadLetter, Dropped, Outcome, State
+from tilehaul.ports.store import DeadLetter, Deleted, Dropped, Outcome, State
 from tilehaul.ports.tile import NoTile, Tile
 
 # Column and row in one number: 30 bits each reach zoom 30.
@@ -41,8 +41,9 @@ class _States(dict[int, State]):
         raise damaged(f"it has the state {number!r}, which is none")
 
 
-STATES: dict[int, State] = _States({1: "done", 2: "absent", 3: "dead", 4: "dropped"})
-DONE, ABSENT, DEAD, DROPPED = STATES
+# The last is of a tile that is being deleted where it is kept: ours, and whoever plans it moves it again.
+STATES: dict[int, State] = _States({1: "done", 2: "absent", 3: "dead", 4: "dropped", 5: "dead"})
+DONE, ABSENT, DEAD, DROPPED, LEAVING = STATES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tilehaul_outcome (
@@ -123,10 +124,10 @@ def write_outcomes(
             rows.append((z, x, y, ABSENT, outcome.cause))
         elif isinstance(outcome, Dropped):
             rows.append((z, x, y, DROPPED, details.get(tile_id, "")))
-        elif journal_done:
-            rows.append((z, x, y, DONE, details[tile_id]))
-        else:
+        elif isinstance(outcome, Deleted) or not journal_done:
             unnoted.append(address)
+        else:
+            rows.append((z, x, y, DONE, details[tile_id]))
     # Mostly there is nothing to remove, and to look for each tile costs more than to note it.
     for table, addresses in (("tilehaul_dead_letter", alive), ("tilehaul_outcome", unnoted)):
         if addresses and connection.execute(f"SELECT 1 FROM {table} LIMIT 1").get is not None:  # noqa: S608  constants
@@ -136,6 +137,17 @@ def write_outcomes(
         "INSERT OR REPLACE INTO tilehaul_dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         map(_dead_row, dead),
     )
+
+
+def write_leaving(connection: apsw.Connection, details: Mapping[TileId, str]) -> None:
+    """Note that these tiles are about to be deleted from where they are kept; details as of done tiles."""
+    rows = [(tile_id.z, tile_id.x, tile_id.y, LEAVING, detail) for tile_id, detail in details.items()]
+    connection.executemany("INSERT OR REPLACE INTO tilehaul_outcome VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def drop_leaving(connection: apsw.Connection) -> None:
+    """Forget what was about to be deleted: it is. Looks at every row."""
+    connection.execute("DELETE FROM tilehaul_outcome WHERE state = ?", (LEAVING,))
 
 
 def _dead_row(letter: DeadLetter) -> tuple[int, int, int, str, int, str, str, bytes, float]:
@@ -199,6 +211,14 @@ def counts(connection: apsw.Connection) -> JournalCounts:
     )
 
 
+def details_of_done(connection: apsw.Connection) -> dict[str, int]:
+    """How many tiles are done with each detail. Looks at every row."""
+    rows = connection.execute(
+        "SELECT detail, count(*) FROM tilehaul_outcome WHERE state = ? GROUP BY detail", (DONE,)
+    )
+    return {str(detail): int(count or 0) for detail, count in rows}
+
+
 def has_dead(connection: apsw.Connection) -> bool:
     return connection.execute("SELECT 1 FROM tilehaul_dead_letter LIMIT 1").fetchone() is not None
 
@@ -238,3 +258,8 @@ def dead_page(connection: apsw.Connection, after: TileId | None) -> list[DeadLet
 
 def tiles_of(outcomes: Iterable[Outcome]) -> list[Tile]:
     return [outcome for outcome in outcomes if isinstance(outcome, Tile)]
+
+
+def gone_of(outcomes: Iterable[Outcome]) -> list[TileId]:
+    """The tiles whose bytes go: those that are absent, and those that are deleted."""
+    return [outcome.tile_id for outcome in outcomes if isinstance(outcome, NoTile | Deleted)]

@@ -5,25 +5,25 @@ from pathlib import Path
 
 import apsw
 
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
+from tilehaul.ports.store import DeadLetter, Deleted, JobCounts, JobKey, Outcome, State
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import merged_with
+from tilehaul.stores.archive_metadata import is_format_due, merged_with, with_format_of
 from tilehaul.stores.disk_errors import from_sqlite
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     parse_record,
     record_rows,
     reopened,
-    replayed,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile, open_reading
 from tilehaul.stores.writer_lock import WriterLock
 
@@ -88,6 +88,27 @@ class JournalFile:
             found = journal.journalled(file.connection, journal.keys_by_zoom(tile_ids))
         return [found[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
 
+    def prepare(self, outcomes: Sequence[Outcome]) -> list[tuple[int, str] | None]:
+        """What is noted of the outcomes' tiles, as `notes`, before the store does as they say.
+
+        From here on nothing is claimed of a tile that is to be deleted, nor of jobs that may have brought it:
+        a crash leaves an object that is deleted again, never the word that it is there.
+        """
+        notes = self.notes([outcome.tile_id for outcome in outcomes])
+        leaving = {
+            outcome.tile_id: note[1]
+            for outcome, note in zip(outcomes, notes, strict=True)
+            if isinstance(outcome, Deleted) and note is not None and note[0] != journal.ABSENT
+        }
+        if leaving:
+            job, before = self._begun()
+            after = committed(before if self._writing else reopened(before, job), job, outcomes)
+            with self._opened().transaction() as connection:
+                journal.write_leaving(connection, leaving)
+                write_metadata(connection, record_rows(before), record_rows(after))
+            self._record, self._writing = after, True
+        return notes
+
     def commit(self, outcomes: Sequence[Outcome], details: Mapping[TileId, str]) -> None:
         """Journal what is durable in the store already; at most one outcome for each tile.
 
@@ -99,7 +120,7 @@ class JournalFile:
         if not self._writing:
             # The job was complete, or finished a moment ago: it is unfinished again.
             record = reopened(record, job)
-        after = replayed(record, outcomes) if job.replay else record
+        after = committed(record, job, outcomes)
         with file.transaction() as connection:
             journal.write_outcomes(connection, outcomes, journal_done=True, details=details)
             if after is not before:
@@ -117,10 +138,16 @@ class JournalFile:
         job, record = self._begun()
         with file.transaction() as connection:
             before = read_metadata(connection)
+            if complete and job.mirrors:
+                journal.drop_leaving(connection)
             if self._writing:
                 dead = journal.has_dead(connection)
                 record = finished(record, job, counts, complete=complete, dead=dead)
-            after = before | dict(metadata) | record_rows(record)
+            told = before | dict(metadata)
+            if is_format_due(before, job, complete=complete, counts=counts):
+                endings = journal.details_of_done(connection)
+                told = with_format_of(told, {media_type_of(name): n for name, n in endings.items()})
+            after = told | record_rows(record)
             write_metadata(connection, before, after)
         self._record, self._writing = record, False
         file.checkpoint()

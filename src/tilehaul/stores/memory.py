@@ -7,27 +7,28 @@ from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.causes import is_among
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.store import DeadLetter, Deleted, Dropped, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.stores.archive_metadata import (
     Bounds,
     bounds_of_columns,
     completed_metadata,
+    is_format_due,
     merged_with,
     source_info_of,
+    with_format_of,
 )
 from tilehaul.stores.record import (
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     has_completed,
     record_rows,
     reopened,
-    replayed,
     state_of,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 
 BYTES_MAX = 256 * 1024 * 1024
 # What a tile costs besides its body: id, values and dictionary slots, measured with CPython 3.11.
@@ -99,7 +100,7 @@ class MemoryStore:
                 f"{self.name}: full, {grown} bytes needed and {self.bytes_max} allowed (bytes_max)"
             )
         if not self._writing:
-            self._record = reopened(record, job)
+            record = reopened(record, job)
             self._writing = True
         for tile_id, kept in bodies.items():
             if isinstance(kept, Tile):
@@ -107,13 +108,12 @@ class MemoryStore:
             else:
                 self._tiles.pop(tile_id, None)
         for tile_id, outcome in latest.items():
-            if isinstance(outcome, Tile):
+            if isinstance(outcome, Tile | Deleted):
                 self._notes.pop(tile_id, None)
             else:
                 self._notes[tile_id] = outcome
         self._bytes = grown
-        if job.replay:
-            self._record = replayed(record, outcomes)
+        self._record = committed(record, job, outcomes)
 
     async def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
         for letter in sorted(self._dead(), key=lambda letter: letter.tile_id):
@@ -126,6 +126,9 @@ class MemoryStore:
             return
         zooms = self._zooms()
         first = next(iter(self._tiles.values()), None)
+        if is_format_due(self._metadata, job, complete=complete, counts=counts):
+            kinds = Counter(tile.media_type for tile in self._tiles.values())
+            self._metadata = with_format_of(self._metadata, kinds)
         self._metadata = completed_metadata(
             self._metadata,
             name=self.name,

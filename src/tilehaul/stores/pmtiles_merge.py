@@ -14,6 +14,7 @@ from tilehaul.codec.pmtiles import (
     GZIP,
     HEADER_BYTES,
     NONE,
+    TILE_TYPES,
     UNKNOWN,
     VECTOR_TYPE,
     PmtilesHeader,
@@ -60,19 +61,22 @@ def check_addable(path: Path, kept: str, base: PmtilesFile | None, job: JobKey) 
         )
 
 
-def final_rows(path: Path, before: dict[str, str], view: View, spool: Spool, job: JobKey) -> dict[str, str]:
-    """The metadata with what the tiles say where nobody else did."""
+def final_rows(
+    path: Path, before: dict[str, str], view: View, spool: Spool, job: JobKey, *, names_format: bool
+) -> dict[str, str]:
+    """The metadata with what the tiles say where nobody else did; without `names_format` no format."""
     # A mirror may have taken the last tile of a zoom out of the file whose header still has it.
     zooms = view.zooms_counted() if job.mirrors else view.zooms()
     # Some kind that PMTiles has no code for.
     other = sniff(spool.head()) if spool.stop else ""
-    return completed_metadata(
+    rows = completed_metadata(
         before,
         name=path.stem,
         zooms=zooms,
         bounds=view.bounds(zooms[1]) if zooms and "bounds" not in before else None,
         media_type=view.media_type() or other,
     )
+    return rows if names_format else {name: text for name, text in rows.items() if name != "format"}
 
 
 def ends_here(job: JobKey, record: StoreRecord, *, complete: bool, counts: JobCounts | None) -> bool:
@@ -105,7 +109,7 @@ def merge(
     """Put a new file in place, durably; False without a tile: an archive of none cannot be.
 
     The journal names the file that comes (`NEXT`) before it is renamed, so that whoever finds it knows
-    that the spool is merged. Begins anew after a crash.
+    that the spool is merged. Begins anew after a crash. `rows` without a format get that of most tiles.
 
     Raises:
         DataError: `base` is damaged.
@@ -119,7 +123,11 @@ def merge(
         layout = plan_layout(file.connection, folder)
         if layout is None:
             return False
-        tile_type = View(file.connection, base).tile_type()
+        view = View(file.connection, base)
+        tile_type = view.tile_type() if "format" in rows else view.tile_type_counted()
+    named = format_of(TILE_TYPES.get(tile_type, ""))
+    if named:
+        rows = {"format": named} | rows
     metadata = packed(
         json.dumps(document_of(rows | {BUILD: layout.build}), ensure_ascii=False, sort_keys=True).encode()
     )

@@ -28,6 +28,7 @@ from tilehaul.stores.pmtiles_file import PmtilesFile, read_at
 from tilehaul.stores.pmtiles_spool import BASE_KEY, SPOOL, has_spool, part_path, spool_path
 from tilehaul.stores.pmtiles_view import View
 from tilehaul.stores.record import has_completed, parse_record, state_of
+from tilehaul.stores.source_version import file_version
 from tilehaul.stores.sqlite_file import open_reading
 
 # In one statement, so that name and place belong together.
@@ -35,7 +36,6 @@ _SPOOLED = (
     "SELECT t.key, c.length, (SELECT value FROM tilehaul_mark WHERE name = ?2) FROM tilehaul_tile AS t "
     "JOIN tilehaul_content AS c ON c.key = t.key WHERE t.id = ?1"
 )
-_ABSENT = "SELECT 1 FROM tilehaul_outcome WHERE z = ? AND x = ? AND y = ? AND state = ?"
 # A spool that is merged between looking and reading is found in the file at the next look.
 _LOOKS_MAX = 10
 
@@ -84,7 +84,7 @@ class PmtilesReader:
                     found = self._spooled(connection, tile_id)
                     if found is None and base is not None:
                         found = base.tile(tile_id)
-                        if found is not None and connection is not None and _is_absent(connection, tile_id):
+                        if found is not None and View(connection, base).removed([tile_id.pmtiles_id]):
                             found = None
                 return found or NoTile(tile_id, "not_stored", "store")
             except FileNotFoundError:
@@ -200,6 +200,7 @@ class PmtilesReader:
             zooms=zooms,
             bounds=bounds,
             media_type=media_type,
+            version=file_version(self.path),
         )
 
     def release(self) -> None:
@@ -281,13 +282,6 @@ def metadata_in(connection: apsw.Connection | None, base: PmtilesFile | None) ->
     if connection is not None:
         return read_metadata(connection)
     return {} if base is None else dict(base.metadata)
-
-
-def _is_absent(connection: apsw.Connection, tile_id: TileId) -> bool:
-    if not journal.has_journal(connection):
-        return False
-    address = (tile_id.z, tile_id.x, tile_id.y)
-    return connection.execute(_ABSENT, (*address, journal.ABSENT)).fetchone() is not None
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

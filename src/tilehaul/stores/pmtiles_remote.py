@@ -152,6 +152,7 @@ class RemotePmtiles:
             zooms=(header.zoom_min, header.zoom_max),
             bounds=None,
             media_type=header.media_type,
+            version=self._reader.version,
         )
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ body was never acknowledged and is overwritten.
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import xxhash
 
 from tilehaul.codec.pmtiles import Span, packed, tile_type_of
 from tilehaul.codec.sniff import GZIP_MAGIC, VECTOR_TILE
+from tilehaul.ports.store import Deleted, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
 from tilehaul.stores.atomic_file import sync_folder
@@ -33,8 +34,12 @@ CREATE TABLE IF NOT EXISTS tilehaul_content (
 );
 CREATE INDEX IF NOT EXISTS tilehaul_content_digest ON tilehaul_content (digest);
 CREATE TABLE IF NOT EXISTS tilehaul_tile (id INTEGER PRIMARY KEY, key INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS tilehaul_gone (id INTEGER PRIMARY KEY);
 """
-DROP = "DROP TABLE IF EXISTS tilehaul_tile; DROP TABLE IF EXISTS tilehaul_content"
+DROP = (
+    "DROP TABLE IF EXISTS tilehaul_tile; DROP TABLE IF EXISTS tilehaul_content; "
+    "DROP TABLE IF EXISTS tilehaul_gone"
+)
 
 # Enough to tell what a body is.
 HEAD_BYTES = 512
@@ -77,6 +82,24 @@ def write_marks(connection: apsw.Connection, **marks: str) -> None:
 
 def has_spool(connection: apsw.Connection) -> bool:
     return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tilehaul_tile'").get)
+
+
+def has_gone(connection: apsw.Connection) -> bool:
+    """Whether deleted tiles are noted there, which the file that is added to still has."""
+    return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tilehaul_gone'").get)
+
+
+def write_index(connection: apsw.Connection, outcomes: Sequence[Outcome], keys: Iterator[int]) -> None:
+    """Note where the bodies of these outcomes are, one for each tile; `keys` gives those of the tiles.
+
+    A deleted tile is noted as gone until the file is made anew, for the file may have it.
+    """
+    tiles = [(tile.tile_id.pmtiles_id, next(keys)) for tile in journal.tiles_of(outcomes)]
+    connection.executemany("INSERT OR REPLACE INTO tilehaul_tile VALUES (?, ?)", tiles)
+    gone = [(tile_id.pmtiles_id,) for tile_id in journal.gone_of(outcomes)]
+    connection.executemany("DELETE FROM tilehaul_tile WHERE id = ?", gone)
+    deleted = [(o.tile_id.pmtiles_id,) for o in outcomes if isinstance(o, Deleted)]
+    connection.executemany("INSERT OR IGNORE INTO tilehaul_gone VALUES (?)", deleted)
 
 
 def kept_body(tile: Tile) -> bytes:

@@ -1,6 +1,7 @@
 """A PMTiles file and the journal beside it, read as one archive.
 
-A tile is what the journal's spool has of it, else what the file has, unless the journal says it is absent.
+A tile is what the journal's spool has of it, else what the file has, unless the journal says that it is
+absent or gone.
 """
 
 import heapq
@@ -17,7 +18,7 @@ from tilehaul.ports.store import State
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import Bounds, bounds_of_columns
 from tilehaul.stores.pmtiles_file import PmtilesFile
-from tilehaul.stores.pmtiles_spool import has_spool
+from tilehaul.stores.pmtiles_spool import has_gone, has_spool
 
 # A foreign file without bounds is looked through for so many tiles; beyond, it is taken for the world.
 BOUNDS_TILES_MAX = 1_000_000
@@ -45,17 +46,20 @@ class View:
         self.base = base
         self._journal = connection if connection is not None and journal.has_journal(connection) else None
         self._spool = connection if connection is not None and has_spool(connection) else None
+        self._has_gone = self._spool is not None and has_gone(self._spool)
 
     def states(self, tile_ids: Sequence[TileId]) -> list[State | None]:
         """See `JobStore.settled`."""
         noted = self._noted(tile_ids)
         numbers = [tile_id.pmtiles_id for tile_id in tile_ids]
-        spooled = self._spooled(numbers)
+        spooled, gone = self._spooled(numbers), self._gone(numbers)
         states: list[State | None] = []
         for number, note in zip(numbers, noted, strict=True):
             if note is not None:
                 states.append(note)
-            elif number in spooled or (self.base is not None and self.base.find(number) is not None):
+            elif number in spooled or (
+                number not in gone and self.base is not None and self.base.find(number) is not None
+            ):
                 states.append("done")
             else:
                 states.append(None)
@@ -74,11 +78,25 @@ class View:
         query = "SELECT t.id FROM carray(?) AS c CROSS JOIN tilehaul_tile AS t ON t.id = c.value"
         return {int(row[0] or 0) for row in self._spool.execute(query, (apsw.carray(array("q", numbers)),))}
 
+    def _gone(self, numbers: Sequence[int]) -> set[int]:
+        """Those of the ids that are deleted, and that a spool may have again."""
+        if self._spool is None or not self._has_gone or not numbers:
+            return set()
+        query = "SELECT g.id FROM carray(?) AS c CROSS JOIN tilehaul_gone AS g ON g.id = c.value"
+        return {int(row[0] or 0) for row in self._spool.execute(query, (apsw.carray(array("q", numbers)),))}
+
     def hidden(self, numbers: Sequence[int]) -> set[int]:
-        """Those of the ids that the file has no say in: the spool has them, or they are absent."""
+        """Those of the ids that the file has no say in: the spool has them, or they are absent or gone."""
+        return self._absent(numbers) | self._gone(numbers) | self._spooled(numbers)
+
+    def removed(self, numbers: Sequence[int]) -> set[int]:
+        """Those of the ids that are absent, or gone and not there again."""
+        gone = self._gone(numbers)
+        return self._absent(numbers) | (gone - self._spooled(numbers) if gone else gone)
+
+    def _absent(self, numbers: Sequence[int]) -> set[int]:
         noted = self._noted([TileId.from_pmtiles_id(number) for number in numbers])
-        absent = {number for number, note in zip(numbers, noted, strict=True) if note == "absent"}
-        return absent | self._spooled(numbers)
+        return {number for number, note in zip(numbers, noted, strict=True) if note == "absent"}
 
     def page(self, after: int, count: int) -> list[int]:
         """The next ids beyond `after`, ascending, at most `count`; none at the end."""
@@ -90,29 +108,31 @@ class View:
             merged = list(islice(dict.fromkeys(heapq.merge(spooled, based)), count))
             if not merged:
                 return []
-            left = self._without_absent(merged)
+            removed = self.removed(merged)
+            left = [number for number in merged if number not in removed]
             if left:
                 return left
             after = merged[-1]
 
-    def _without_absent(self, numbers: list[int]) -> list[int]:
-        if self._journal is None:
-            return numbers
-        noted = self._noted([TileId.from_pmtiles_id(number) for number in numbers])
-        return [number for number, note in zip(numbers, noted, strict=True) if note != "absent"]
-
     def changes_base(self) -> bool:
-        """Whether a tile waits for the file, or one of its tiles is absent by now."""
+        """Whether a tile waits for the file, or one of its tiles is absent or gone by now."""
         if self.base is None or self.page_of_spool(-1, 1):
             return True
-        return next(self._absent_in_base(self.base), None) is not None
+        return next(self._hidden_in_base(self.base), None) is not None
 
-    def _absent_in_base(self, base: PmtilesFile) -> Iterator[TileId]:
+    def _hidden_in_base(self, base: PmtilesFile) -> Iterator[TileId]:
+        """Its tiles that are absent or gone by now, and that the spool has not again."""
         if self._journal is not None:
             query = "SELECT z, x, y FROM tilehaul_outcome WHERE state = ?"
             for z, x, y in self._journal.execute(query, (journal.ABSENT,)):
                 tile_id = TileId(int(z or 0), int(x or 0), int(y or 0))
                 if base.find(tile_id.pmtiles_id) is not None:
+                    yield tile_id
+        if self._spool is not None and self._has_gone:
+            query = "SELECT id FROM tilehaul_gone WHERE id NOT IN (SELECT id FROM tilehaul_tile)"
+            for (number,) in self._spool.execute(query):
+                tile_id = TileId.from_pmtiles_id(int(number or 0))
+                if base.find(int(number or 0)) is not None and self._noted([tile_id]) != ["absent"]:
                     yield tile_id
 
     def page_of_spool(self, after: int, count: int) -> list[int]:
@@ -139,7 +159,7 @@ class View:
                     zoom = zoom_of(int(number or 0))
                     counts[zoom] = counts.get(zoom, 0) + 1
         if self.base is not None:
-            for tile_id in self._absent_in_base(self.base):
+            for tile_id in self._hidden_in_base(self.base):
                 counts[tile_id.z] -= 1
         return {zoom: count for zoom, count in sorted(counts.items()) if count}
 
@@ -185,6 +205,15 @@ class View:
             if kind is not None:
                 return int(kind)
         return 0 if self.base is None else self.base.header.tile_type
+
+    def tile_type_counted(self) -> int:
+        """As `tile_type`, of a spool that indexes all tiles; looks at each of them."""
+        query = (
+            "SELECT c.kind FROM tilehaul_tile AS t JOIN tilehaul_content AS c ON c.key = t.key "
+            "GROUP BY c.kind ORDER BY count(*) DESC, c.kind LIMIT 1"
+        )
+        kind = None if self._spool is None else self._spool.execute(query).get
+        return 0 if kind is None else int(kind)
 
     def media_type(self) -> str:
         """Of most tiles; empty where PMTiles has no word for it."""

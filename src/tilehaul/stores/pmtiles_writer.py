@@ -10,9 +10,8 @@ import apsw
 from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
-from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
-from tilehaul.stores.archive_metadata import media_type_of_format, merged_with
+from tilehaul.stores.archive_metadata import is_format_due, media_type_of_format, merged_with
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.disk_errors import from_os, from_sqlite
 from tilehaul.stores.free_space import check_free
@@ -29,20 +28,20 @@ from tilehaul.stores.pmtiles_spool import (
     Spool,
     marks_in,
     part_path,
+    write_index,
     write_marks,
 )
 from tilehaul.stores.pmtiles_view import View
 from tilehaul.stores.record import (
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     parse_record,
     record_rows,
     reopened,
-    replayed,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
@@ -180,22 +179,15 @@ class PmtilesWriter:
             self._prepare(job, record)
         file, spool = self._opened()
         check_free(self.path.parent, self._free_bytes_min)
-        after = replayed(record, outcomes) if job.replay else record
-        runs = [(run, journal.tiles_of(run)) for run in journal.distinct_runs(outcomes)]
+        after = committed(record, job, outcomes)
+        runs = list(journal.distinct_runs(outcomes))
         with self._translated("writing", fatal=True), file.translated("reading"):
-            placed = spool.place([tile for _, tiles in runs for tile in tiles])
+            placed = spool.place([tile for run in runs for tile in journal.tiles_of(run)])
         with file.transaction() as connection:
             placed.write(connection)
             keys = iter(placed.keys)
-            for run, tiles in runs:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO tilehaul_tile VALUES (?, ?)",
-                    [(tile.tile_id.pmtiles_id, next(keys)) for tile in tiles],
-                )
-                connection.executemany(
-                    "DELETE FROM tilehaul_tile WHERE id = ?",
-                    [(o.tile_id.pmtiles_id,) for o in run if isinstance(o, NoTile)],
-                )
+            for run in runs:
+                write_index(connection, run, keys)
                 journal.write_outcomes(connection, run, journal_done=False)
             if after is not record:
                 write_metadata(connection, record_rows(record), record_rows(after))
@@ -211,9 +203,10 @@ class PmtilesWriter:
             record = finished(record, job, counts, complete=complete, dead=dead)
             before = read_metadata(file.connection)
             view = View(file.connection, self._base)
-            rows = final_rows(self.path, before, view, spool, job) | record_rows(record)
             # A word in its metadata is not worth a copy of the whole file.
             due = ends_here(job, record, complete=complete, counts=counts) and view.changes_base()
+            named = not (due and is_format_due(before, job, complete=complete, counts=counts))
+            rows = final_rows(self.path, before, view, spool, job, names_format=named) | record_rows(record)
         made = False
         if due:
             # The record ends the job in the file, and in the journal once that is in place: a job that

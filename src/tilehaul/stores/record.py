@@ -1,11 +1,12 @@
-"""What a store remembers of the jobs that wrote it, and whether a job may go on with it."""
+"""What a store remembers of the jobs that wrote it."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tilehaul.errors import DataError, PlanError
-from tilehaul.ports.store import Dropped, JobCounts, JobKey, Outcome
+from tilehaul.errors import DataError
+from tilehaul.ports.source import SourceVersion
+from tilehaul.ports.store import Deleted, Dropped, JobCounts, JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 
 # Names of our rows in a store's metadata.
@@ -16,26 +17,33 @@ GRID = PREFIX + "grid"
 JOBS = PREFIX + "jobs"
 JOBS_OPEN = PREFIX + "jobs_open"
 
+# Of a job that brings one version over others, while it does.
+MIXED = SourceVersion("mixed", "more than one version")
+
 # Jobs remembered per store. One forgotten costs a second look at its tiles, nothing else.
 JOBS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedJob:
-    """A job that ended whole. `counts` is None where an older tilehaul noted its name only."""
+    """A job that ended whole. `counts` is None where an older tilehaul noted its name only; `version` is its
+    source's, None where nobody knows it.
+    """
 
     name: str
     counts: JobCounts | None = None
+    version: SourceVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenJob:
     """A job that has not ended whole. With `counts` nothing of it is pending: it waits for `counts.dead`
-    dead letters only. None: it was interrupted, or it runs.
+    dead letters only. None: it was interrupted, or it runs. `version` as of a complete one.
     """
 
     name: str
     counts: JobCounts | None = None
+    version: SourceVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,115 +58,55 @@ class StoreRecord:
 
 
 def job_name(job: JobKey) -> str:
-    return _name_of(job.source_identity, job.area_identity)
+    return name_of(job.source_identity, job.area_identity)
 
 
-def _name_of(source_identity: str, area_identity: str) -> str:
+def name_of(source_identity: str, area_identity: str) -> str:
     return f"{source_identity}:{area_identity}"
 
 
-def decide_begin(
-    record: StoreRecord | None, job: JobKey, *, has_tiles: bool, force_source: bool, location: str
-) -> StoreRecord:
-    """The record a store has once `job` has begun. Counts of it (`counts_of`) mean: nothing to do.
-
-    Args:
-        record: The store's own; None when no job of ours wrote it.
-        job: The job that wants the store.
-        has_tiles: Whether it holds any tile.
-        force_source: Go on although source or grid differ, or although others made the store. The
-            store is the new source's from then on: unfinished jobs of the old one are forgotten.
-        location: The store's name, for the message.
-
-    Raises:
-        PlanError: The store holds tiles of another source, another grid, or not ours.
-    """
-    if job.replay:
-        return _decide_replay(record, job, force_source=force_source, location=location)
-    fresh = StoreRecord(job.source_identity, job.source_name, job.grid, (), (OpenJob(job_name(job)),))
-    if record is None:
-        if has_tiles and not force_source:
-            raise PlanError(
-                f"{location} holds tiles that tilehaul did not write; "
-                "--force-source adds to it and keeps what is there"
-            )
-        return fresh
-    if begins_anew(record, job, has_tiles=has_tiles):
-        return fresh
-    same_source = record.source_identity == job.source_identity
-    if not force_source:
-        _check_same(record, job, location, "choose another store, or --force-source to mix them")
-    if counts_of(record, job) is not None:
-        return record
-    return _opened(
-        replace(
-            record,
-            source_identity=job.source_identity,
-            source_name=job.source_name,
-            grid=job.grid,
-            unfinished=record.unfinished if same_source else (),
-        ),
-        job,
-    )
-
-
-def _decide_replay(
-    record: StoreRecord | None, job: JobKey, *, force_source: bool, location: str
-) -> StoreRecord:
-    """The store's own record as it is: tiles that come from a mirror do not make it the mirror's."""
-    if record is None:
-        raise PlanError(f"{location} was not made by tilehaul: it has no dead letters")
-    if not force_source:
-        hint = "name the source it was made from, or --force-source to take its dead tiles from elsewhere"
-        _check_same(record, job, location, hint)
-    return record
-
-
-def _check_same(record: StoreRecord, job: JobKey, location: str, hint: str) -> None:
-    if record.source_identity != job.source_identity:
-        there, here = record.source_name or record.source_identity, job.source_name or job.source_identity
-        # Two files may have one name, in two folders.
-        told = f"{there}, not of {here}" if there != here else f"another {there} than the one named now"
-        raise PlanError(f"{location} holds tiles of {told}; {hint}")
-    if record.grid != job.grid:
-        raise PlanError(f"{location} is cut in the grid {record.grid}, not {job.grid}; {hint}")
-
-
-def begins_anew(record: StoreRecord | None, job: JobKey, *, has_tiles: bool) -> bool:
-    """Whether `job` replaces all a store remembers: another source's or grid's, and not one tile kept.
-
-    So a mistyped address leaves nothing that the right one would have to be forced over.
-    """
-    if record is None or has_tiles or job.replay:
-        return False
-    return (record.source_identity, record.grid) != (job.source_identity, job.grid)
-
-
 def counts_of(record: StoreRecord, job: JobKey) -> JobCounts | None:
-    """What became of the job's tiles, when it is complete; None when it is not.
+    """What became of the job's tiles, when it is complete; None when it is not, or its source has changed.
 
     Where no counts were kept, or they are not this plan's, all count as done.
     """
     name = job_name(job)
     for other in record.completed:
-        if other.name == name:
+        if other.name == name and token_of(other.version) == token_of(job.version):
             counts = other.counts
             fits = counts is not None and counts.total == job.planned
             return counts if fits else JobCounts(job.planned, 0)
     return None
 
 
+def token_of(version: SourceVersion | None) -> str:
+    return "" if version is None else version.token
+
+
 def has_completed(record: StoreRecord | None, area_identity: str) -> bool:
     """Whether a job over this area, from the source the store belongs to, is complete."""
     if record is None:
         return False
-    name = _name_of(record.source_identity, area_identity)
+    name = name_of(record.source_identity, area_identity)
     return any(job.name == name for job in record.completed)
 
 
 def reopened(record: StoreRecord, job: JobKey) -> StoreRecord:
     """The record while `job` writes, also when it was complete before (an overwrite)."""
-    return record if job.replay else _opened(record, job)
+    return record if job.replay else opened(record, job)
+
+
+def committed(record: StoreRecord, job: JobKey, outcomes: Sequence[Outcome]) -> StoreRecord:
+    """The record once these outcomes of a job that is open are durable; itself, when nothing changes."""
+    if job.replay:
+        return replayed(record, outcomes)
+    if not any(isinstance(outcome, Deleted) for outcome in outcomes):
+        return record
+    name = job_name(job)
+    pending = tuple(other for other in record.unfinished if other.counts is None or other.name == name)
+    if not record.completed and pending == record.unfinished:
+        return record
+    return replace(record, completed=(), unfinished=pending)
 
 
 def finished(
@@ -168,20 +116,27 @@ def finished(
     if job.replay:
         return record if dead else _replay_finished(record)
     if complete:
-        return _completed(record, CompletedJob(job_name(job), counts))
+        # Whatever else was begun here is moot: the store is what its source is.
+        left = replace(record, unfinished=()) if job.mirrors else record
+        return _completed(left, CompletedJob(job_name(job), counts, job.version))
     if counts is None or not counts.dead or counts.total != job.planned:
         return record
-    return _opened(record, job, counts)
+    return opened(record, job, counts)
 
 
-def _opened(record: StoreRecord, job: JobKey, counts: JobCounts | None = None) -> StoreRecord:
+def opened(record: StoreRecord, job: JobKey, counts: JobCounts | None = None) -> StoreRecord:
     """`job` is the last of the unfinished ones, and not among the complete."""
     name = job_name(job)
+    version = job.version
+    if counts is None and job.renews and version is not None:
+        # Until its end nobody knows of a tile which version it is of.
+        jobs: tuple[CompletedJob | OpenJob, ...] = (*record.completed, *record.unfinished)
+        version = version if all(token_of(other.version) == version.token for other in jobs) else MIXED
     others = (other for other in record.unfinished if other.name != name)
     return replace(
         record,
         completed=tuple(other for other in record.completed if other.name != name),
-        unfinished=(*others, OpenJob(name, counts))[-JOBS_MAX:],
+        unfinished=(*others, OpenJob(name, counts, version))[-JOBS_MAX:],
     )
 
 
@@ -201,7 +156,7 @@ def replayed(record: StoreRecord, outcomes: Sequence[Outcome]) -> StoreRecord:
     knows whose they are: a job's next run counts anew then, and sends nothing to do so.
     """
     match record.unfinished:
-        case (OpenJob(name, JobCounts() as counts),):
+        case (OpenJob(counts=JobCounts() as counts),):
             dropped = sum(isinstance(outcome, Dropped) for outcome in outcomes)
             done = sum(isinstance(outcome, Tile) for outcome in outcomes)
             absent = sum(isinstance(outcome, NoTile) for outcome in outcomes)
@@ -209,15 +164,15 @@ def replayed(record: StoreRecord, outcomes: Sequence[Outcome]) -> StoreRecord:
             # Below 0: letters of a job that was forgotten, because another source was forced, are among them.
             if dead >= 0:
                 now = JobCounts(counts.done + done, counts.absent + absent, counts.dropped + dropped, dead)
-                return replace(record, unfinished=(OpenJob(name, now),))
+                return replace(record, unfinished=(replace(record.unfinished[0], counts=now),))
     return record
 
 
 def _replay_finished(record: StoreRecord) -> StoreRecord:
     """Completes the only unfinished job when the replay settled the last of its dead letters."""
     match record.unfinished:
-        case (OpenJob(name, JobCounts(dead=0) as counts),):
-            return _completed(record, CompletedJob(name, counts))
+        case (OpenJob(name, JobCounts(dead=0) as counts, version),):
+            return _completed(record, CompletedJob(name, counts, version))
     return record
 
 
@@ -227,8 +182,10 @@ def record_rows(record: StoreRecord) -> dict[str, str]:
         SOURCE: record.source_identity,
         SOURCE_NAME: record.source_name,
         GRID: record.grid,
-        JOBS: json.dumps([_entry(job) for job in record.completed]),
-        JOBS_OPEN: json.dumps([_open_entry(job) for job in record.unfinished]) if record.unfinished else "",
+        JOBS: json.dumps([_versioned(_entry(job), job.version) for job in record.completed]),
+        JOBS_OPEN: json.dumps([_versioned(_open_entry(job), job.version) for job in record.unfinished])
+        if record.unfinished
+        else "",
     }
 
 
@@ -243,6 +200,11 @@ def parse_record(metadata: Mapping[str, str], location: str) -> StoreRecord | No
         tuple(_completed_job(entry, location) for entry in _list(metadata.get(JOBS, "[]"), location)),
         tuple(_open_job(entry, location) for entry in _list(metadata.get(JOBS_OPEN) or "[]", location)),
     )
+
+
+def _versioned(entry: object, version: SourceVersion | None) -> object:
+    """The entry itself where there is no version, else `{"job": entry, "version": [token, shown]}`."""
+    return entry if version is None else {"job": entry, "version": [version.token, version.shown]}
 
 
 def _entry(job: CompletedJob) -> str | list[str | int]:
@@ -264,6 +226,8 @@ def _open_entry(job: OpenJob) -> str | list[str | int]:
 
 def _completed_job(entry: object, location: str) -> CompletedJob:
     match entry:
+        case {"job": inner, "version": [str(token), str(shown)]} if not isinstance(inner, dict):
+            return replace(_completed_job(inner, location), version=SourceVersion(token, shown))
         case str(name):
             return CompletedJob(name)
         case [str(name), done, absent, *dropped] if len(dropped) <= 1:
@@ -273,6 +237,8 @@ def _completed_job(entry: object, location: str) -> CompletedJob:
 
 def _open_job(entry: object, location: str) -> OpenJob:
     match entry:
+        case {"job": inner, "version": [str(token), str(shown)]} if not isinstance(inner, dict):
+            return replace(_open_job(inner, location), version=SourceVersion(token, shown))
         case str(name):
             return OpenJob(name)
         case [str(name), done, absent, dropped, dead]:

@@ -21,6 +21,7 @@ from tilehaul.stores.archive_metadata import (
 )
 from tilehaul.stores.disk_errors import TILE_BYTES_MAX, from_sqlite, no_text
 from tilehaul.stores.record import has_completed, parse_record, state_of
+from tilehaul.stores.source_version import file_version
 from tilehaul.stores.sqlite_file import open_reading
 from tilehaul.stores.sqlite_form import ReadForm
 from tilehaul.stores.tile_table import TileTable
@@ -141,6 +142,7 @@ class SqliteReader:
             zooms=zooms,
             bounds=bounds,
             media_type=media_type,
+            version=file_version(self.path),
         )
 
     def release(self) -> None:

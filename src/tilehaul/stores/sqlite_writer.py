@@ -9,29 +9,29 @@ from tilehaul.codec.sniff import VECTOR_TILE
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import JobCounts, JobKey, Outcome, State
-from tilehaul.ports.tile import NoTile
 from tilehaul.stores import journal
 from tilehaul.stores.archive_metadata import (
     bounds_text,
     completed_metadata,
     format_of,
+    is_format_due,
     media_type_of_format,
     merged_with,
+    with_format_of,
 )
 from tilehaul.stores.atomic_file import sync_folder
 from tilehaul.stores.disk_errors import from_os
 from tilehaul.stores.free_space import check_free
 from tilehaul.stores.record import (
     StoreRecord,
-    begins_anew,
+    committed,
     counts_of,
-    decide_begin,
     finished,
     parse_record,
     record_rows,
     reopened,
-    replayed,
 )
+from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile
 from tilehaul.stores.sqlite_form import WriteForm
 from tilehaul.stores.tile_table import TileTable
@@ -141,12 +141,12 @@ class SqliteWriter:
         job, record = self._reopen(file)
         form, table = self._form, self._tiles()
         check_free(self.path.parent, self._free_bytes_min)
-        after = replayed(record, outcomes) if job.replay else record
+        after = committed(record, job, outcomes)
         with file.transaction() as connection:
             for run in journal.distinct_runs(outcomes):
                 tiles = journal.tiles_of(run)
                 form.put(connection, table, tiles)
-                form.drop(connection, table, [o.tile_id for o in run if isinstance(o, NoTile)])
+                form.drop(connection, table, journal.gone_of(run))
                 journal.write_outcomes(connection, run, journal_done=False)
                 name = format_of(tiles[0].media_type) if tiles and not self._has_format else ""
                 if name:
@@ -174,10 +174,12 @@ class SqliteWriter:
         with file.transaction() as connection:
             dead = journal.has_dead(connection)
             record = finished(self._record, self._job, counts, complete=complete, dead=dead)
-            before = form.metadata(connection, table)
+            before = told = form.metadata(connection, table)
+            if is_format_due(before, self._job, complete=complete, counts=counts):
+                told = with_format_of(before, table.kinds(connection))
             zooms = table.zoom_range(connection)
             metadata = completed_metadata(
-                before,
+                told,
                 name=self.path.stem,
                 zooms=zooms,
                 bounds=table.bounds(connection, zooms[1]) if zooms and "bounds" not in before else None,

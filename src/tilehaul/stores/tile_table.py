@@ -82,6 +82,11 @@ class TileTable:
             "ORDER BY zoom_level, tile_column, tile_row LIMIT ?"
         )
         self._first = f"SELECT tile_data FROM {table} WHERE typeof(tile_data) = 'blob' AND {tile} LIMIT 1"  # noqa: S608  quoted
+        # Heads that begin alike are of one kind. WebP has its size in between.
+        self._heads = (
+            f"SELECT substr(tile_data, 1, 512), count(*) FROM {table} WHERE {tile} "  # noqa: S608  quoted
+            "GROUP BY substr(tile_data, 1, 4), substr(tile_data, 9, 4)"
+        )
         self._kept = (
             f"SELECT c.value FROM carray(?2) AS c CROSS JOIN {table} AS t ON t.zoom_level = ?1 "  # noqa: S608  quoted
             "AND t.tile_column = ?5 + (c.value >> 30) AND t.tile_row = ?3 + ?6 * (c.value & ?4) "
@@ -140,6 +145,14 @@ class TileTable:
         """What some tile's bytes are; empty without a tile, or when they are of no known kind."""
         body = connection.execute(self._first).get
         return sniff(body) if isinstance(body, bytes) else ""
+
+    def kinds(self, connection: apsw.Connection) -> dict[str, int]:
+        """Tiles by media type, "" for what is none we know; looks at the head of every tile."""
+        kinds: dict[str, int] = {}
+        for head, count in connection.execute(self._heads):
+            kind = sniff(head) if isinstance(head, bytes) else ""
+            kinds[kind] = kinds.get(kind, 0) + int(count or 0)
+        return kinds
 
     def states(self, connection: apsw.Connection, tile_ids: Sequence[TileId]) -> list[State | None]:
         """See `JobStore.settled`; one query a zoom for the tiles, one for the journal."""

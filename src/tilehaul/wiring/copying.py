@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from tilehaul.config.locations import SERVICES, parse_location
 from tilehaul.config.sending import Sending
@@ -18,9 +17,10 @@ from tilehaul.jobs.seed_plan import SeedPlan
 from tilehaul.jobs.stop import Stop
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import SeedReport, Watch
-from tilehaul.ports.source import SourceInfo
+from tilehaul.ports.source import SourceInfo, SourceVersion
 from tilehaul.ports.store import JobKey, JobStore, TileArchive
 from tilehaul.stores.archive_metadata import format_of
+from tilehaul.stores.source_version import file_version
 from tilehaul.wiring.checking import check_location
 from tilehaul.wiring.places import AnyStore, open_archive
 from tilehaul.wiring.seeding import SeedOptions, metadata_of, plan_with, run_between, seed
@@ -35,8 +35,8 @@ EXTRAS_NAMED = 20
 class Listing:
     """What an archive holds, to be planned: how many tiles by zoom, and a name of exactly these.
 
-    `identity` follows from the archive's place and its counts, without reading the ids again: an archive
-    that has grown is another job, and a copy of it adds what is new.
+    `identity` is of the archive's place, and of each id where the archive has no version: with other ids it
+    is another job then, and a copy of it adds what is new.
     """
 
     by_zoom: dict[int, int]
@@ -114,12 +114,11 @@ async def copy(
     # Before anything is counted, which may take a while.
     await check_location(source, chosen.sending)
     listed = tiles_of or source
-    before = stamp_of(source)
     archive = open_archive(listed, sending=chosen.sending)
     try:
         if delete:
             await check_mirrored(archive, source)
-        listing = await listing_of(archive, listed, within)
+        listing = await listing_of(archive, listed, within, is_source=tiles_of is None)
 
         def wanted(tile_id: TileId) -> bool:
             return within is None or tile_id in within
@@ -132,13 +131,13 @@ async def copy(
                 return await unchanged(archive, keeper, tile_ids)
 
             key = _key_of(info, listing, within, chosen)
-            key = replace(key, mirrors=delete and within is None)
+            key = replace(key, mirrors=delete and within is None, renews=update or chosen.overwrite)
             plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
             return replace(
                 plan,
                 unchanged=same if update else None,
                 listed=tiles_of is None,
-                objection=partial(changed_since, source, before),
+                objection=partial(changed_since, source, info.version),
             )
 
         around = mirroring if delete else None
@@ -149,29 +148,14 @@ async def copy(
         await archive.close()
 
 
-def stamp_of(location: str) -> tuple[tuple[int, int, int], ...]:
-    """What tells one state of a file on this disk from the next; nothing for what is no such file."""
+def changed_since(location: str, before: SourceVersion | None) -> str:
+    """Says that a file on this disk was changed or replaced since, and what to do; "" when it was not."""
     place = parse_location(location)
-    if place.kind not in ("mbtiles", "pmtiles", "geopackage"):
-        return ()
-    stamps = []
-    # A write to an SQLite file may be in its log alone.
-    for path in (place.path, Path(f"{place.path}-wal")):
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        if status.st_size:
-            stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
-
-
-def changed_since(location: str, before: tuple[tuple[int, int, int], ...]) -> str:
-    """Says that a file has been changed or replaced since, and what to do; "" when it has not."""
-    if stamp_of(location) == before:
+    if place.kind not in ("mbtiles", "pmtiles", "geopackage") or file_version(place.path) == before:
         return ""
     return (
-        f"{location} was changed or replaced while it was copied: `tilehaul copy --update` moves what differs"
+        f"{location} was changed or replaced while it was copied: `tilehaul copy --update` moves what"
+        " differs, --overwrite moves all again"
     )
 
 
@@ -181,6 +165,7 @@ def _key_of(info: SourceInfo, listing: Listing, within: Area | None, options: Se
         source_name=info.name,
         area_identity=listing.identity,
         planned=listing.planned,
+        version=info.version,
         grid=grid_of(info.pyramid),
         metadata=metadata_of(
             info,
@@ -232,19 +217,29 @@ async def extras_of(source: TileArchive, store: str, within: Area | None, sendin
     return extras
 
 
-async def listing_of(archive: TileArchive, location: str, within: Area | None) -> Listing:
-    """Count what `walked` will give. Within an area the ids are walked for that, without one they are not."""
+async def listing_of(
+    archive: TileArchive, location: str, within: Area | None, *, is_source: bool = True
+) -> Listing:
+    """Count what `walked` will give, and name it.
+
+    The ids are walked for that within an area, and where the archive has no version. `is_source`: the tiles
+    come from it too, so that the job knows its version.
+    """
     info = await archive.source_info()
-    if within is None:
+    ids = hashlib.sha256()
+    if within is None and info.version is not None:
         by_zoom = (await archive.describe()).tiles_by_zoom
     else:
         by_zoom = {}
         async for tile_id in walked(archive, within):
             by_zoom[tile_id.z] = by_zoom.get(tile_id.z, 0) + 1
+            if info.version is None:
+                ids.update(b"%d/%d/%d " % (tile_id.z, tile_id.x, tile_id.y))
     area = "" if within is None else within.identity
     if not by_zoom:
         raise PlanError(f"{location} has no tile" + (" in that area" if area else ""))
-    named = f"tiles of {info.identity} {sorted(by_zoom.items())} {area}"
+    which = ids.hexdigest() if info.version is None else "" if is_source else info.version.token
+    named = f"tiles of {info.identity} {which} {area}"
     return Listing(by_zoom, hashlib.sha256(named.encode()).hexdigest()[:IDENTITY_CHARS])
 
 

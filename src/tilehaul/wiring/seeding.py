@@ -222,6 +222,8 @@ def _plan(info: SourceInfo, store: str, area: Area, planned: int, options: SeedO
         planned=planned,
         grid=grid_of(info.pyramid),
         metadata=metadata_of(info, name=Path(store).stem, zooms=area.zooms, bounds_deg=area.bounds_deg),
+        version=info.version,
+        renews=options.overwrite,
     )
     return plan_with(options, area, key, store)
 
