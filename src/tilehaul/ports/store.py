@@ -51,6 +51,7 @@ class JobKey:
     it belongs to, stay what they are, also when it is forced.
     `mirrors`: when the job ends the store holds what its source holds, and nothing else: its bounds and zooms
     take the place of the store's, instead of widening them.
+    `replaces`: a tile that comes takes the place of what others have put there, also when it is forced.
     """
 
     source_identity: str
@@ -61,6 +62,7 @@ class JobKey:
     metadata: tuple[tuple[str, str], ...] = ()
     replay: bool = False
     mirrors: bool = False
+    replaces: bool = False
 
 
 State = Literal["done", "absent", "dead", "dropped"]
