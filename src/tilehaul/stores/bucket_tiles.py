@@ -126,6 +126,8 @@ class BucketTiles:
         if answer is None or not answer.body:
             return None
         self._by_zoom[tile_id.z] = extension
+        if tile_id in self._listed:
+            self._listed[tile_id] = extension
         return Tile(tile_id, answer.body, sniff(answer.body) or media_type_of(extension), "store")
 
     async def _is_left(self, tile_id: TileId, extension: str) -> bool:
