@@ -115,7 +115,7 @@ async def test_a_job_that_waits_for_dead_letters_vouches_for_nothing_either(back
     await store.close()
 
 
-@pytest.mark.parametrize("kind", ["bucket", "directory", "directory-tms"])
+@pytest.mark.parametrize("kind", ["directory", "directory-tms"])
 async def test_a_tile_that_went_before_the_journal_knew_is_claimed_by_nobody(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -150,6 +150,33 @@ async def test_a_tile_that_went_before_the_journal_knew_is_claimed_by_nobody(
     assert (tally.deleted, tally.strangers) == (len(left) - len(KEPT), 0)
     assert (await store.describe()).state == "complete"
     await mirror.close()
+
+
+async def test_an_object_that_stayed_after_the_journal_let_go_of_it_is_swept(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket's objects go last: cut short in between, no job is complete and the next run deletes them."""
+    backend = Backend("bucket", tmp_path)
+    await filled(backend, make)
+    store, source = backend.open(), await source_of(make, KEPT)
+
+    async def cut(*_: object) -> None:
+        raise StorageError("the line is cut")
+
+    few = make.job("few", planned=len(KEPT), mirrors=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("tilehaul.stores.bucket_objects.BucketObjects.delete", cut)
+        mirror = MirroringStore(store, store, source, lambda _: True, Tally())
+        await mirror.begin(few)
+        with pytest.raises(StorageError):
+            await mirror.finish(complete=True, counts=JobCounts(len(KEPT), 0))
+        await mirror.close()
+    store = backend.open()
+    assert await store.begin(make.job("all", planned=len(KEPT + EXTRA))) is None
+    gone = [i for i, state in zip(EXTRA, await store.settled(EXTRA), strict=True) if state is None]
+    assert gone
+    assert not {*gone} & {*await left_in(backend)}
+    await store.close()
 
 
 async def test_only_what_is_wanted_goes(backend: Any, make: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,30 @@ def test_a_rate_limit_is_the_source_bucket_s_and_not_the_store_s(
     flags = ["-z", "0", "--rate-limit", "500", "--quiet"]
     assert main(["seed", "s3://tiles/world", "s3://tiles/other", *flags]) == 0
     assert sorted(rates, key=str) == [500.0, None]
+
+
+@pytest.mark.parametrize("flag", ["--update", "--overwrite", ""])
+def test_a_copy_forced_into_a_bucket_without_a_journal(
+    bucket: LabBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    """What differs is replaced when it was compared or is to be overwritten; else what is there stays."""
+    copy = tmp_path / "copy.mbtiles"
+    with MockThread() as server:
+        for store in ("s3://tiles/world", str(copy)):
+            assert main(["seed", server.template, store, "-z", "0-2", "--quiet"]) == 0
+    whole = dict(bucket.objects)
+    other = replace(whole["world/2/1/1.png"], body=b"other bytes")
+    bucket.objects["world/2/1/1.png"] = bucket.objects["world/2/3/3.jpg"] = other
+    del bucket.objects["world/2/3/3.png"]
+    monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "another"))
+    bucket.counts.by_method.clear()
+    flags = [flag, "--force-source", "--quiet"] if flag else ["--force-source", "--quiet"]
+    assert main(["copy", str(copy), "s3://tiles/world", *flags]) == 0
+    tiles = {key: kept.body for key, kept in bucket.objects.items() if key != "world/metadata.json"}
+    asked = bucket.counts.by_method
+    if not flag:
+        assert (asked["PUT"], asked["DELETE"]) == (1, 0)
+        assert (tiles["world/2/1/1.png"], tiles["world/2/3/3.jpg"]) == (b"other bytes",) * 2
+        return
+    assert (asked["PUT"], asked["DELETE"]) == ((2 if flag == "--update" else 21) + 1, 1)
+    assert tiles == {key: kept.body for key, kept in whole.items() if key != "world/metadata.json"}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,10 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.mock import MockThread
 from tilehaul.net.addresses import AddressGuard, host_port_of
 from tilehaul.net.wire import Wire
-from tilehaul.ports.tile import Tile
+from tilehaul.ports.store import JobKey, Outcome
+from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request, Signing
+from tilehaul.stores.bucket import BucketStore
 from tilehaul.wiring.places import open_archive
 
 pytestmark = pytest.mark.servers
@@ -161,6 +163,41 @@ def test_a_journal_that_was_lost_writes_nothing_twice(
         monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "another"))
         assert main([*arguments, "--force-source"]) == 0
     assert asyncio.run(_count("s3://tiles/again")) == 21
+
+
+@pytest.mark.usefixtures("environ")
+def test_tiles_of_several_formats_change_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object a tile, whoever wrote it first, and each is found whatever its format."""
+    ids = [TileId(5, x, 11) for x in range(12)]
+    pngs = [Tile(i, b"\x89PNG\r\n\x1a\n" + str(i).encode(), "image/png", "store") for i in ids]
+    jpegs = [Tile(i, b"\xff\xd8\xff" + str(i).encode(), "image/jpeg", "store") for i in ids]
+    mixed = [*jpegs[:4], *pngs[4:]]
+    asyncio.run(_write("s3://tiles/turns", pngs, [*jpegs[:4], NoTile(ids[4], "http_404")], [pngs[4]]))
+    assert asyncio.run(_read("s3://tiles/turns", ids)) == mixed
+    assert asyncio.run(_count("s3://tiles/turns")) == 12
+    monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "another"))
+    asyncio.run(_write("s3://tiles/turns", [*pngs[:2], *jpegs[6:8]], replaces=True))
+    assert asyncio.run(_read("s3://tiles/turns", ids)) == [*pngs[:2], *mixed[2:6], *jpegs[6:8], *mixed[8:]]
+    assert asyncio.run(_count("s3://tiles/turns")) == 12
+
+
+async def _write(location: str, *batches: Sequence[Outcome], replaces: bool = False) -> None:
+    store = open_archive(location)
+    assert isinstance(store, BucketStore)
+    try:
+        await store.begin(JobKey("source", "name", "area", 12, replaces=replaces), force_source=replaces)
+        for batch in batches:
+            await store.commit(batch)
+    finally:
+        await store.close()
+
+
+async def _read(location: str, tile_ids: list[TileId]) -> list[Tile | NoTile]:
+    archive = open_archive(location)
+    try:
+        return [await archive.get(tile_id) for tile_id in tile_ids]
+    finally:
+        await archive.close()
 
 
 @pytest.mark.usefixtures("environ")

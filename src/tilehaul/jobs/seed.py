@@ -71,7 +71,9 @@ async def seed(
             is no tile: what came before it is kept.
         Exception: Whatever `plan.tiles` raises; what came before it is moved first.
     """
-    already = await store.begin(plan.key, force_source=plan.force_source)
+    # What was compared and differs, or is to be overwritten, does not stay for being somebody else's.
+    key = replace(plan.key, replaces=plan.overwrite or plan.unchanged is not None)
+    already = await store.begin(key, force_source=plan.force_source)
     watch = signed(watch, plan.job_id)
     watch(JobStarted(plan.job, plan.planned, plan.key.source_name, plan.store_name))
     run = _Run(origin, store, plan, tally, clock, watch, stop or Stop())

@@ -64,6 +64,7 @@ class JobKey:
     take the place of the store's, instead of widening them.
     `version`: the state of its source, where that is known. Another one is not mixed in silently: such a job
     does not go on, unless it `renews`, which says that it compares or moves again what is kept.
+    `replaces`: a tile that comes takes the place of what others have put there, also when it is forced.
     """
 
     source_identity: str
@@ -76,6 +77,7 @@ class JobKey:
     mirrors: bool = False
     version: SourceVersion | None = None
     renews: bool = False
+    replaces: bool = False
 
 
 State = Literal["done", "absent", "dead", "dropped"]

@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import islice
 from pathlib import Path
 
-from tilehaul.codec.sniff import media_type_of, sniff
-from tilehaul.errors import DataError, PlanError, StorageError, TransferError, first_error
+from tilehaul.codec.sniff import media_type_of
+from tilehaul.errors import DataError, PlanError, StorageError, TransferError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.source import SourceInfo
-from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State, StoreInfo
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Sender
 from tilehaul.stores import journal
@@ -23,10 +22,12 @@ from tilehaul.stores.archive_metadata import (
     parse_bounds,
     source_info_of,
 )
-from tilehaul.stores.bucket_keys import METADATA_KEY, extension_for, key_of, metadata_of, tile_of
-from tilehaul.stores.bucket_objects import KEYS_A_PAGE, BucketObjects
+from tilehaul.stores.bucket_keys import METADATA_KEY, metadata_of, tile_of
+from tilehaul.stores.bucket_objects import BucketObjects
+from tilehaul.stores.bucket_tiles import BucketTiles
+from tilehaul.stores.bucket_writer import BucketWriter
 from tilehaul.stores.directory_files import plain_number
-from tilehaul.stores.journal_file import JournalFile, read_dead_letters, read_journal, read_notes
+from tilehaul.stores.journal_file import MIXED, JournalFile, read_dead_letters, read_journal, read_notes
 from tilehaul.stores.record import PREFIX, has_completed, parse_record, state_of
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.threaded import WALK_ITEMS
@@ -42,9 +43,6 @@ CACHE_CONTROL_DEFAULT = "public, max-age=86400"
 
 class BucketStore:
     """`JobStore` and `TileArchive` on one bucket and prefix; nothing is sent before the first call.
-
-    Order of a commit: the objects, each acknowledged by the bucket; then the journal. A crash between the two
-    leaves objects the journal does not know; they are sent again and found to be there already.
 
     Args:
         url: Endpoint, bucket and prefix as one address that ends in `/`.
@@ -72,80 +70,64 @@ class BucketStore:
         self._journal = JournalFile(journal, location=shown, durability=durability)
         self._thread = WorkerThread("bucket-journal")
         self._stack: AsyncExitStack | None = None
-        self._objects: BucketObjects | None = None
-        self._begun = self._trusted = False
-        self._extensions: list[str] | None = None
+        self._tiles: BucketTiles | None = None
+        self._begun = False
+        self._writer: BucketWriter | None = None
 
     # Writing
 
     async def begin(self, job: JobKey, *, force_source: bool = False) -> JobCounts | None:
-        """See `JobStore.begin`. Lists the bucket's first keys; what is there already is kept when forced.
+        """See `JobStore.begin`. Lists the bucket's first keys; deletes what a crash has left of old formats.
 
-        StorageError when the bucket cannot be listed.
+        What is there already is kept when forced, unless the job replaces it.
+
+        StorageError when the bucket cannot be listed, or lets nothing be deleted.
         """
+        tiles = await self._opened()
+        # Looked up below, once the journal is ours.
+        tiles.left_over = tiles.left_over or set()
         try:
-            has_tiles = bool(await self._known_extensions())
+            has_tiles = bool(await tiles.frequent())
         except (TransferError, DataError) as error:
             raise StorageError(f"{self.shown} cannot be written: {error}") from error
         self._begun = True
         counts = await self._thread.run(
             lambda: self._journal.begin(job, has_tiles=has_tiles, force_source=force_source)
         )
-        self._trusted = force_source
+        writer = BucketWriter(
+            tiles,
+            self._journal,
+            self._thread,
+            shown=self.shown,
+            cache_control=self._cache_control,
+            mixed=MIXED in await self._thread.run(self._journal.metadata),
+            replaces=job.replaces,
+        )
+        try:
+            await writer.sweep()
+        except BaseException:
+            await self._thread.run(self._journal.close)
+            raise
+        self._writer = writer
         return counts
 
     async def settled(self, tile_ids: Sequence[TileId]) -> Sequence[State | None]:
         """From the journal alone: asking the bucket for each tile would cost as much as fetching it."""
-        self._check_begun()
+        self._begun_writer()
         return await self._thread.run(self._journal.settled, tile_ids)
 
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
-        """See `JobStore.commit`. StorageError when the bucket refuses one of them: none is journalled."""
-        self._check_begun()
-        for run in journal.distinct_runs(outcomes):
-            await self._commit_run(run)
+        """See `JobStore.commit`. StorageError when the bucket refuses one of them: none is journalled.
 
-    async def _commit_run(self, run: Sequence[Outcome]) -> None:
-        objects = await self._opened()
-        notes = await self._thread.run(self._journal.prepare, run)
-        details: dict[TileId, str] = {}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for outcome, note in zip(run, notes, strict=True):
-                    old = note[1] if note is not None and note[0] != journal.ABSENT else ""
-                    if isinstance(outcome, DeadLetter | Dropped):
-                        details[outcome.tile_id] = old
-                        continue
-                    new = extension_for(outcome) if isinstance(outcome, Tile) else ""
-                    if isinstance(outcome, Tile):
-                        details[outcome.tile_id] = new
-                        group.create_task(self._put(objects, outcome, new, replace=bool(old)))
-                    if old and old != new:
-                        group.create_task(objects.delete(key_of(outcome.tile_id, old)))
-        except* (TransferError, DataError) as errors:
-            error = first_error(errors)
-            raise StorageError(f"{self.shown} refused a tile: {error}") from error
-        await self._thread.run(self._journal.commit, run, details)
-        known = await self._known_extensions()
-        known += {extension for extension in details.values() if extension} - {*known}
-
-    async def _put(self, objects: BucketObjects, tile: Tile, extension: str, *, replace: bool) -> None:
-        headers: tuple[tuple[str, str], ...] = (("Content-Type", tile.media_type),)
-        if tile.media_type == media_type_of("pbf") and tile.body[:2] == b"\x1f\x8b":
-            # A viewer that is not told would be given zipped bytes.
-            headers += (("Content-Encoding", "gzip"),)
-        if self._cache_control:
-            headers += (("Cache-Control", self._cache_control),)
-        key = key_of(tile.tile_id, extension)
-        if replace:
-            await objects.put(key, tile.body, headers)
-        else:
-            await objects.create(key, tile.body, headers, keep_other=self._trusted)
+        StorageError also when an old object cannot be deleted: all is journalled then, `begin` tries again.
+        """
+        writer = self._begun_writer()
+        await writer.commit(outcomes)
 
     async def finish(self, *, complete: bool, counts: JobCounts | None = None) -> None:
-        self._check_begun()
+        self._begun_writer()
         told = await self._thread.run(self._journal.metadata)
-        extensions = await self._known_extensions()
+        extensions = await (await self._opened()).frequent()
         filled = completed_metadata(
             told,
             name=self.shown.rstrip("/").rpartition("/")[2],
@@ -159,7 +141,7 @@ class BucketStore:
         # Journal rows are this machine's business; the rest is for whoever opens the bucket.
         public = {name: value for name, value in after.items() if not name.startswith(PREFIX)}
         body = json.dumps(public, ensure_ascii=False, indent=1).encode()
-        objects = await self._opened()
+        objects = (await self._opened()).objects
         try:
             await objects.put(METADATA_KEY, body, (("Content-Type", "application/json"),))
         except (TransferError, DataError) as error:
@@ -168,60 +150,38 @@ class BucketStore:
     async def close(self) -> None:
         """Let go of journal and connections. What was committed stays; safe to call twice."""
         try:
+            self._writer = None
             if self._begun:
                 self._begun = False
                 await self._thread.run(self._journal.close)
         finally:
             await self._thread.stop()
-            stack, self._stack, self._objects = self._stack, None, None
+            stack, self._stack, self._tiles = self._stack, None, None
             if stack is not None:
                 await stack.aclose()
 
-    def _check_begun(self) -> None:
-        if not self._begun:
+    def _begun_writer(self) -> BucketWriter:
+        if self._writer is None:
             raise PlanError("a store is written only between begin and close")
+        return self._writer
 
     # Reading
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
-        """The tile, `place="store"`, or NoTile(`not_stored`). One request where all tiles have one extension.
+        """The tile, `place="store"`, or NoTile(`not_stored`). See `BucketTiles` for what it costs.
 
         Raises TransferError or DataError as the sender.
         """
         z, x, y = tile_id.z, tile_id.x, tile_id.y
-        if not (0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z):
-            return NoTile(tile_id, "not_stored", "store")
-        objects = await self._opened()
-        for extension in await self._known_extensions():
-            answer = await objects.get(key_of(tile_id, extension))
-            if answer is not None:
-                return Tile(tile_id, answer.body, sniff(answer.body) or media_type_of(extension), "store")
-        return NoTile(tile_id, "not_stored", "store")
-
-    async def _known_extensions(self) -> list[str]:
-        """Those of the bucket's first keys, the most frequent first, and of what this store has written.
-
-        Each costs a request for a tile that is not there, so those that occur are asked for and no others.
-        """
-        if self._extensions is None:
-            seen: Counter[str] = Counter()
-            async for _, extension, _ in self._walk():
-                seen[extension] += 1
-                if seen.total() >= KEYS_A_PAGE:
-                    break
-            self._extensions = [extension for extension, _ in seen.most_common()]
-        return self._extensions
+        tile = None
+        if 0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z:
+            tile = await (await self._opened()).get(tile_id)
+        return tile or NoTile(tile_id, "not_stored", "store")
 
     async def tile_ids(self) -> AsyncIterator[TileId]:
         """Every tile kept, in the order of their keys."""
-        async for tile_id, _, _ in self._walk():
+        async for tile_id, _, _ in (await self._opened()).walk():
             yield tile_id
-
-    async def _walk(self) -> AsyncIterator[tuple[TileId, str, int]]:
-        async for key, size_bytes in (await self._opened()).keys():
-            found = tile_of(key)
-            if found is not None and size_bytes:
-                yield found[0], found[1], size_bytes
 
     async def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:
         """See `JobStore.dead_letters`; also without `begin`."""
@@ -235,13 +195,9 @@ class BucketStore:
         noted = await asyncio.to_thread(read_notes, self._journal_path, tile_ids)
         if noted is not None:
             return noted
-        objects, extensions = await self._opened(), await self._known_extensions()
-
-        async def look(tile_id: TileId) -> State | None:
-            found = [await objects.size(key_of(tile_id, extension)) for extension in extensions]
-            return "done" if any(found) else None
-
-        return list(await asyncio.gather(*map(look, tile_ids)))
+        tiles = await self._opened()
+        found = await asyncio.gather(*map(tiles.has, tile_ids))
+        return ["done" if is_there else None for is_there in found]
 
     async def has_completed(self, area_identity: str) -> bool:
         metadata, _ = await self._told()
@@ -252,7 +208,7 @@ class BucketStore:
         metadata, noted = await self._told()
         by_zoom: dict[int, int] = {}
         bytes_kept = 0
-        async for tile_id, _, size_bytes in self._walk():
+        async for tile_id, _, size_bytes in (await self._opened()).walk():
             by_zoom[tile_id.z] = by_zoom.get(tile_id.z, 0) + 1
             bytes_kept += size_bytes
         return StoreInfo(
@@ -272,14 +228,14 @@ class BucketStore:
     async def source_info(self) -> SourceInfo:
         """From `metadata.json`, else the journal; the format, where they name none, from the first key."""
         metadata, _ = await self._told()
-        answer = await (await self._opened()).get(METADATA_KEY)
+        answer = await (await self._opened()).objects.get(METADATA_KEY)
         if answer is not None:
             metadata |= metadata_of(answer.body)
         zooms = await self._zooms()
         bounds = None
         if zooms is not None and parse_bounds(metadata.get("bounds", "")) is None:
             bounds = await self._bounds(zooms[1])
-        extensions = await self._known_extensions()
+        extensions = await (await self._opened()).frequent()
         return source_info_of(
             metadata,
             name=self.shown,
@@ -290,14 +246,14 @@ class BucketStore:
         )
 
     async def _zooms(self) -> tuple[int, int] | None:
-        names = await (await self._opened()).folders()
+        names = await (await self._opened()).objects.folders()
         zooms = [int(name) for name in names if plain_number(name) and int(name) <= ZOOM_MAX]
         return (min(zooms), max(zooms)) if zooms else None
 
     async def _bounds(self, zoom: int) -> Bounds | None:
         """The box of one zoom's tiles; None when its keys are more than BOUNDS_KEYS_MAX."""
         found: list[TileId] = []
-        async for key, _ in (await self._opened()).keys(f"{zoom}/"):
+        async for key, _ in (await self._opened()).objects.keys(f"{zoom}/"):
             if (parsed := tile_of(key)) is not None:
                 found.append(parsed[0])
             if len(found) > BOUNDS_KEYS_MAX:
@@ -310,10 +266,10 @@ class BucketStore:
     async def _told(self) -> tuple[dict[str, str], journal.JournalCounts]:
         return await asyncio.to_thread(read_journal, self._journal_path)
 
-    async def _opened(self) -> BucketObjects:
-        if self._objects is None:
+    async def _opened(self) -> BucketTiles:
+        if self._tiles is None:
             stack = AsyncExitStack()
             sender = await stack.enter_async_context(self._open_sender())
             self._stack = stack
-            self._objects = BucketObjects(self._url, sender)
-        return self._objects
+            self._tiles = BucketTiles(BucketObjects(self._url, sender), self._journal_path)
+        return self._tiles

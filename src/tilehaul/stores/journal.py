@@ -41,9 +41,8 @@ class _States(dict[int, State]):
         raise damaged(f"it has the state {number!r}, which is none")
 
 
-# The last is of a tile that is being deleted where it is kept: ours, and whoever plans it moves it again.
-STATES: dict[int, State] = _States({1: "done", 2: "absent", 3: "dead", 4: "dropped", 5: "dead"})
-DONE, ABSENT, DEAD, DROPPED, LEAVING = STATES
+STATES: dict[int, State] = _States({1: "done", 2: "absent", 3: "dead", 4: "dropped"})
+DONE, ABSENT, DEAD, DROPPED = STATES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tilehaul_outcome (
@@ -137,17 +136,6 @@ def write_outcomes(
         "INSERT OR REPLACE INTO tilehaul_dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         map(_dead_row, dead),
     )
-
-
-def write_leaving(connection: apsw.Connection, details: Mapping[TileId, str]) -> None:
-    """Note that these tiles are about to be deleted from where they are kept; details as of done tiles."""
-    rows = [(tile_id.z, tile_id.x, tile_id.y, LEAVING, detail) for tile_id, detail in details.items()]
-    connection.executemany("INSERT OR REPLACE INTO tilehaul_outcome VALUES (?, ?, ?, ?, ?)", rows)
-
-
-def drop_leaving(connection: apsw.Connection) -> None:
-    """Forget what was about to be deleted: it is. Looks at every row."""
-    connection.execute("DELETE FROM tilehaul_outcome WHERE state = ?", (LEAVING,))
 
 
 def _dead_row(letter: DeadLetter) -> tuple[int, int, int, str, int, str, str, bytes, float]:

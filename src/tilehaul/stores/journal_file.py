@@ -8,13 +8,14 @@ import apsw
 from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import DeadLetter, Deleted, JobCounts, JobKey, Outcome, State
-from tilehaul.stores import journal
+from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State
+from tilehaul.stores import journal, leftovers
 from tilehaul.stores.archive_metadata import is_format_due, merged_with, with_format_of
 from tilehaul.stores.disk_errors import from_sqlite
 from tilehaul.stores.metadata_table import read_metadata, write_metadata
 from tilehaul.stores.metadata_table import schema as metadata_schema
 from tilehaul.stores.record import (
+    PREFIX,
     StoreRecord,
     committed,
     counts_of,
@@ -26,6 +27,9 @@ from tilehaul.stores.record import (
 from tilehaul.stores.record_begin import begins_anew, decide_begin
 from tilehaul.stores.sqlite_file import Durability, WritableFile, open_reading
 from tilehaul.stores.writer_lock import WriterLock
+
+# The store may hold tiles that the journal does not know: a job was forced upon it while it had some.
+MIXED = PREFIX + "mixed"
 
 
 class JournalFile:
@@ -70,7 +74,10 @@ class JournalFile:
                 if anew:
                     journal.drop_journal(connection)
                 journal.create_journal(connection)
+                leftovers.create(connection)
                 after = merged_with({} if anew else before, job) | record_rows(record)
+                if force_source and has_tiles and not job.replay:
+                    after[MIXED] = "1"
                 write_metadata(connection, before, after)
             self._record, self._writing = record, counts is None
         except BaseException:
@@ -88,31 +95,16 @@ class JournalFile:
             found = journal.journalled(file.connection, journal.keys_by_zoom(tile_ids))
         return [found[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
 
-    def prepare(self, outcomes: Sequence[Outcome]) -> list[tuple[int, str] | None]:
-        """What is noted of the outcomes' tiles, as `notes`, before the store does as they say.
-
-        From here on nothing is claimed of a tile that is to be deleted, nor of jobs that may have brought it:
-        a crash leaves an object that is deleted again, never the word that it is there.
-        """
-        notes = self.notes([outcome.tile_id for outcome in outcomes])
-        leaving = {
-            outcome.tile_id: note[1]
-            for outcome, note in zip(outcomes, notes, strict=True)
-            if isinstance(outcome, Deleted) and note is not None and note[0] != journal.ABSENT
-        }
-        if leaving:
-            job, before = self._begun()
-            after = committed(before if self._writing else reopened(before, job), job, outcomes)
-            with self._opened().transaction() as connection:
-                journal.write_leaving(connection, leaving)
-                write_metadata(connection, record_rows(before), record_rows(after))
-            self._record, self._writing = after, True
-        return notes
-
-    def commit(self, outcomes: Sequence[Outcome], details: Mapping[TileId, str]) -> None:
+    def commit(
+        self,
+        outcomes: Sequence[Outcome],
+        details: Mapping[TileId, str],
+        left_over: Sequence[leftovers.TileObject] = (),
+    ) -> None:
         """Journal what is durable in the store already; at most one outcome for each tile.
 
-        `details` is a short text for each done tile: the extension it is kept under.
+        `details` is a short text for each done tile: the extension it is kept under. `left_over`: what is to
+        go, now that the journal names something else.
         """
         file = self._opened()
         job, before = self._begun()
@@ -123,9 +115,30 @@ class JournalFile:
         after = committed(record, job, outcomes)
         with file.transaction() as connection:
             journal.write_outcomes(connection, outcomes, journal_done=True, details=details)
+            leftovers.note(connection, left_over)
             if after is not before:
                 write_metadata(connection, record_rows(before), record_rows(after))
         self._record, self._writing = after, True
+
+    def note_left_over(self, objects: Sequence[leftovers.TileObject]) -> None:
+        """Before they are written: until the journal names them they are to go."""
+        with self._opened().transaction() as connection:
+            leftovers.note(connection, objects)
+
+    def left_over(self) -> list[leftovers.TileObject]:
+        """What the store may still hold beside what the journal names."""
+        file = self._opened()
+        with file.translated("reading"):
+            return leftovers.unnamed(file.connection)
+
+    def forget_left_over(self) -> None:
+        """All of them are gone from the store."""
+        file = self._opened()
+        with file.translated("reading"):
+            empty = leftovers.is_empty(file.connection)
+        if not empty:
+            with file.transaction() as connection:
+                leftovers.forget(connection)
 
     def finish(
         self, *, complete: bool, counts: JobCounts | None, metadata: Mapping[str, str]
@@ -138,8 +151,6 @@ class JournalFile:
         job, record = self._begun()
         with file.transaction() as connection:
             before = read_metadata(connection)
-            if complete and job.mirrors:
-                journal.drop_leaving(connection)
             if self._writing:
                 dead = journal.has_dead(connection)
                 record = finished(record, job, counts, complete=complete, dead=dead)
