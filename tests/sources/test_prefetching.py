@@ -10,7 +10,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.sources.background import Background
-from tilehaul.sources.prefetching import PREFETCH_SHARE, PrefetchingSource
+from tilehaul.sources.prefetching import PREFETCH_SHARE, WISHED_MAX, PrefetchingSource
 
 HERE = TileId(5, 10, 10)
 
@@ -95,6 +95,24 @@ async def test_never_more_than_their_share(parts, limit, most):
     assert parts.background.running == most <= max(limit * PREFETCH_SHARE, 0)
     parts.origin.hold.set()
     await settle(parts)
+    # The rest had to wait, and came.
+    assert set(parts.origin.asked) == (around(HERE) if most else {HERE})
+
+
+async def test_of_what_waits_the_oldest_goes(parts):
+    """Who looked there has moved on."""
+    parts.limit.limit = 4.0
+    parts.origin.hold = asyncio.Event()
+    parts.origin.kept.clear()
+    views = [TileId(6, 3 * number + 1, 1) for number in range(20)]
+    for view in views:
+        parts.source._fetch_around(view)
+    await asyncio.sleep(0)
+    assert parts.background.running == 1
+    parts.origin.hold.set()
+    await settle(parts)
+    assert len(parts.origin.asked) == 1 + WISHED_MAX
+    assert around(views[-1]) - {views[-1]} <= set(parts.origin.asked)
 
 
 async def test_those_who_ask_come_first(parts):
@@ -108,6 +126,7 @@ async def test_those_who_ask_come_first(parts):
     parts.origin.hold.set()
     await asyncio.gather(*busy)
     await settle(parts)
+    assert around(HERE) <= set(parts.origin.asked)
 
 
 async def test_limit_is_looked_at_again(parts):
@@ -119,7 +138,8 @@ async def test_limit_is_looked_at_again(parts):
     assert parts.background.running == 0
     parts.clock.time_s += 1.0
     await parts.source.get(TileId(5, 20, 25))
-    assert parts.background.running == 8
+    # A quarter of eighty, of three times eight.
+    assert parts.background.running == 20
     await settle(parts)
 
 

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 # What a viewer asks for comes first: neighbours have this share of what the lanes allow at once.
 PREFETCH_SHARE = 0.25
+# Neighbours that wait for room: those of eight views.
+WISHED_MAX = 64
 # Lanes are looked at this often: to look costs up to a millisecond, and limits move in seconds.
 LOOK_S = 1.0
 
@@ -24,7 +26,8 @@ class PrefetchingSource:
     """Answers as `source`, a cached one; a tile that was in no cache brings its neighbours along.
 
     Neighbours have the lowest priority: at most PREFETCH_SHARE of the lanes' limits at once, and none
-    while more than the rest of them is asked for by others. What finds no room is left out.
+    while more than the rest of them is asked for by others. What finds no room waits for some, at most
+    WISHED_MAX of them: the oldest wishes are dropped, for their viewer has moved on.
 
     Args:
         source: Keeps what it answers; asked for neighbours too.
@@ -44,6 +47,7 @@ class PrefetchingSource:
         self._clock = clock
         self._asked = 0
         self._ahead: set[TileId] = set()
+        self._wished: dict[TileId, None] = {}
         self._limit = 0
         self._look_s = 0.0
 
@@ -58,18 +62,30 @@ class PrefetchingSource:
             answer = await self._source.get(tile_id)
         finally:
             self._asked -= 1
+            if self._wished:
+                self._go_on()
         if answer.place != "memory" and isinstance(answer, Tile):
             self._fetch_around(tile_id)
         return answer
 
     def _fetch_around(self, tile_id: TileId) -> None:
         for neighbour in self._around(tile_id):
-            if not self._has_room():
+            if neighbour not in self._ahead:
+                # Wished for again, it is as new as the others.
+                self._wished.pop(neighbour, None)
+                self._wished[neighbour] = None
+        while len(self._wished) > WISHED_MAX:
+            del self._wished[next(iter(self._wished))]
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Fetch what is wished for, as long as there is room."""
+        while self._wished and self._has_room():
+            neighbour = next(iter(self._wished))
+            if not self._background.start((id(self), neighbour), partial(self._fetch, neighbour)):
                 return
-            if neighbour not in self._ahead and self._background.start(
-                (id(self), neighbour), partial(self._fetch, neighbour)
-            ):
-                self._ahead.add(neighbour)
+            del self._wished[neighbour]
+            self._ahead.add(neighbour)
 
     def _has_room(self) -> bool:
         now_s = self._clock.now_s()
@@ -86,6 +102,7 @@ class PrefetchingSource:
             log.debug("a neighbour was not to be had: %s", error)
         finally:
             self._ahead.discard(tile_id)
+            self._go_on()
 
     def _around(self, tile_id: TileId) -> Iterator[TileId]:
         """Neighbours of the grid and the source's zooms, the nearest first; columns go round the world."""
