@@ -18,10 +18,10 @@ def parsed(*words: str) -> argparse.Namespace:
 def test_the_flag_is_over_the_file_and_keeps_its_key(tmp_path: Path) -> None:
     """`--jobs` names the folder; the rest is the file's."""
     file = tmp_path / "tilehaul.yaml"
-    file.write_text("jobs: {folder: elsewhere, key: k, running_max: 5}\n")
+    file.write_text("jobs: {folder: elsewhere, key: kkkkkkkkkkkkkkkk, running_max: 5}\n")
     jobs = settings_of(parsed("a.mbtiles", "--config", str(file), "--jobs", "here")).jobs
     assert jobs is not None
-    assert (jobs.folder, jobs.key, jobs.running_max) == ("here", "k", 5)
+    assert (jobs.folder, jobs.key, jobs.running_max) == ("here", "k" * 16, 5)
     alone = settings_of(parsed("a.mbtiles", "--jobs", "here")).jobs
     assert alone is not None
     assert (alone.folder, alone.key) == ("here", "")

@@ -84,6 +84,7 @@ async def test_leave_to_send_a_key_is_given_to_the_same_sites(few, path):
     may = await few.ask(path, method="OPTIONS", headers=page(OURS, **asked))
     assert (may.status, may.body) == (204, b"")
     assert may.headers["access-control-allow-origin"] == OURS
+    assert may.headers["vary"] == "Origin"
     assert may.headers["access-control-allow-headers"] == HEADERS_ALLOWED
     assert may.headers["access-control-allow-methods"] == "GET, HEAD"
     not_ = await few.ask(path, method="OPTIONS", headers=page(THEIRS, **asked))

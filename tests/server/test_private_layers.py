@@ -160,10 +160,10 @@ async def test_jobs_over_a_private_layer_are_for_those_who_may_have_it(tmp_path)
     (tmp_path / "tiles").mkdir()
     layer = {"source": str(tmp_path / "tiles"), "private": True}
     keys = {"site": {"sha256": hash_of(KEY.encode()).hex(), "layers": ["*"]}}
-    part = {"folder": str(tmp_path / "stores"), "key": "the-jobs-key"}
+    part = {"folder": str(tmp_path / "stores"), "key": "the-key-of-the-jobs"}
     settings = parse_settings({"layers": {SECRET: layer}, "keys": keys, "jobs": part}, {})
     asked = {"source": SECRET, "store": "a.mbtiles", "zooms": "0", "bbox": [5, 44, 17, 48]}
-    may = ("Authorization", "Bearer the-jobs-key")
+    may = ("Authorization", "Bearer the-key-of-the-jobs")
     async with open_layers(settings) as opened, RunningJobs(settings) as jobs:
         app = make_app(opened.layers, None, clock=SystemClock(), jobs=jobs, keys=api_keys(settings))
         async with Server(app, port=0, drain_s=1) as server:
@@ -209,7 +209,13 @@ def test_a_key_of_the_configuration_opens_what_it_names():
         ApiKey("one", bytes.fromhex(HASH), frozenset({"a"})),
         ApiKey("all", bytes.fromhex(HASH), frozenset({"a", "b"})),
     )
-    parse_settings({"layers": layers, "server": {"admin_key": "x"}}, {})
+    parse_settings({"layers": layers, "server": {"admin_key": "x" * 16}}, {})
+
+
+@pytest.mark.parametrize("part", [{"server": {"admin_key": "x" * 15}}, {"jobs": {"folder": "f", "key": "x"}}])
+def test_a_key_that_can_be_guessed_is_refused(part):
+    with pytest.raises(ConfigError, match=r"(server\.admin_key|jobs\.key) has less than 16 characters"):
+        parse_settings({"layers": {"a": {"source": "x.mbtiles"}}, **part}, {})
 
 
 def test_hash_key_reads_one_or_makes_one(capsys, monkeypatch):

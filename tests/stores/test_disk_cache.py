@@ -167,6 +167,27 @@ async def test_page_damaged_later_is_begun_anew(tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("noticed_by", ["a write", "a look"])
+async def test_a_file_that_was_removed_is_made_again(tmp_path, caplog, noticed_by):
+    """Not written to for ever where nobody can open it; another process that has made it is joined."""
+    async with Opened(tmp_path) as one, Opened(tmp_path) as other:
+        for name in tmp_path.iterdir():
+            name.unlink()
+        for cache in (one, other):
+            if noticed_by == "a write":
+                cache.keep("a", tile(7))
+                await cache._write()
+            assert await cache.usable()
+        one.keep("a", tile(1))
+        other.keep("a", tile(2))
+        for cache in (one, other):
+            await cache.sizes()
+        assert await there(one, [1, 2]) == await there(other, [1, 2]) == [True, True]
+    assert sum("was removed" in record.message for record in caplog.records) == 2
+    async with Opened(tmp_path) as cache:
+        assert await there(cache, [1, 2]) == [True, True]
+
+
 async def test_two_processes_share_a_file(tmp_path):
     """What one keeps the other finds, and their bytes are counted together."""
     async with Opened(tmp_path, 10 * ENTRY) as one, Opened(tmp_path, 10 * ENTRY) as other:

@@ -79,7 +79,13 @@ async def test_a_disk_cache_that_takes_nothing(tmp_path: Path) -> None:
             disk._writer._db.execute("PRAGMA query_only = OFF")
             assert await told(opened) == {"cache": True, "accepting": True}
             shutil.rmtree(folder)
-            assert await told(opened) == {"cache": False, "accepting": True}
+            assert await told(opened) == {"cache": True, "accepting": True}, "it is made again"
+            shutil.rmtree(folder)
+            folder.write_text("a file")
+            for _ in range(2):
+                assert await told(opened) == {"cache": False, "accepting": True}
+            folder.unlink()
+            assert await told(opened) == {"cache": True, "accepting": True}
         async with open_layers(settings_of(layers, cache=cache, server={"ready_needs": []})) as opened:
             assert opened.checks == {}
 

@@ -11,6 +11,7 @@ from tilehaul.config.settings import LayerSettings, Missing, Settings
 from tilehaul.errors import ConfigError
 from tilehaul.jobs.layer import LAYER_NAME
 from tilehaul.policy.client_names import ClientNames
+from tilehaul.policy.keyring import KEY_CHARS_MIN
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -84,6 +85,13 @@ def _check_layer(layer_name: str, layer: LayerSettings, name: str) -> None:
 
 def _check_keys(settings: Settings, name: str) -> None:
     """Nothing is open by mistake, nothing shut for everybody."""
+    told = {
+        "server.admin_key": settings.server.admin_key,
+        "jobs.key": settings.jobs.key if settings.jobs else "",
+    }
+    for where, key_text in told.items():
+        if 0 < len(key_text) < KEY_CHARS_MIN:
+            raise ConfigError(f"{name}: {where} has less than {KEY_CHARS_MIN} characters, and can be guessed")
     private = {layer_name for layer_name, layer in settings.layers.items() if layer.private}
     opened: set[str] = set(private) if settings.server.admin_key else set()
     for key_name, key in settings.keys.items():

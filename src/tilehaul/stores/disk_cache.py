@@ -1,6 +1,7 @@
 """The service's cache on disk: it outlasts the process, and never makes anybody wait for a write."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +41,7 @@ VISITED_MAX = 10_000
 class DiskCache:
     """A `TileCache` in one file of a folder, of at most `bytes_max` bytes.
 
-    A file that is damaged is thrown away and begun anew, with a line in the log: it is only a cache. A disk
+    A file that is damaged or gone is begun anew, with a line in the log: it is only a cache. A disk
     that refuses later on keeps nothing and finds nothing, which is said in the log once.
 
     Use: `open`, then `find` and `keep`, then `aclose`. For one event loop; processes may share a file.
@@ -67,7 +68,7 @@ class DiskCache:
         self._visited: set[int] = set()
         self._flush: asyncio.Task[None] | None = None
         self._told = False
-        self._failing = False
+        self._failing = self._closed = False
         self._hits = 0
         self._misses = 0
         self._evictions = 0
@@ -143,17 +144,23 @@ class DiskCache:
         return await self._ask_writer(lambda file: file.sizes())
 
     async def usable(self) -> bool:
-        """Whether the last write succeeded, and the file is there and lets itself be written to."""
+        """Whether the last write succeeded, and the file is there (again) and lets itself be written to."""
+        if self._writer is None and not self._closed:
+            # It could not be opened again when it was damaged or gone.
+            with contextlib.suppress(StorageError):
+                await self.open()
         writer = self._writer
         if writer is None or self._failing:
             return False
 
         def look() -> bool:
             writer.try_writing()
-            return self.path.exists()
+            return self._is_ours()
 
         try:
-            return await self._write_thread.run(look)
+            if not await self._write_thread.run(look):
+                await self._miss_file()
+            return self._writer is not None
         except apsw.BusyError:
             # Another process writes just now.
             return True
@@ -173,6 +180,7 @@ class DiskCache:
 
     async def aclose(self) -> None:
         """Write what is on its way, and let go of the file."""
+        self._closed = True
         if self._flush is not None:
             self._flush.cancel()
             await asyncio.gather(self._flush, return_exceptions=True)
@@ -195,6 +203,7 @@ class DiskCache:
             self._unlink()
             self._writer = self._opened()
         self._reader = DiskCacheFile(self.path, self._bytes_max, self._wall_s)
+        self._inode = self.path.stat().st_ino
         self._failing = False
 
     def _opened(self) -> DiskCacheFile:
@@ -211,8 +220,8 @@ class DiskCache:
         for ending in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
 
-    async def _begin_anew(self) -> None:
-        """Throw away a file that proved to be damaged. Nothing is found or kept meanwhile."""
+    async def _begin_anew(self, *, damaged: bool = True) -> None:
+        """Open the file again; throw it away if it is damaged. Nothing is found or kept meanwhile."""
         reader, writer = self._reader, self._writer
         if reader is None or writer is None:
             return
@@ -220,7 +229,8 @@ class DiskCache:
         await self._read_thread.run(reader.close)
         await self._write_thread.run(writer.close)
         try:
-            await self._write_thread.run(self._unlink)
+            if damaged:
+                await self._write_thread.run(self._unlink)
             await self.open()
         except (StorageError, OSError) as error:
             log.warning("the disk cache is of no use any more: %s", error)
@@ -239,12 +249,17 @@ class DiskCache:
         self._pending_bytes = 0
 
         def write() -> tuple[int, tuple[int, int]]:
+            if not self._is_ours():
+                # The system would let us write to what nobody can ever open again.
+                raise FileNotFoundError
             return writer.write(answers, visited), writer.total()
 
         try:
             evicted, (self._tiles, self._bytes) = await self._write_thread.run(write)
             self._evictions += evicted
             self._failing = False
+        except FileNotFoundError:
+            await self._miss_file()
         except apsw.Error as error:
             self._failing = True
             await self._complain("writing", error)
@@ -260,6 +275,14 @@ class DiskCache:
             return await self._write_thread.run(ask, writer)
         except apsw.Error as error:
             raise StorageError(str(from_sqlite(error, self.path, "reading"))) from error
+
+    def _is_ours(self) -> bool:
+        """Whether the file of that name is the one that was opened."""
+        return self.path.exists() and self.path.stat().st_ino == self._inode
+
+    async def _miss_file(self) -> None:
+        log.warning("the disk cache is opened again: %s was removed", self.path)
+        await self._begin_anew(damaged=False)
 
     async def _complain(self, doing: str, error: apsw.Error) -> None:
         if isinstance(error, USELESS):
