@@ -11,6 +11,7 @@ from pathlib import Path
 from tilehaul.codec.sniff import media_type_of, sniff
 from tilehaul.errors import DataError, PlanError, StorageError, TransferError, first_error
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.origin import UNNAMED, Heard, Validators
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, Dropped, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
@@ -23,7 +24,7 @@ from tilehaul.stores.archive_metadata import (
     parse_bounds,
     source_info_of,
 )
-from tilehaul.stores.bucket_keys import METADATA_KEY, extension_for, key_of, metadata_of, tile_of
+from tilehaul.stores.bucket_keys import METADATA_KEY, extension_for, headers_for, key_of, metadata_of, tile_of
 from tilehaul.stores.bucket_objects import KEYS_A_PAGE, BucketObjects
 from tilehaul.stores.directory_files import plain_number
 from tilehaul.stores.journal_file import JournalFile, read_dead_letters, read_journal, read_notes
@@ -130,12 +131,7 @@ class BucketStore:
         known += {extension for extension in details.values() if extension} - {*known}
 
     async def _put(self, objects: BucketObjects, tile: Tile, extension: str, *, replace: bool) -> None:
-        headers: tuple[tuple[str, str], ...] = (("Content-Type", tile.media_type),)
-        if tile.media_type == media_type_of("pbf") and tile.body[:2] == b"\x1f\x8b":
-            # A viewer that is not told would be given zipped bytes.
-            headers += (("Content-Encoding", "gzip"),)
-        if self._cache_control:
-            headers += (("Cache-Control", self._cache_control),)
+        headers = headers_for(tile, self._cache_control)
         key = key_of(tile.tile_id, extension)
         if replace:
             await objects.put(key, tile.body, headers)
@@ -188,15 +184,22 @@ class BucketStore:
 
         Raises TransferError or DataError as the sender.
         """
+        return (await self.ask(tile_id)).told
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`: the names are the object's. Raises as `get`."""
         z, x, y = tile_id.z, tile_id.x, tile_id.y
         if not (0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z):
-            return NoTile(tile_id, "not_stored", "store")
+            return Heard(NoTile(tile_id, "not_stored", "store"))
         objects = await self._opened()
         for extension in await self._known_extensions():
-            answer = await objects.get(key_of(tile_id, extension))
+            answer = await objects.get(key_of(tile_id, extension), named.condition)
+            if answer is not None and answer.status == 304:
+                return Heard(None, answer.headers)
             if answer is not None:
-                return Tile(tile_id, answer.body, sniff(answer.body) or media_type_of(extension), "store")
-        return NoTile(tile_id, "not_stored", "store")
+                media_type = sniff(answer.body) or media_type_of(extension)
+                return Heard(Tile(tile_id, answer.body, media_type, "store"), answer.headers)
+        return Heard(NoTile(tile_id, "not_stored", "store"))
 
     async def _known_extensions(self) -> list[str]:
         """Those of the bucket's first keys, the most frequent first, and of what this store has written.

@@ -137,12 +137,19 @@ async def _open(
                 sending=company.modest(sending, layer, location),
                 tell=log_service_event,
                 pool=company.pool,
-                heed=caching.heeding,
             )
         )
         for location in locations
     ]
-    shedding = tuple(_shedding(source, settings.server.deadline_s) for source in sources)
+    shedding = tuple(
+        SheddingSource(
+            caching.heeding(opened.source),
+            lanes=opened.lanes,
+            deadline_s=settings.server.deadline_s,
+            clock=SystemClock(),
+        )
+        for opened in sources
+    )
     origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding)
     bounded = _bounded(origin, layer)
     lane_of = partial(_lanes, sources)
@@ -164,10 +171,6 @@ async def _open(
         stats=stats,
     )
     return OpenedLayer(served, layer, tuple(sources), archive_check(locations, sources), files, stack)
-
-
-def _shedding(source: OpenedSource, deadline_s: float) -> TileSource:
-    return SheddingSource(source, lanes=source.lanes, deadline_s=deadline_s, clock=SystemClock())
 
 
 def _lanes(sources: Sequence[OpenedSource]) -> tuple[LaneSnapshot, ...]:
