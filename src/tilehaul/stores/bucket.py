@@ -194,11 +194,10 @@ class BucketStore:
         objects = await self._opened()
         for extension in await self._known_extensions():
             answer = await objects.get(key_of(tile_id, extension), named.condition)
-            if answer is not None and answer.status == 304:
-                return Heard(None, answer.headers)
             if answer is not None:
                 media_type = sniff(answer.body) or media_type_of(extension)
-                return Heard(Tile(tile_id, answer.body, media_type, "store"), answer.headers)
+                tile = Tile(tile_id, answer.body, media_type, "store")
+                return Heard(None if answer.status == 304 else tile, answer.headers)
         return Heard(NoTile(tile_id, "not_stored", "store"))
 
     async def _known_extensions(self) -> list[str]:
