@@ -191,9 +191,8 @@ class BucketStore:
         z, x, y = tile_id.z, tile_id.x, tile_id.y
         if not (0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z):
             return Heard(NoTile(tile_id, "not_stored", "store"))
-        objects = await self._opened()
         for extension in await self._known_extensions():
-            answer = await objects.get(key_of(tile_id, extension), named.condition)
+            answer = await (await self._opened()).get(key_of(tile_id, extension), named.condition)
             if answer is not None:
                 media_type = sniff(answer.body) or media_type_of(extension)
                 tile = Tile(tile_id, answer.body, media_type, "store")
