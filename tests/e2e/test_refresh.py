@@ -169,4 +169,4 @@ def test_the_command_refreshes(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert main([*command, "--refresh-older-than", "30d", "--overwrite"]) == 2
         assert main([*command, "--refresh-older-than", "30d", "--format", "jpg"]) == 2
     assert main(["seed", store, str(tmp_path / "b"), "-z", "0", "--refresh-older-than", "30d"]) == 2
-    assert "need a URL template as the source" in capsys.readouterr().err
+    assert "need a tile service or a bucket as the source" in capsys.readouterr().err

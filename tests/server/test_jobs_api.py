@@ -209,9 +209,9 @@ async def test_pages_of_other_sites_huge_bodies_and_no_json_are_refused(origin, 
 
 async def test_the_key_is_asked_for_everywhere(origin, tmp_path):
     """Without it nobody starts, sees or ends a job."""
-    async with running(origin.template, tmp_path, key="s3kr1t") as service:
-        right = [("Authorization", "Bearer s3kr1t")]
-        for wrong in ([], [("Authorization", "Bearer s3kr1")], [("Authorization", "Basic s3kr1t")]):
+    async with running(origin.template, tmp_path, key="s3kr1t-of-the-jobs") as service:
+        right = [("Authorization", "Bearer s3kr1t-of-the-jobs")]
+        for wrong in ([], [("Authorization", "Bearer s3kr1")], [("Authorization", "Basic s3kr1t-of-the-jobs")]):
             for method, path in (
                 ("POST", ""),
                 ("GET", ""),
@@ -240,7 +240,7 @@ def test_jobs_that_others_can_reach_need_a_key(tmp_path, host):
     told = {"layers": {"a": {"source": "a.mbtiles"}}, "server": {"host": host}}
     with pytest.raises(ConfigError, match=r"jobs\.key"):
         RunningJobs(parse_settings({**told, "jobs": {"folder": str(tmp_path)}}, {}))
-    RunningJobs(parse_settings({**told, "jobs": {"folder": str(tmp_path), "key": "k"}}, {}))
+    RunningJobs(parse_settings({**told, "jobs": {"folder": str(tmp_path), "key": "k" * 16}}, {}))
 
 
 async def test_a_slow_reader_finds_what_the_ring_still_holds():

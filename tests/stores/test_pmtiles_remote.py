@@ -67,7 +67,9 @@ async def content(tmp_path: Path, monkeypatch: Any) -> bytes:
 
 def remote(host: Host) -> RemotePmtiles:
     sender = VerifiedSender(host, VirtualClock(), Tally())
-    return RemotePmtiles(HttpRangeReader("http://h/a.pmtiles", sender, shown="http://h/a.pmtiles"))
+    return RemotePmtiles(
+        HttpRangeReader("http://h/a.pmtiles", sender, shown="http://h/a.pmtiles", clock=VirtualClock())
+    )
 
 
 async def test_tiles_cost_one_request_each_and_one_a_leaf(content: Any) -> None:

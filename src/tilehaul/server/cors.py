@@ -50,7 +50,9 @@ class Cors:
             told = {**dict(headers), _ALLOW: origin}
         else:
             told = {name: value for name, value in headers if not name.startswith("access-control-")}
-        told["vary"] = ", ".join(dict.fromkeys([*told.get("vary", "").split(", "), "Origin"])).removeprefix(", ")
+        told["vary"] = ", ".join(dict.fromkeys([*told.get("vary", "").split(", "), "Origin"])).removeprefix(
+            ", "
+        )
         return tuple(told.items())
 
     def lines(self, origin: str) -> bytes:

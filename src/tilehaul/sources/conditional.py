@@ -7,21 +7,20 @@ from dataclasses import replace
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.freshness import Note, Notes
+from tilehaul.ports.origin import AskableSource, Validators
 from tilehaul.ports.source import SourceInfo, TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.tile import NoTile, Tile
-from tilehaul.ports.wire import Response
-from tilehaul.sources.xyz import Headers, XyzSource, condition_of
 
 DIGEST_BYTES = 16
 
 
 class ConditionalSource(TileSource):
-    """`TileSource` over an XYZ one: "not modified" is answered with the bytes that `kept` has, whose
-    place is `unchanged` then.
+    """`TileSource` over one that can be asked so: "not modified" is answered with the bytes that `kept` has,
+    whose place is `unchanged` then.
 
     Args:
-        xyz: The origin.
+        origin: Asked for each tile.
         kept: Where the tiles are that notes are known of; read while it is written.
         known: Notes of tiles that may be unchanged; one that led to an answer is taken out.
         observe: Told what to note of each tile that was answered.
@@ -30,13 +29,13 @@ class ConditionalSource(TileSource):
 
     def __init__(
         self,
-        xyz: XyzSource,
+        origin: AskableSource,
         kept: TileArchive,
         known: Notes,
         observe: Callable[[TileId, Note], None],
         clock: Clock,
     ) -> None:
-        self._xyz = xyz
+        self._origin = origin
         self._kept = kept
         self._known = known
         self._observe = observe
@@ -44,44 +43,30 @@ class ConditionalSource(TileSource):
 
     @property
     def info(self) -> SourceInfo:
-        return self._xyz.info
+        return self._origin.info
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         """As the source inside. A second request follows when the bytes kept are not those of the note.
 
         Raises as the source inside; DataError, StorageError when the kept tile cannot be read.
         """
-        if not self._xyz.covers(tile_id):
-            return NoTile(tile_id, "out_of_range")
         note = self._known.get(tile_id, Note(0.0))
-        condition = condition_of(note.etag, note.last_modified)
-        response = await self._ask(tile_id, condition)
-        if condition and response.status == 304:
+        named = Validators(note.etag, note.last_modified)
+        heard = await self._origin.ask(tile_id, named)
+        if heard.answer is None:
             kept = await self._kept.get(tile_id)
             if isinstance(kept, Tile) and self._digest(kept) == note.digest:
-                return self._noted(replace(kept, place="unchanged"), response, note)
-            response = await self._ask(tile_id, ())
-        answer = self._xyz.answer(tile_id, response)
+                now = Validators.of(named.kept_by(heard.headers))
+                return self._noted(replace(kept, place="unchanged"), now)
+            heard = await self._origin.ask(tile_id)
+        answer = heard.told
         if isinstance(answer, Tile):
-            return self._noted(answer, response, Note(0.0))
+            return self._noted(answer, Validators.of(heard.headers))
         self._known.pop(tile_id, None)
         return answer
 
-    async def _ask(self, tile_id: TileId, condition: Headers) -> Response:
-        request = self._xyz.request(tile_id)
-        return await self._xyz.sender.send(request._replace(headers=(*request.headers, *condition)))
-
-    def _noted(self, tile: Tile, response: Response, before: Note) -> Tile:
-        headers = response.headers
-        self._observe(
-            tile.tile_id,
-            Note(
-                self._clock.wall_s(),
-                headers.get("etag", before.etag),
-                headers.get("last-modified", before.last_modified),
-                self._digest(tile),
-            ),
-        )
+    def _noted(self, tile: Tile, named: Validators) -> Tile:
+        self._observe(tile.tile_id, Note(self._clock.wall_s(), *named, self._digest(tile)))
         self._known.pop(tile.tile_id, None)
         return tile
 

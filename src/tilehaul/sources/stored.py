@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import DataError, TransferError
 from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.origin import UNNAMED, AskableArchive, Heard, Validators
 from tilehaul.ports.source import SourceInfo, TileError
 from tilehaul.ports.store import BatchArchive, TileArchive
 from tilehaul.ports.tile import NoTile, Tile
@@ -40,6 +41,8 @@ class StoredSource:
         info = await archive.source_info()
         if isinstance(archive, BatchArchive):
             return BatchStoredSource(archive, info, location or info.name)
+        if isinstance(archive, AskableArchive):
+            return AskableStoredSource(archive, info, location or info.name)
         return cls(archive, info, location or info.name)
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
@@ -51,9 +54,11 @@ class StoredSource:
             RefusedError: A zipped vector tile is a bomb (`too_large`).
             PlanError, StorageError: As `TileArchive.get`.
         """
-        answer = await self.archive.get(tile_id)
+        return await self._verified(await self.archive.get(tile_id))
+
+    async def _verified(self, answer: Tile | NoTile) -> Tile | NoTile:
         if isinstance(answer, NoTile):
-            return answer if answer.place == "store" else NoTile(tile_id, answer.cause, "store")
+            return answer if answer.place == "store" else NoTile(answer.tile_id, answer.cause, "store")
         if len(answer.body) > BYTES_MAX_IN_LOOP:
             return await asyncio.to_thread(self._checked, answer)
         return self._checked(answer)
@@ -84,3 +89,17 @@ class BatchStoredSource(StoredSource):
 
     async def get_batch(self, tile_ids: Sequence[TileId]) -> Sequence[Tile | NoTile | TileError]:
         return await self.archive.get_batch(tile_ids, self._checked)
+
+
+@dataclass(frozen=True, slots=True)
+class AskableStoredSource(StoredSource):
+    """An `AskableSource` as well: its archive is elsewhere, where a server says how long answers are good."""
+
+    archive: AskableArchive
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`. Raises as `get`."""
+        heard = await self.archive.ask(tile_id, named)
+        if heard.answer is None:
+            return heard
+        return replace(heard, answer=await self._verified(heard.answer))

@@ -1,23 +1,27 @@
 """Tiles of a WMS: one picture is asked for, and cut into many tiles."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from tilehaul.codec.wms_request import Box, MapRequest
 from tilehaul.errors import BrokenError, BusyError, DataError, TilehaulError
 from tilehaul.grid.mercator import HALF_WORLD_M
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.clock import Clock
+from tilehaul.ports.origin import UNNAMED, Heard, Validators
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import MIB, Request, Sender, Timeouts
+from tilehaul.sources.wms_kept import KeptPictures, Said
 
 TILE_PX = 256
 # A picture of 4096 x 4096 px as PNG.
 PICTURE_BYTES_MAX = 64 * MIB
-# Tiles that were cut and not yet asked for: those of the last few pictures.
-CUT_BYTES_MAX = 32 * MIB
+# A map that is looked at asks for the tiles of one picture within seconds. They are parts of one answer, also
+# of one that must not be kept: or a service that forbids it would draw a picture once for each of its tiles.
+PICTURE_S = 5.0
 # A map is drawn when it is asked for (`resilience` (a)).
 WMS_TIMEOUTS = Timeouts(first_byte_s=60.0)
 
@@ -65,7 +69,7 @@ class _Flight:
 
     __slots__ = ("task", "waiters")
 
-    def __init__(self, task: asyncio.Task[tuple[tuple[bytes, ...], str] | str]) -> None:
+    def __init__(self, task: asyncio.Task[Said]) -> None:
         self.task = task
         self.waiters = 0
 
@@ -127,6 +131,8 @@ class WmsSource:
     reaches all who wait now and is not kept. A request that nobody waits for any more is cancelled.
     `sender` tries again itself: what is raised here is final for the block.
     A tile outside of the declared bounds is answered `outside` without a request.
+
+    The names and headers of a tile (`ask`) are its picture's, whose age is by `clock`.
     """
 
     def __init__(
@@ -136,6 +142,7 @@ class WmsSource:
         info: SourceInfo,
         *,
         frames: Frames,
+        clock: Clock,
         headers: Headers = (),
         timeouts: Timeouts | None = WMS_TIMEOUTS,
     ) -> None:
@@ -143,11 +150,11 @@ class WmsSource:
         self._sender = sender
         self._info = info
         self._frames = frames
+        self._clock = clock
         self._headers = headers
         self._timeouts = timeouts
-        self._flights: dict[Block, _Flight] = {}
-        self._kept: OrderedDict[Block, tuple[tuple[bytes, ...], str]] = OrderedDict()
-        self._kept_bytes = 0
+        self._flights: dict[tuple[Block, Validators], _Flight] = {}
+        self._kept = KeptPictures[Block]()
 
     @property
     def info(self) -> SourceInfo:
@@ -155,50 +162,53 @@ class WmsSource:
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         """One tile. Raises TransferError and DataError from the sender or the cutting; BusyError."""
+        return (await self.ask(tile_id)).told
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`. Raises as `get`."""
         side = 1 << tile_id.z if 0 <= tile_id.z <= ZOOM_MAX else 0
         if not (0 <= tile_id.x < side and 0 <= tile_id.y < side):
-            return NoTile(tile_id, "out_of_range")
+            return Heard(NoTile(tile_id, "out_of_range"))
         if not _overlaps(tile_id.bounds_deg, self._info.bounds_deg):
-            return NoTile(tile_id, "outside")
+            return Heard(NoTile(tile_id, "outside"))
         block = self.block_of(tile_id)
-        kept = self._kept.get(block)
-        answer: tuple[tuple[bytes, ...], str] | str
-        if kept is not None:
-            self._kept.move_to_end(block)
-            answer = kept
-        else:
-            answer = await self._shared(block)
-        if isinstance(answer, str):
-            return NoTile(tile_id, answer)
-        bodies, media_type = answer
-        place = (tile_id.y - block.row) * block.side + tile_id.x - block.column
-        return Tile(tile_id, bodies[place], media_type)
+        kept = self._kept.find(block)
+        if kept is None or not (kept.bodies or kept.confirmed == named):
+            return await self._ask_anew(tile_id, block, named)
+        age_s = self._clock.now_s() - kept.heard_s
+        anew = partial(self._ask_anew, tile_id, block, named) if age_s > PICTURE_S else None
+        return Heard(_part(kept, tile_id, block, named), kept.headers, age_s, anew)
+
+    async def _ask_anew(self, tile_id: TileId, block: Block, named: Validators) -> Heard:
+        said = await self._shared(block, named)
+        return Heard(_part(said, tile_id, block, named), said.headers)
 
     def block_of(self, tile_id: TileId) -> Block:
         """The block a tile is asked for with."""
         side = self._frames.side(tile_id.z)
         return Block(tile_id.z, tile_id.x - tile_id.x % side, tile_id.y - tile_id.y % side, side)
 
-    def request(self, block: Block) -> Request:
+    def request(self, block: Block, named: Validators = UNNAMED) -> Request:
         """What is sent for a block."""
         picture = self._frames.picture(block)
         return Request(
             self._ask.url(picture.box, picture.width_px, picture.height_px),
-            headers=self._headers,
+            headers=(*self._headers, *named.condition),
             lane_class="wms",
             body_bytes_max=PICTURE_BYTES_MAX,
             timeouts=self._timeouts,
         )
 
-    async def _shared(self, block: Block) -> tuple[tuple[bytes, ...], str] | str:
-        flight = self._flights.get(block)
+    async def _shared(self, block: Block, named: Validators) -> Said:
+        key = block, named
+        flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[block] = _Flight(asyncio.create_task(self._fetch(block)))
+            flight = self._flights[key] = _Flight(asyncio.create_task(self._fetch(block, named)))
             taken = flight
 
             def landed(task: asyncio.Task[Any]) -> None:
-                if self._flights.get(block) is taken:
-                    del self._flights[block]
+                if self._flights.get(key) is taken:
+                    del self._flights[key]
                 if not task.cancelled():
                     # Marks the error as seen: all who waited may have left in this very turn of the loop.
                     task.exception()
@@ -218,16 +228,22 @@ class WmsSource:
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.task.done():
-                if self._flights.get(block) is flight:
-                    del self._flights[block]
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
                 flight.task.cancel()
 
-    async def _fetch(self, block: Block) -> tuple[tuple[bytes, ...], str] | str:
-        """The block's tiles and their media type, or why there are none."""
-        request = self.request(block)
-        response = await self._sender.send(request)
+    async def _fetch(self, block: Block, named: Validators) -> Said:
+        response = await self._sender.send(self.request(block, named))
+        said = Said(response.headers, self._clock.now_s())
         if response.status in (204, 404, 410):
-            return f"http_{response.status}"
+            self._kept.forget(block)
+            return said._replace(absent=f"http_{response.status}")
+        if response.status == 304 and named.condition:
+            said = said._replace(headers=named.kept_by(response.headers), confirmed=named)
+            kept = self._kept.find(block)
+            if kept is not None and Validators.of(kept.headers) == named:
+                said = said._replace(bodies=kept.bodies, media_type=kept.media_type)
+            return self._keep(block, said)
         if response.status not in (200, 206):
             name = self._info.name
             raise BrokenError(
@@ -239,17 +255,23 @@ class WmsSource:
             raise DataError(
                 f"{self._info.name}: {error}", cause=error.cause, url=self._info.name, head=error.head
             ) from error
-        answer = (cut, response.media_type or self._info.media_type)
-        if block.side > 1:
-            self._keep(block, answer)
-        return answer
+        said = said._replace(bodies=cut, media_type=response.media_type or self._info.media_type)
+        return self._keep(block, said)
 
-    def _keep(self, block: Block, answer: tuple[tuple[bytes, ...], str]) -> None:
-        self._kept[block] = answer
-        self._kept_bytes += sum(map(len, answer[0]))
-        while self._kept_bytes > CUT_BYTES_MAX and len(self._kept) > 1:
-            _, (bodies, _) = self._kept.popitem(last=False)
-            self._kept_bytes -= sum(map(len, bodies))
+    def _keep(self, block: Block, said: Said) -> Said:
+        if block.side > 1:
+            self._kept.keep(block, said)
+        return said
+
+
+def _part(said: Said, tile_id: TileId, block: Block, named: Validators) -> Tile | NoTile | None:
+    """What was said of the block, of one tile of it; None: what is `named` is current."""
+    if said.absent:
+        return NoTile(tile_id, said.absent)
+    if said.confirmed == named != UNNAMED:
+        return None
+    place = (tile_id.y - block.row) * block.side + tile_id.x - block.column
+    return Tile(tile_id, said.bodies[place], said.media_type)
 
 
 def meta_within(meta: int, buffer_px: int, side_px_max: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tilehaul.codec.wmts_request import ZoomMatrix
 from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.origin import UNNAMED, Heard, Validators
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request
@@ -27,9 +28,13 @@ class WmtsSource:
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
         """One tile. Raises as `XyzSource`."""
+        return (await self.ask(tile_id)).told
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`. Raises as `XyzSource`."""
         matrix = self.matrices.get(tile_id.z)
         if matrix is None:
-            return NoTile(tile_id, "out_of_range")
+            return Heard(NoTile(tile_id, "out_of_range"))
         if not matrix.has(tile_id.x, tile_id.y):
-            return NoTile(tile_id, "outside")
-        return await self.tiles.get(tile_id)
+            return Heard(NoTile(tile_id, "outside"))
+        return await self.tiles.ask(tile_id, named)

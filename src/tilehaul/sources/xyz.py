@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tilehaul.codec.url_template import UrlTemplate, parse_template
 from tilehaul.errors import BrokenError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.origin import UNNAMED, Heard, Validators
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import MIB, Request, Response, Sender
@@ -40,18 +41,28 @@ class XyzSource:
                 through and nothing here asked for.
             DataError: From the sender: the body is not the tile it claims to be.
         """
-        if not self.covers(tile_id):
-            return NoTile(tile_id, "out_of_range")
-        return self.answer(tile_id, await self.sender.send(self.request(tile_id)))
+        return (await self.ask(tile_id)).told
 
-    def covers(self, tile_id: TileId) -> bool:
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`. Raises as `get`."""
+        if not self._covers(tile_id):
+            return Heard(NoTile(tile_id, "out_of_range"))
+        request = self.request(tile_id)
+        if condition := named.condition:
+            request = request._replace(headers=(*request.headers, *condition))
+        response = await self.sender.send(request)
+        if condition and response.status == 304:
+            return Heard(None, response.headers)
+        return Heard(self._answer(tile_id, response), response.headers)
+
+    def _covers(self, tile_id: TileId) -> bool:
         """Whether the tile is within the source's zooms and the grid."""
         z = tile_id.z
         return self.info.zoom_min <= z <= self.info.zoom_max and (
             0 <= tile_id.x < 1 << z and 0 <= tile_id.y < 1 << z
         )
 
-    def answer(self, tile_id: TileId, response: Response) -> Tile | NoTile:
+    def _answer(self, tile_id: TileId, response: Response) -> Tile | NoTile:
         """What a verified response says of the tile. Raises BrokenError: see `get`."""
         info = self.info
         if response.status in (200, 206):
@@ -59,7 +70,6 @@ class XyzSource:
         absent = _ABSENT.get(response.status)
         if absent is not None:
             return NoTile(tile_id, absent)
-        # A caller that sends a condition settles its 304 itself: anything else answers another question.
         raise BrokenError(
             f"{info.name} answered tile {tile_id} with HTTP {response.status}",
             url=self.template.shown,
@@ -139,15 +149,3 @@ def describe_template(
         bounds_deg=bounds_deg,
         attribution=attribution,
     )
-
-
-def condition_of(etag: str, last_modified: str) -> Headers:
-    """The headers that ask for a tile only if it has changed; none when there is nothing to tell it by.
-
-    RFC 9110, 13.1.3: a date is looked at only where there is no ETag.
-    """
-    if etag:
-        return (("If-None-Match", etag),)
-    if last_modified:
-        return (("If-Modified-Since", last_modified),)
-    return ()

@@ -10,6 +10,7 @@ from pathlib import Path
 from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError, TransferError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.ports.origin import UNNAMED, Heard, Validators
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, JobCounts, JobKey, Outcome, State, StoreInfo
 from tilehaul.ports.tile import NoTile, Tile
@@ -172,11 +173,15 @@ class BucketStore:
 
         Raises TransferError or DataError as the sender.
         """
+        return (await self.ask(tile_id)).told
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`: the names are the object's. Raises as `get`."""
         z, x, y = tile_id.z, tile_id.x, tile_id.y
-        tile = None
+        found = None
         if 0 <= z <= ZOOM_MAX and 0 <= x < 1 << z and 0 <= y < 1 << z:
-            tile = await (await self._opened()).get(tile_id)
-        return tile or NoTile(tile_id, "not_stored", "store")
+            found = await (await self._opened()).ask(tile_id, named)
+        return found or Heard(NoTile(tile_id, "not_stored", "store"))
 
     async def tile_ids(self) -> AsyncIterator[TileId]:
         """Every tile kept, in the order of their keys."""

@@ -2,7 +2,7 @@
 
 import json
 
-from tilehaul.codec.sniff import extension_of
+from tilehaul.codec.sniff import extension_of, media_type_of
 from tilehaul.errors import DataError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.tile import Tile
@@ -39,6 +39,17 @@ def extension_for(tile: Tile) -> str:
             cause="mistyped",
         )
     return extension
+
+
+def headers_for(tile: Tile, cache_control: str) -> tuple[tuple[str, str], ...]:
+    """What a tile is written with. `cache_control` empty: the bucket says nothing of lifetimes."""
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", tile.media_type),)
+    if tile.media_type == media_type_of("pbf") and tile.body[:2] == b"\x1f\x8b":
+        # A viewer that is not told would be given zipped bytes.
+        headers += (("Content-Encoding", "gzip"),)
+    if cache_control:
+        headers += (("Cache-Control", cache_control),)
+    return headers
 
 
 def metadata_of(body: bytes) -> dict[str, str]:

@@ -36,10 +36,11 @@ class BucketObjects:
         # Some servers know no conditional writes; told once, they are not asked again.
         self._conditional = True
 
-    async def get(self, key: str) -> Response | None:
-        """The object, or None when there is none."""
-        answer = await self._sender.send(Request(self._url + key, lane_class="s3-read", expect="stored"))
-        return answer if answer.status == 200 else None
+    async def get(self, key: str, condition: Headers = ()) -> Response | None:
+        """The object, or None when there is none. With a condition also an answer of status 304."""
+        asked = Request(self._url + key, headers=condition, lane_class="s3-read", expect="stored")
+        answer = await self._sender.send(asked)
+        return answer if answer.status in (200, 304) else None
 
     async def put(self, key: str, body: bytes, headers: Headers) -> None:
         """Write, whatever is there. The bucket checks the body against its digest."""

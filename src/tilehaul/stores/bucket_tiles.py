@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tilehaul.codec.sniff import media_type_of, sniff
 from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.origin import Heard, Validators
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import leftovers
 from tilehaul.stores.bucket_keys import key_of, tile_of
@@ -16,6 +17,7 @@ from tilehaul.stores.bucket_objects import KEYS_A_PAGE, BucketObjects
 LISTED_MAX = 20_000
 # Between listing and read an object may be replaced by one of another format: then it is listed again.
 LISTINGS_A_TILE = 2
+NOT_MODIFIED = 304
 
 
 class BucketTiles:
@@ -38,16 +40,16 @@ class BucketTiles:
         self._listed: dict[TileId, str] = {}
         self._frequent: list[str] | None = None
 
-    async def get(self, tile_id: TileId) -> Tile | None:
-        """The tile, `place="store"`, or None. One request where the extension is guessed right."""
+    async def ask(self, tile_id: TileId, named: Validators) -> Heard | None:
+        """What is said of the tile, place `store`, or None. One request where the extension is guessed."""
         guess = self._guess(tile_id)
-        if guess and (tile := await self._read(tile_id, guess)) is not None:
-            return tile
+        if guess and (heard := await self._read(tile_id, guess, named)) is not None:
+            return heard
         for _ in range(LISTINGS_A_TILE):
             extensions = await self.extensions_of(tile_id)
             for extension in extensions:
-                if (tile := await self._read(tile_id, extension)) is not None:
-                    return tile
+                if (heard := await self._read(tile_id, extension, named)) is not None:
+                    return heard
             if not extensions:
                 break
         return None
@@ -119,16 +121,19 @@ class BucketTiles:
         if len(self._listed) > LISTED_MAX:
             del self._listed[next(iter(self._listed))]
 
-    async def _read(self, tile_id: TileId, extension: str) -> Tile | None:
+    async def _read(self, tile_id: TileId, extension: str, named: Validators) -> Heard | None:
         if await self._is_left(tile_id, extension):
             return None
-        answer = await self.objects.get(key_of(tile_id, extension))
-        if answer is None or not answer.body:
+        answer = await self.objects.get(key_of(tile_id, extension), named.condition)
+        if answer is None or not (answer.body or answer.status == NOT_MODIFIED):
             return None
         self._by_zoom[tile_id.z] = extension
         if tile_id in self._listed:
             self._listed[tile_id] = extension
-        return Tile(tile_id, answer.body, sniff(answer.body) or media_type_of(extension), "store")
+        if answer.status == NOT_MODIFIED:
+            return Heard(None, answer.headers)
+        tile = Tile(tile_id, answer.body, sniff(answer.body) or media_type_of(extension), "store")
+        return Heard(tile, answer.headers)
 
     async def _is_left(self, tile_id: TileId, extension: str) -> bool:
         if self.left_over is None:

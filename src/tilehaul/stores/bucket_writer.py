@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tilehaul.codec.sniff import media_type_of
 from tilehaul.errors import DataError, PlanError, StorageError, TransferError, first_error
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, Deleted, Dropped, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
-from tilehaul.stores.bucket_keys import extension_for, key_of
+from tilehaul.stores.bucket_keys import extension_for, headers_for, key_of
 from tilehaul.stores.bucket_tiles import BucketTiles
 from tilehaul.stores.journal_file import JournalFile
 from tilehaul.stores.worker_thread import WorkerThread
@@ -119,12 +118,7 @@ class BucketWriter:
         return _Change(tile_id, new, old, known=known, puts=True, over=bool(there))
 
     async def _put(self, tile: Tile, change: _Change) -> None:
-        headers: tuple[tuple[str, str], ...] = (("Content-Type", tile.media_type),)
-        if tile.media_type == media_type_of("pbf") and tile.body[:2] == b"\x1f\x8b":
-            # A viewer that is not told would be given zipped bytes.
-            headers += (("Content-Encoding", "gzip"),)
-        if self._cache_control:
-            headers += (("Cache-Control", self._cache_control),)
+        headers = headers_for(tile, self._cache_control)
         key = key_of(tile.tile_id, change.keeps)
         objects = self._tiles.objects
         if change.over:

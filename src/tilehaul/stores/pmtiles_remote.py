@@ -15,6 +15,9 @@ from tilehaul.codec.pmtiles import (
 from tilehaul.codec.pmtiles_directory import Directories, Entry, expanded
 from tilehaul.errors import DataError, PlanError
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
+from tilehaul.policy.causes import REPLACED
+from tilehaul.policy.freshness import ABSENT_FRESH_S
+from tilehaul.ports.origin import UNNAMED, Heard, Validators
 from tilehaul.ports.ranges import RangeReader
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import DeadLetter, State, StoreInfo
@@ -32,6 +35,8 @@ class RemotePmtiles:
 
     Every method raises what the reader raises, and DataError (`corrupt_archive`) for a damaged file.
     The reader stays its opener's to close.
+
+    A file that is replaced ends all methods but `ask` with DataError (`replaced`): no job mixes two files.
     """
 
     def __init__(self, reader: RangeReader) -> None:
@@ -39,20 +44,52 @@ class RemotePmtiles:
         self._opening: asyncio.Task[Directories] | None = None
         self._reads: dict[Span, asyncio.Task[bytes]] = {}
         self._rows: dict[str, str] = {}
+        # Whom `ask` asks: the file that was opened, or the one that has taken its place.
+        self._current = self
 
     async def get(self, tile_id: TileId) -> Tile | NoTile:
+        return (await self.ask_this_file(tile_id)).told
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard:
+        """See `Askable.ask`: the names are the file's. One that was replaced is opened anew.
+
+        Raises as `get`, but `replaced` only when that happens twice meanwhile.
+        """
+        current = self._current
+        try:
+            return await current.ask_this_file(tile_id, named, checks=True)
+        except DataError as error:
+            if error.cause != REPLACED:
+                raise
+        if self._current is current:
+            self._current = RemotePmtiles(self._reader.again())
+        return await self._current.ask_this_file(tile_id, named)
+
+    async def ask_this_file(
+        self, tile_id: TileId, named: Validators = UNNAMED, *, checks: bool = False
+    ) -> Heard:
+        """As `ask`, but raises `replaced`. `checks`: before a tile is called absent the file must have been
+        seen not long ago.
+        """
         z, x, y = tile_id.z, tile_id.x, tile_id.y
         if not 0 <= z <= ZOOM_MAX or not 0 <= x < 1 << z or not 0 <= y < 1 << z:
-            return NoTile(tile_id, "not_stored", "store")
+            return Heard(NoTile(tile_id, "not_stored", "store"))
         directories = await self._opened()
         entry = await self._find(directories, tile_id)
         if entry is None:
-            return NoTile(tile_id, "not_stored", "store")
+            if checks:
+                await self._reader.confirm(ABSENT_FRESH_S)
+            return Heard(NoTile(tile_id, "not_stored", "store"))
         if entry.length > TILE_BYTES_MAX:
             raise DataError(f"{self._reader.shown}: a tile of {entry.length} bytes", cause="too_large")
         header = directories.header
-        body = await self._whole(Span(header.data.offset + entry.offset, entry.length))
-        return tile_from(header, tile_id, body)
+        # Bytes are the same as long as the file is, and this reader's offsets are good for its own file only.
+        known = named if named == self._reader.named else UNNAMED
+        part = await self._reader.ask(header.data.offset + entry.offset, entry.length, known)
+        if part.body is None:
+            return Heard(None, part.headers)
+        self._check_length(part.body, entry.length)
+        return Heard(tile_from(header, tile_id, part.body), part.headers)
 
     async def _find(self, directories: Directories, tile_id: TileId) -> Entry | None:
         steps = directories.find(tile_id.pmtiles_id)
@@ -97,9 +134,12 @@ class RemotePmtiles:
 
     async def _whole(self, span: Span) -> bytes:
         body = await self._reader.read(*span)
-        if len(body) < span.length:
-            raise DataError(f"{self._reader.shown} ends early: it was cut off", cause="corrupt_archive")
+        self._check_length(body, span.length)
         return body
+
+    def _check_length(self, body: bytes, length: int) -> None:
+        if len(body) < length:
+            raise DataError(f"{self._reader.shown} ends early: it was cut off", cause="corrupt_archive")
 
     async def dead_letters(self, *, causes: Collection[str] = ()) -> AsyncIterator[DeadLetter]:  # noqa: ARG002
         """None: they stay with the journal, on the machine that wrote the file."""
@@ -156,6 +196,8 @@ class RemotePmtiles:
         )
 
     async def close(self) -> None:
+        if self._current is not self:
+            await self._current.close()
         for task in list(self._reads.values()):
             task.cancel()
 

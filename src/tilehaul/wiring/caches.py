@@ -13,6 +13,7 @@ from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import TILE_FRESH_S, FreshnessRule
 from tilehaul.ports.lane import Lanes
+from tilehaul.ports.origin import AskableSource
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import CacheStats, TileCache
 from tilehaul.ports.tile import NoTile, Tile
@@ -22,7 +23,6 @@ from tilehaul.sources.coalesced import CoalescedSource, Flights
 from tilehaul.sources.prefetching import PrefetchingSource
 from tilehaul.sources.revalidated import RevalidatedSource
 from tilehaul.sources.timed import TimedSource
-from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.disk_cache import DiskCache
 from tilehaul.stores.memory_cache import MemoryCache
 
@@ -91,11 +91,11 @@ class LayerCaching:
         if layer.cache != "none":
             self._tiers.append(caches.memory)
 
-    def heeding(self, xyz: XyzSource) -> TileSource:
-        """The origin, asked only for what has changed."""
-        if not self._tiers:
-            return xyz
-        return RevalidatedSource(xyz, known=self._known, rule=self.rule, clock=SystemClock())
+    def heeding(self, source: TileSource) -> TileSource:
+        """The source, asked only for what has changed where it is one over HTTP."""
+        if not isinstance(source, AskableSource):
+            return source
+        return RevalidatedSource(source, known=self._known, rule=self.rule, clock=SystemClock())
 
     def in_front(self, origin: TileSource, stats: TileStats, stack: AsyncExitStack) -> TileSource:
         """The origin behind the layer's caches, asked once for all who ask for the same tile."""

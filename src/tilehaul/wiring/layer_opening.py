@@ -144,20 +144,19 @@ async def _open(
                 sending=company.modest(replace(sending, headers=_headers(layer, location)), layer, location),
                 tell=log_service_event,
                 pool=company.pool,
-                heed=caching.heeding,
             )
         )
         for location in locations
     ]
     shedding = tuple(
         SheddingSource(
-            source if not formats else AllowedSource(source, formats),
-            lanes=source.lanes,
+            _allowed(caching.heeding(opened.source), formats),
+            lanes=opened.lanes,
             far=parse_location(location).kind not in NEAR_KINDS,
             deadline_s=settings.server.deadline_s,
             clock=SystemClock(),
         )
-        for location, source in zip(locations, sources, strict=True)
+        for location, opened in zip(locations, sources, strict=True)
     )
     origin = shedding[0] if len(shedding) == 1 else FallbackSource(shedding, background=caching.background)
     bounded = _bounded(origin, layer)
@@ -202,6 +201,10 @@ def _headers(layer: LayerSettings, location: str) -> tuple[tuple[str, str], ...]
     named = (hosts_of(each, os.environ) for each in locations_of(layer))
     first = next((hosts for hosts in named if hosts), ())
     return tuple(layer.headers.items()) if set(hosts_of(location, os.environ)) <= set(first) else ()
+
+
+def _allowed(source: TileSource, formats: frozenset[str]) -> TileSource:
+    return AllowedSource(source, formats) if formats else source
 
 
 def _formats(name: str, layer: LayerSettings) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """A location becomes a source or a store."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -19,12 +19,10 @@ from tilehaul.net.manners import check_bulk, check_contact, check_named
 from tilehaul.net.retried import RetriedSender
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.events import TellLane
-from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import TileArchive
 from tilehaul.ports.wire import Sender
 from tilehaul.sources.stored import StoredSource
 from tilehaul.sources.wmts import WmtsSource
-from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.bucket import BucketStore
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.geopackage import GeopackageStore
@@ -54,10 +52,8 @@ async def open_source(
     tally: Tally | None = None,
     tell: TellLane | None = None,
     pool: LanePool | None = None,
-    heed: Callable[[XyzSource], TileSource] | None = None,
 ) -> AsyncIterator[OpenedSource]:
     """Open whatever a location names, for reading. What its `get` raises is final. `pool`: see `open_laned`.
-    `heed` wraps the source of a URL template.
 
     While an upstream that fails is left alone, a tile is answered by BusyError.
 
@@ -74,8 +70,7 @@ async def open_source(
         async with open_sender(
             sending, source_of.typed_urls, tally=tally or Tally(), tell=tell, gauges=gauges, pool=pool
         ) as sender:
-            xyz = source_of(sender)
-            yield OpenedSource(xyz if heed is None else heed(xyz), gauges)
+            yield OpenedSource(source_of(sender), gauges)
         return
     if place.kind == "wms":
         wms = parse_wms_location(place.text)

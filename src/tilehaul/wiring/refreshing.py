@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tilehaul.codec.safe_url import redact
-from tilehaul.config.locations import parse_location
+from tilehaul.config.locations import SERVICES, parse_location
 from tilehaul.errors import PlanError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.clock import Clock
 from tilehaul.ports.freshness import Note, Notes
+from tilehaul.ports.origin import AskableSource
 from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import JobStore
 from tilehaul.sources.conditional import ConditionalSource
-from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.freshness import FreshnessFile, NotingStore
 from tilehaul.wiring.places import AnyStore
 
+# Asked tile by tile. The names of a PMTiles file are those of the whole file: a copy's --update is for that.
+_ASKED = SERVICES | {"bucket"}
 _KEEPING = ("mbtiles", "directory", "pmtiles", "geopackage")
 
 
@@ -25,8 +27,8 @@ def check_refresh(source: str, store: str, *, encodes: bool) -> None:
     """Refuse what cannot be checked tile by tile. Raises PlanError."""
     here, there = parse_location(source), parse_location(store)
     flags = "--refresh-older-than and --keep-freshness"
-    if here.kind != "xyz":
-        raise PlanError(f"{flags} need a URL template as the source: {redact(here.text)} is none")
+    if here.kind not in _ASKED:
+        raise PlanError(f"{flags} need a tile service or a bucket as the source: {redact(here.text)} is none")
     if there.kind not in _KEEPING:
         raise PlanError(f"{flags} need a store on this disk: {redact(there.text)} is none")
     if encodes:
@@ -56,9 +58,9 @@ class Refreshing:
         return NotingStore(self._keeper, self._file, self._observed)
 
     def source(self, inner: TileSource) -> TileSource:
-        """The source that asks for what is known only if it has changed. Raises PlanError: not an XYZ one."""
-        if not isinstance(inner, XyzSource):
-            raise PlanError(f"{inner.info.name} is no URL template: it cannot be asked for changes")
+        """The source that asks for what is known only if it has changed. PlanError: it cannot be asked so."""
+        if not isinstance(inner, AskableSource):
+            raise PlanError(f"{inner.info.name} cannot be asked for changes")
         return ConditionalSource(inner, self._keeper, self._known, self._observe, self._clock)
 
     async def stale(self, tile_ids: Sequence[TileId]) -> list[bool]:

@@ -63,7 +63,15 @@ def open_remote(
     headers = () if signing is not None else sending.headers
     lane_class = "s3-read" if is_bucket(place) else "tile"
     return RemoteArchive(
-        HttpRangeReader(url, late, shown=redact(place.text), lane_class=lane_class, headers=headers), late
+        HttpRangeReader(
+            url,
+            late,
+            shown=redact(place.text),
+            clock=SystemClock(),
+            lane_class=lane_class,
+            headers=headers,
+        ),
+        late,
     )
 
 

@@ -11,6 +11,7 @@ from tilehaul.codec.wms_choices import check_dimensions, chosen_styles, no_such
 from tilehaul.codec.wms_request import DEGREE_NAMES, MERCATOR_NAMES, VERSIONS, MapRequest, WmsLocation
 from tilehaul.config.sending import Sending
 from tilehaul.errors import DataError, PlanError, RefusedError
+from tilehaul.net.clock import SystemClock
 from tilehaul.ports.source import WORLD_DEG, SourceInfo
 from tilehaul.ports.wire import MIB, Request, Sender
 from tilehaul.sources.wms import WMS_TIMEOUTS, Frames, MercatorFrames, WmsSource, meta_within
@@ -103,6 +104,7 @@ async def open_wms(place: WmsLocation, sender: Sender, sending: Sending) -> WmsS
         sender,
         info,
         frames=frames,
+        clock=SystemClock(),
         headers=sending.headers,
         timeouts=WMS_TIMEOUTS if sending.timeout_s is None else None,
     )

@@ -1,0 +1,82 @@
+"""The seam to origins that say how long their answers are good, and may be asked for what has changed."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, Self, runtime_checkable
+
+from tilehaul.grid.tile_id import TileId
+from tilehaul.ports.source import TileSource
+from tilehaul.ports.store import TileArchive
+from tilehaul.ports.tile import NoTile, Tile
+
+
+class Validators(NamedTuple):
+    """What an origin calls the state of something: exactly as it came, empty where it gave no such name."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self:
+        """Those of an answer. Names of headers in lower case, as in `Response`."""
+        return cls(headers.get("etag", ""), headers.get("last-modified", ""))
+
+    @property
+    def condition(self) -> tuple[tuple[str, str], ...]:
+        """The headers that ask only for what has changed; none when there is nothing to tell it by.
+
+        RFC 9110, 13.1.3: a date is looked at only where there is no ETag.
+        """
+        if self.etag:
+            return (("If-None-Match", self.etag),)
+        if self.last_modified:
+            return (("If-Modified-Since", self.last_modified),)
+        return ()
+
+    def kept_by(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers of a 304 with the names it did not repeat, which stay (RFC 9110, 15.4.5)."""
+        named = {"etag": self.etag, "last-modified": self.last_modified}
+        return {name: value for name, value in named.items() if value} | dict(headers)
+
+
+UNNAMED = Validators()
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an origin said of one tile.
+
+    `answer` None: what the question named is current. `headers` are those it came with, none where nothing
+    was asked. `age_s`: how long ago the source itself heard it, as part of a larger answer; `anew` then asks
+    the origin, for who finds that too old, and may be None where nobody should.
+    """
+
+    answer: Tile | NoTile | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    age_s: float = 0.0
+    anew: "Callable[[], Awaitable[Heard]] | None" = None
+
+    @property
+    def told(self) -> Tile | NoTile:
+        """The answer to a question that named nothing."""
+        assert self.answer is not None  # noqa: S101 - nobody answers "current" to that
+        return self.answer
+
+
+class Askable(Protocol):
+    """`ask` is a `get` that says what the origin said besides; with names, only what has changed is sent.
+
+    Raises as `get`. A 304 that no name asked for is none of its answers.
+    """
+
+    async def ask(self, tile_id: TileId, named: Validators = UNNAMED) -> Heard: ...
+
+
+@runtime_checkable
+class AskableSource(TileSource, Askable, Protocol):
+    """A source over HTTP."""
+
+
+@runtime_checkable
+class AskableArchive(TileArchive, Askable, Protocol):
+    """An archive over HTTP."""
