@@ -123,7 +123,10 @@ enough.wait(10)
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal to send there")
 def test_ctrl_c_keeps_what_came_and_lets_the_store_go(tmp_path: Path) -> None:
     store = tmp_path / "a.mbtiles"
+    # Whoever runs these tests in the background may ignore the signal, and so would their children.
     script = f"""{BEGINNING}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 options = tilehaul.SeedOptions(sending=tilehaul.Sending(concurrency=2))
 try:
     blocking.seed(template, store, area, options=options,
