@@ -448,3 +448,25 @@ def test_directory_with_rows_from_the_south(capsys, archive: Path, tmp_path: Pat
         code, _, err = ran(capsys, "copy", archive, tmp_path / wrong)
         assert (code, "FOLDER/{z}/{x}/{-y}" in err) == (2, True)
     assert not (tmp_path / "x").exists()
+
+
+def test_folder_of_no_name_has_its_journal_beside_it(
+    capsys, archive: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """`.` with an ending is another name, within the folder."""
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    monkeypatch.chdir(tiles)
+    code, _, err = ran(capsys, "copy", archive, ".")
+    assert code == 0, err
+    assert sorted(path.name for path in tiles.iterdir()) == ["0", "1", "3"]
+    assert (tmp_path / "tiles.journal").is_file()
+    code, _, err = ran(capsys, "copy", archive, tiles)
+    assert (code, "6 settled before" in err) == (0, True), err
+
+
+def test_source_that_is_named_by_a_link_is_no_store(capsys, archive: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.mbtiles"
+    link.symlink_to(archive)
+    code, _, err = ran(capsys, "copy", archive, link)
+    assert (code, "is the source as well as the store" in err) == (2, True), err

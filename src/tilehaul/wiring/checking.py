@@ -1,5 +1,6 @@
 """What is refused before a job begins."""
 
+import os
 from collections.abc import Collection
 
 from tilehaul.codec.wms_request import parse_wms_location
@@ -46,9 +47,7 @@ def check_zooms(info: SourceInfo, zooms: Collection[int]) -> None:
     if lacking:
         there = sorted(set(zooms) & set(info.zooms))
         hint = f": give -z {zooms_text(there)}" if there else ""
-        raise PlanError(
-            f"{info.name} has zooms {zooms_text(info.zooms)}, not {zooms_text(lacking)}{hint}"
-        )
+        raise PlanError(f"{info.name} has zooms {zooms_text(info.zooms)}, not {zooms_text(lacking)}{hint}")
 
 
 def typed_urls(place: Location) -> tuple[str, ...]:
@@ -63,7 +62,7 @@ def typed_urls(place: Location) -> tuple[str, ...]:
 
 
 def _name_of(place: Location) -> str:
-    return place.text.rstrip("/") if place.kind in ("bucket", "remote") else str(place.path.resolve())
+    return place.text.rstrip("/") if place.kind in ("bucket", "remote") else os.path.realpath(place.path)
 
 
 async def check_location(location: str, sending: Sending) -> None:

@@ -21,6 +21,7 @@ from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore, TileArchive
 from tilehaul.stores.archive_metadata import format_of
+from tilehaul.stores.real_path import real_path
 from tilehaul.wiring.checking import check_location
 from tilehaul.wiring.places import AnyStore, open_archive
 from tilehaul.wiring.seeding import SeedOptions, metadata_of, plan_with, run_between, seed
@@ -156,7 +157,7 @@ def stamp_of(location: str) -> tuple[tuple[int, int, int], ...]:
         return ()
     stamps = []
     # A write to an SQLite file may be in its log alone.
-    for path in (place.path, Path(f"{place.path}-wal")):
+    for path in (place.path, Path(f"{real_path(place.path)}-wal")):
         try:
             status = path.stat()
         except OSError:

@@ -16,6 +16,7 @@ from tilehaul.ports.store import JobStore
 from tilehaul.sources.conditional import ConditionalSource
 from tilehaul.sources.xyz import XyzSource
 from tilehaul.stores.freshness import FreshnessFile, NotingStore
+from tilehaul.stores.real_path import real_path
 from tilehaul.wiring.places import AnyStore
 
 _KEEPING = ("mbtiles", "directory", "pmtiles", "geopackage")
@@ -37,7 +38,8 @@ def freshness_path(store: str) -> Path:
     """The file beside the store, one for each table of a GeoPackage."""
     place = parse_location(store)
     table = f".{place.table}" if place.table else ""
-    return place.path.with_name(f"{place.path.name}{table}.freshness")
+    path = real_path(place.path)
+    return path.with_name(f"{path.name}{table}.freshness")
 
 
 class Refreshing:
