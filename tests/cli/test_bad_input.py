@@ -1,17 +1,21 @@
 """Bad input: one clear line that says what to do, the right exit code, nothing sent, nothing lost."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tilehaul.cli.main import main
+from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.faults import Faults
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
+from tilehaul.lab.plain_png import plain_png
 
 GOOD = "http://127.0.0.1:9/{z}/{x}/{y}.png"
 
@@ -146,6 +150,57 @@ def test_what_may_be_a_key_is_not_repeated(capsys, tmp_path: Path) -> None:
         code, errors = outcome(capsys, "seed", *arguments)
         assert code == 2
         assert "CANARY" not in errors
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info BAD.mbtiles",
+        "verify BAD.pmtiles",
+        "info BAD",
+        "copy BAD.gpkg out.mbtiles",
+        "copy a out/BAD.mbtiles",
+        "copy a BAD.pmtiles",
+        "copy a BAD",
+        "copy a out.mbtiles --tiles-of BAD.mbtiles",
+        "copy BAD.png out.mbtiles --pixels",
+        "seed http://127.0.0.1:9/BAD/{z}/{x}/{y}.png out.mbtiles -z 0",
+        "diff a BAD.mbtiles",
+        "retry BAD.mbtiles",
+        "serve BAD.mbtiles --port 0",
+        "serve a --port 0 --cache-disk 1MB --cache-path BAD",
+        "cache info BAD",
+    ],
+)
+def test_name_that_is_no_text_is_refused(capsys, tmp_path: Path, monkeypatch, words: str) -> None:
+    """A byte that is not UTF-8, as a file of an old disk may have it. What it names is there, and whole."""
+    monkeypatch.chdir(tmp_path)
+    bad = os.fsdecode(b"bad\xff")
+    picture = plain_png(TileId(0, 0, 0))
+    for folder in ("a/0/0", f"{bad}/0/0"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "0.png").write_bytes(picture)
+    Path(f"{bad}.png").write_bytes(picture)
+    Path(bad, "tiles.cache").touch()
+    for ending in ("mbtiles", "gpkg", "pmtiles"):
+        Path(f"{bad}.{ending}").touch()
+    before = sorted(map(bytes, tmp_path.rglob("*")))
+    code, errors = outcome(capsys, *words.replace("BAD", bad).split())
+    assert (code, len(errors.splitlines())) == (2, 1), errors
+    assert "not UTF-8" in errors
+    assert sorted(map(bytes, tmp_path.rglob("*"))) == before
+
+
+def test_folder_whose_name_is_no_text_holds_archives_all_the_same(
+    capsys, tmp_path: Path, monkeypatch
+) -> None:
+    """Only what is typed is a name: what lies further up is the system's."""
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    (folder / "a/0/0").mkdir(parents=True)
+    (folder / "a/0/0/0.png").write_bytes(plain_png(TileId(0, 0, 0)))
+    monkeypatch.chdir(folder)
+    for source, store in pairwise(("a", "b.mbtiles", "c.gpkg", "d.pmtiles", "e")):
+        assert outcome(capsys, "copy", source, store, "--quiet") == (0, "")
 
 
 def test_file_that_is_no_mbtiles(capsys, tmp_path: Path) -> None:

@@ -112,9 +112,9 @@ def test_wrong_bytes_are_told_of_or_do_no_harm(capsys, tmp_path: Path, whole: Pa
     assert len(codes) > 1
 
 
-def archive(path: Path, root: bytes, leaves: bytes = b"", **numbers: int) -> Path:
+def archive(path: Path, root: bytes, leaves: bytes = b"", said: bytes = b"{}", **numbers: int) -> Path:
     """A PMTiles file of given directories; `numbers` are header words to overwrite, by offset `at_N`."""
-    root, metadata, leaf, data = packed(root), packed(b"{}"), packed(leaves) if leaves else b"", b"x" * 50
+    root, metadata, leaf, data = packed(root), packed(said), packed(leaves) if leaves else b"", b"x" * 50
     spans, at = [], HEADER_BYTES
     for part in (root, metadata, leaf, data):
         spans.append(Span(at, len(part)))
@@ -194,6 +194,42 @@ def test_archive_of_good_directories_is_read(capsys, tmp_path: Path) -> None:
     """What the absurd ones are made from is no absurd one."""
     code, out, _ = command(capsys, "info", archive(tmp_path / "a.pmtiles", GOOD), "--json")
     assert (code, json.loads(out)["tiles"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        rb'{"name": "\ud800"}',
+        rb'{"\udfff": "x"}',
+        rb'{"vector_layers": [{"id": "\ud83d\ud83d"}]}',
+        b'{"name": "\xed\xa0\x80"}',
+    ],
+)
+def test_half_a_character_in_the_metadata_is_told(capsys, tmp_path: Path, said: bytes) -> None:
+    """Python's parser lets it pass, and nothing it is written to takes it."""
+    path = archive(tmp_path / "a.pmtiles", GOOD, said=said)
+    for words in (("info", path), ("verify", path), ("copy", path, tmp_path / "b.mbtiles")):
+        code, _, err = command(capsys, *words)
+        check_told(code, err)
+        assert (code, "a.pmtiles" in err, "half a character" in err) == (2, True, True), err
+    assert [left.name for left in tmp_path.iterdir()] == ["a.pmtiles"]
+
+
+def test_half_a_character_in_a_text_that_is_json_itself_stops_no_job(
+    capsys, tmp_path: Path, whole: Path
+) -> None:
+    """As MBTiles' `json` row has it: plain text in the file that is added to, a character in the one made of it."""
+    path = archive(tmp_path / "a.pmtiles", GOOD, said=json.dumps({"json": r'{"a": "\ud800"}'}).encode())
+    code, _, err = command(capsys, "copy", whole / "a.mbtiles", path, "--force-source", "-z", "1")
+    assert code == 0, err
+    code, out, _ = command(capsys, "info", path, "--json")
+    assert json.loads(json.loads(out)["metadata"]["json"]) == {"a": "?"}
+
+
+def test_whole_characters_beyond_the_first_plane_are_kept(capsys, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.pmtiles", GOOD, said=rb'{"name": "\ud83d\ude00"}')
+    code, out, _ = command(capsys, "info", path, "--json")
+    assert (code, json.loads(out)["metadata"]["name"]) == (0, "\U0001f600")
 
 
 @pytest.mark.parametrize("name", ["a.mbtiles", "a.pmtiles"])

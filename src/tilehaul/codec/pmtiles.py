@@ -192,6 +192,11 @@ def parse_metadata(body: bytes) -> dict[str, Any]:
         raise damaged(f"its metadata are no JSON ({type(error).__name__})") from error
     if not isinstance(document, dict):
         raise damaged("its metadata are no JSON object")
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        # Python's parser reads half a pair, which no file, terminal or page can be given (RFC 8259, 8.2).
+        raise damaged("its metadata hold half a character (a surrogate without its other half)") from error
     return document
 
 

@@ -97,6 +97,7 @@ def parse_location(text: str) -> Location:
         raise PlanError(
             "an empty location: name a URL template, an .mbtiles, .pmtiles or .gpkg file or a directory"
         )
+    check_name(stripped)
     if _PROVIDER.match(stripped):
         return Location("provider", stripped)
     if _SCHEME.match(stripped):
@@ -139,6 +140,19 @@ def parse_location(text: str) -> Location:
     if near and not Path(stripped).exists():
         raise PlanError(f'"{suffix}" is no kind of archive: did you mean {near[0]}? A directory may end in /')
     return Location("directory", stripped)
+
+
+def check_name(text: str) -> None:
+    """Raise PlanError for a name that is no text: SQLite and every address want UTF-8."""
+    if "\0" in text:
+        raise PlanError("a location holds a zero byte, which is in the name of no file and no host")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if "://" in text:  # what is in an address may be a key, and is not repeated
+            raise PlanError("an address holds bytes that are not UTF-8: write them as %XX") from error
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise PlanError(f"{shown}: this name is not UTF-8, as every name must be here: rename it") from error
 
 
 def _is_pmtiles(url: str) -> bool:
