@@ -165,7 +165,8 @@ BAD = {
     "runs that overlap": (varints(2, 0, 1, 9, 1, 50, 50, 1, 1), b"", {}),
     "run of 2^62 tiles": (varints(1, 0, 1 << 62, 50, 1), b"", {}),
     "tile behind the end": (varints(1, 0, 1, 50, HUGE), b"", {}),
-    "no entries": (varints(0), b"", {}),
+    "no entries, and more": (varints(0, 0), b"", {}),
+    "leaf without entries": (varints(1, 0, 0, 21, 1), varints(0), {}),
     "leaf that names itself": (varints(1, 0, 0, 28, 1), varints(1, 0, 0, 28, 1), {}),
     "leaf without leaves": (varints(1, 0, 0, 28, 1), b"", {}),
 }
@@ -188,6 +189,20 @@ def test_absurd_archive_is_refused_in_bounded_memory(capsys, tmp_path: Path, nam
     check_told(code, err)
     assert code != 0
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_archive_without_a_tile_is_read(capsys, tmp_path: Path, whole: Path) -> None:
+    """Nothing is missing in it, and so nothing is damaged; it can be added to as if it were new."""
+    path = archive(tmp_path / "a.pmtiles", varints(0), at_72=0, at_80=0, at_88=0)
+    code, out, _ = command(capsys, "info", path, "--json")
+    assert (code, json.loads(out)["tiles"]) == (0, 0)
+    code, out, _ = command(capsys, "verify", path)
+    assert (code, "wrong: its root directory is empty" in out, "damaged" in out) == (1, True, False), out
+    code, _, err = command(capsys, "copy", path, tmp_path / "b.mbtiles")
+    assert (code, err) == (2, f"tilehaul: {path} has no tile\n")
+    code, _, err = command(capsys, "copy", whole / "a.mbtiles", path)
+    assert code == 0, err
+    assert command(capsys, "verify", path)[0] == 0
 
 
 def test_archive_of_good_directories_is_read(capsys, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ HEADER = [
     (80, "<Q", 9, "its header counts 9 entries, there are 21"),
     (88, "<Q", 9, "its header counts 9 different tiles, there are 21"),
     (99, "B", 3, "its header's tile type is image/jpeg, some tiles are image/png"),
+    (99, "B", 99, "its header's tile type is number 99, which does not exist"),
     (100, "B", 1, "its header says zooms 1 to 2, its tiles are of 0 to 2"),
     (101, "B", 9, "its header says zooms 0 to 9, its tiles are of 0 to 2"),
     (102, "<i", 1_900_000_000, "its header's bounds are 190,"),
