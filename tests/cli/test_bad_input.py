@@ -69,6 +69,8 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         (["http://[::1/{z}/{x}/{y}.png", "S"], ["host"]),
         ([GOOD, "alps.mbtile"], [".mbtiles"]),
         ([GOOD, "alps.pmtile"], [".pmtiles"]),
+        ([GOOD, "alps.zip"], ['".zip"', ".mbtiles, .pmtiles and .gpkg are known", "alps.zip/"]),
+        ([GOOD, "a/alps.SQLiteDB"], ['".sqlitedb"', ".mbtiles, .pmtiles and .gpkg are known"]),
         ([GOOD, "S", "--concurency", "5"], ["--concurency", "--concurrency"]),
         ([GOOD, "S", "more"], ["more"]),
         ([GOOD, "S", "--bbox=5,44,17,91"], ["latitude 91 is beyond 90"]),

@@ -470,3 +470,29 @@ def test_source_that_is_named_by_a_link_is_no_store(capsys, archive: Path, tmp_p
     link.symlink_to(archive)
     code, _, err = ran(capsys, "copy", archive, link)
     assert (code, "is the source as well as the store" in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    "name", ["tiles.zip", "tiles.zip/", "tiles.2024", "tiles.v1.5", "tiles.osm/{z}/{x}/{-y}"]
+)
+def test_directory_may_have_a_dot_in_its_name(
+    capsys, archive: Path, tmp_path: Path, monkeypatch, name: str
+) -> None:
+    """One that is there, one that is called a directory, and one whose ending is no file's."""
+    monkeypatch.chdir(tmp_path)
+    if name == "tiles.zip":
+        Path(name).mkdir()
+    code, _, err = ran(capsys, "copy", archive, name)
+    assert (code, "6 of 6 tiles done" in err) == (0, True), err
+    assert len(list(tmp_path.glob("tiles.*/*/*/*.png"))) == 6
+    code, _, err = ran(capsys, "copy", archive, name)
+    assert (code, "6 settled before" in err) == (0, True), err
+
+
+def test_archive_of_a_kind_that_is_not_known_is_not_made_a_directory(
+    capsys, archive: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ran(capsys, "copy", archive, "x.zip")
+    assert (code, ".mbtiles, .pmtiles and .gpkg are known" in err, "x.zip/" in err) == (2, True, True), err
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]

@@ -1,5 +1,6 @@
 """A location is one string: where tiles live."""
 
+import os
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -44,6 +45,8 @@ _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg"
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
 # How the rows of a directory are counted; without it from the north.
 _ROWS = re.compile(r"(?P<root>.+?)/\{z\}/\{x\}/\{(?P<south>-?)y\}", re.DOTALL)
+# As files of some kind have it, and folders of a version, `tiles.2024`, have not.
+_FILE_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 # Files that become tiles on being asked so.
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 # A GeoPackage may hold several tile tables.
@@ -136,10 +139,18 @@ def parse_location(text: str) -> Location:
             f"{stripped}: a folder of tiles is named as it is, or FOLDER/{{z}}/{{x}}/{{-y}} where rows are"
             " counted from the south; file names follow the tiles' own formats"
         )
-    near = get_close_matches(suffix, _KINDS, n=1) if suffix else []
-    if near and not Path(stripped).exists():
-        raise PlanError(f'"{suffix}" is no kind of archive: did you mean {near[0]}? A directory may end in /')
+    if _FILE_SUFFIX.fullmatch(suffix) and not _ends_as_folder(stripped) and not Path(stripped).exists():
+        near = get_close_matches(suffix, _KINDS, n=1)
+        meant = f": did you mean {near[0]}?" if near else ";"
+        raise PlanError(
+            f'"{suffix}" is no kind of archive that tilehaul knows{meant} .mbtiles, .pmtiles and .gpkg are'
+            f" known; for a directory of that name write {stripped}/"
+        )
     return Location("directory", stripped)
+
+
+def _ends_as_folder(text: str) -> bool:
+    return text.endswith(("/", os.sep)) or _ROWS.fullmatch(text) is not None
 
 
 def check_name(text: str) -> None:
