@@ -262,6 +262,28 @@ def test_upstream_that_answers_html_leaves_dead_letters(capsys, tmp_path: Path) 
     assert "dead 1/1/1 error_page" in errors
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.mbtiles", "a.mbtiles holds none of them: look at"),
+        ("a.pmtiles", "a.pmtiles was not made, for a PMTiles file holds one tile at least: look at"),
+    ],
+)
+def test_source_without_one_of_the_tiles_is_told(capsys, tmp_path: Path, name: str, words: str) -> None:
+    """Complete, and mostly not what was meant; of a PMTiles there is then no file."""
+    store = str(tmp_path / name)
+    with MockThread(MockSettings(faults=Faults(errors={404: 1.0}))) as server:
+        for settled in ("", "5 settled before, "):
+            code, errors = outcome(capsys, "seed", server.template, store, "-z", "0-1")
+            assert code == 0
+            assert f"complete: 0 of 5 tiles done, {settled}5 absent" in errors
+            assert f"{server.template} has none of these 5 tiles, and {store[:-9]}{words}" in errors
+        assert outcome(capsys, "seed", server.template, store, "-z", "0-1", "--quiet") == (0, "")
+    assert Path(store).exists() == name.endswith(".mbtiles")
+    assert main(["info", store]) == 0
+    assert ("file            none" in capsys.readouterr().out) == name.endswith(".pmtiles")
+
+
 def test_dead_tiles_beyond_twenty_are_counted(capsys, tmp_path: Path) -> None:
     with MockThread(MockSettings(faults=Faults(errors={400: 1.0}))) as server:
         store = str(tmp_path / "out.mbtiles")
