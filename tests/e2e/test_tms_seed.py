@@ -140,6 +140,18 @@ async def test_zooms_in_a_gap_are_refused_and_named(tmp_path, document, location
         assert (service.documents, service.tiles, list(tmp_path.iterdir())) == (1, [], [])
 
 
+async def test_a_copy_of_listed_tiles_in_a_gap_is_refused(tmp_path):
+    for zoom in (1, 2):
+        (tmp_path / f"a/{zoom}/0").mkdir(parents=True)
+        (tmp_path / f"a/{zoom}/0/0.png").write_bytes(PNG)
+    with FakeTms(with_gaps) as tms:
+        with pytest.raises(PlanError, match="has zooms 1,3,5, not 2: give -z 1"):
+            await tilehaul.copy(
+                f"tms+{tms.url}", str(tmp_path / "b.mbtiles"), tiles_of=str(tmp_path / "a"), options=ALL
+            )
+        assert tms.tiles == []
+
+
 def test_a_sample_of_zooms_in_a_gap_is_refused(tmp_path, capsys):
     with FakeTms(with_gaps) as tms:
         command = ["seed", f"tms+{tms.url}", str(tmp_path / "a.mbtiles"), "-z", "1-3", "--dry-run"]

@@ -22,7 +22,7 @@ from tilehaul.ports.source import SourceInfo
 from tilehaul.ports.store import JobKey, JobStore, TileArchive
 from tilehaul.stores.archive_metadata import format_of
 from tilehaul.stores.real_path import real_path
-from tilehaul.wiring.checking import check_location
+from tilehaul.wiring.checking import check_location, check_zooms
 from tilehaul.wiring.places import AnyStore, open_archive
 from tilehaul.wiring.seeding import SeedOptions, metadata_of, plan_with, run_between, seed
 
@@ -132,6 +132,7 @@ async def copy(
             async def same(tile_ids: Sequence[TileId]) -> list[bool]:
                 return await unchanged(archive, keeper, tile_ids)
 
+            check_zooms(info, listing.zooms)
             key = _key_of(info, listing, within, chosen)
             key = replace(key, mirrors=delete and within is None)
             plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
