@@ -411,6 +411,54 @@ def test_flags_that_would_change_nothing_are_refused(capsys, archive: Path, tmp_
     assert ran(capsys, "copy", vector, tmp_path / "b.pmtiles", "--compression", "gzip")[0] == 0
 
 
+REQUEST_FLAGS = [
+    ("-c", ["-c", "4"]),
+    ("--fixed", ["--fixed"]),
+    ("--timeout", ["--timeout", "5"]),
+    ("--retries", ["--retries", "0"]),
+    ("-H", ["-H", "X-Key: 1"]),
+    ("--contact", ["--contact", "me@example.com"]),
+    ("--tls-roots", ["--tls-roots", "roots.pem"]),
+    ("--allow-private", ["--allow-private", "10.0.0.1:80"]),
+    ("--providers", ["--providers", "mine.yaml"]),
+]
+
+
+@pytest.mark.parametrize(("flag", "typed"), REQUEST_FLAGS)
+def test_flags_for_requests_are_refused_between_archives_of_this_machine(
+    capsys, archive: Path, tmp_path: Path, flag: str, typed: list[str]
+) -> None:
+    """And those that no request to a bucket heeds."""
+    store, picture = tmp_path / "b.pmtiles", tmp_path / "p.png"
+    picture.write_bytes(plain_png(TILES[0]))
+    for words in (
+        ("copy", archive, store),
+        ("copy", archive, store, "--dry-run"),
+        ("copy", archive, store, "--tiles-of", archive),
+        ("copy", picture, store, "--pixels"),
+        ("seed", archive, store, "-z", "0"),
+        ("retry", archive, "--source", archive),
+    ):
+        code, out, err = ran(capsys, *words, *typed)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), err
+        assert f"{flag}: for requests, and none is sent: " in err
+        assert "on this machine: leave it out" in err
+    for words in (("copy", archive, "s3://b/x"), ("copy", "s3://b/x.pmtiles", store)):
+        if flag in ("-H", "--allow-private"):
+            code, out, err = ran(capsys, *words, *typed)
+            assert (code, out, err.count(f"{flag}: for tile services and files on the web")) == (2, "", 1), (
+                err
+            )
+    assert not store.exists()
+
+
+def test_a_contact_from_the_environment_is_for_whoever_needs_one(
+    capsys, archive: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("TILEHAUL_CONTACT", "me@example.com")
+    assert ran(capsys, "copy", archive, tmp_path / "b.pmtiles")[0] == 0
+
+
 def test_another_source_of_the_same_name_is_told_by_its_place(
     capsys, archive: Path, tmp_path: Path, monkeypatch
 ) -> None:

@@ -77,7 +77,7 @@ def test_file_cut_anywhere_is_told_of_and_never_taken_for_whole(
         check_told(code, err)
         assert (code, "cut." in err) == (2, True), point
         out = tmp_path / "out"
-        code, _, err = command(capsys, "seed", path, out, "-z", "0-2", "--retries", "0")
+        code, _, err = command(capsys, "seed", path, out, "-z", "0-2")
         check_told(code, err)
         assert code != 0, point
         assert not list(out.rglob("*.png")) or code == 3
@@ -100,7 +100,7 @@ def test_wrong_bytes_are_told_of_or_do_no_harm(capsys, tmp_path: Path, whole: Pa
         path.write_bytes(broken)
         code, _, err = command(capsys, "info", path, "--json")
         check_told(code, err)
-        arguments = ("-z", "0-2", "--retries", "0", "--max-failures", "100%")
+        arguments = ("-z", "0-2", "--max-failures", "100%")
         code, _, err = command(capsys, "seed", path, out, *arguments)
         check_told(code, err)
         codes.add(code)
@@ -185,7 +185,7 @@ def test_absurd_archive_is_refused_in_bounded_memory(capsys, tmp_path: Path, nam
     check_told(code, err)
     assert code == 2
     assert "a.pmtiles" in err
-    code, _, err = command(capsys, "seed", path, tmp_path / "out", "-z", "0-2", "--retries", "0")
+    code, _, err = command(capsys, "seed", path, tmp_path / "out", "-z", "0-2")
     check_told(code, err)
     assert code != 0
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.png"))
