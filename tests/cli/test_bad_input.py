@@ -193,6 +193,31 @@ def test_name_that_is_no_text_is_refused(capsys, tmp_path: Path, monkeypatch, wo
     assert sorted(map(bytes, tmp_path.rglob("*"))) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info LONG.mbtiles",
+        "verify LONG",
+        "copy LONG.gpkg out.mbtiles",
+        "copy a LONG.pmtiles",
+        "copy a LONG.zip",
+        "copy a out.mbtiles --report LONG",
+        "copy LONG.png out.mbtiles --pixels",
+        "cache info LONG",
+    ],
+)
+def test_name_that_is_too_long_for_its_disk_is_refused(
+    capsys, tmp_path: Path, monkeypatch, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a/0/0").mkdir(parents=True)
+    Path("a/0/0/0.png").write_bytes(plain_png(TileId(0, 0, 0)))
+    code, errors = outcome(capsys, *words.replace("LONG", "l" * 300).split())
+    assert (code, len(errors.splitlines()), "too long" in errors) == (2, 1, True), errors
+    assert len(errors) < 200
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_folder_whose_name_is_no_text_holds_archives_all_the_same(
     capsys, tmp_path: Path, monkeypatch
 ) -> None:

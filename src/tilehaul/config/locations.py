@@ -1,5 +1,6 @@
 """A location is one string: where tiles live."""
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ _SERVICES: dict[str, Kind] = {
 }
 _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
+# Of a name that is too long.
+NAME_SHOWN = 60
 # How the rows of a directory are counted; without it from the north.
 _ROWS = re.compile(r"(?P<root>.+?)/\{z\}/\{x\}/\{(?P<south>-?)y\}", re.DOTALL)
 # As files of some kind have it, and folders of a version, `tiles.2024`, have not.
@@ -122,6 +125,7 @@ def parse_location(text: str) -> Location:
         raise PlanError(
             f'unknown scheme "{scheme}": http, https, wms+https, wmts+https, tms+https, s3, r2, {_ARCHIVES}'
         )
+    _check_length(stripped)
     named = _TABLE.fullmatch(stripped)
     suffix = ".gpkg" if named else Path(stripped).suffix.lower()
     if suffix in _KINDS:
@@ -143,8 +147,8 @@ def parse_location(text: str) -> Location:
         near = get_close_matches(suffix, _KINDS, n=1)
         meant = f": did you mean {near[0]}?" if near else ";"
         raise PlanError(
-            f'"{suffix}" is no kind of archive that tilehaul knows{meant} .mbtiles, .pmtiles and .gpkg are'
-            f" known; for a directory of that name write {stripped}/"
+            f'there is no {stripped}, and "{suffix}" is no kind of archive that tilehaul knows{meant}'
+            f" .mbtiles, .pmtiles and .gpkg are known; for a directory of that name write {stripped}/"
         )
     return Location("directory", stripped)
 
@@ -164,6 +168,15 @@ def check_name(text: str) -> None:
             raise PlanError("an address holds bytes that are not UTF-8: write them as %XX") from error
         shown = text.encode("utf-8", "backslashreplace").decode()
         raise PlanError(f"{shown}: this name is not UTF-8, as every name must be here: rename it") from error
+
+
+def _check_length(name: str) -> None:
+    """Raise PlanError for a name that its disk cannot have: it is refused even to look."""
+    try:
+        os.lstat(name)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PlanError(f"{name[:NAME_SHOWN]}...: this name is too long: choose a shorter one") from error
 
 
 def _is_pmtiles(url: str) -> bool:

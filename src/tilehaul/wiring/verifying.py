@@ -1,8 +1,9 @@
 """`tilehaul verify`: an archive's structure by its kind, then its tiles."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tilehaul.config.locations import parse_location
+from tilehaul.config.locations import NEAR_KINDS, parse_location
 from tilehaul.jobs.verify import Told, Verdict, verify
 from tilehaul.sources.stored import StoredSource
 from tilehaul.stores.archive_metadata import metadata_faults
@@ -32,7 +33,7 @@ async def verify_archive(location: str, told: Told, *, decode: bool = False) -> 
         # Opened as an archive first: a file of another kind is told of in the archive's own words.
         source = await StoredSource.open(archive, location=place.text)
         wrong: list[str] = []
-        path = real_path(place.path)
+        path = real_path(place.path) if place.kind in NEAR_KINDS else Path()
         is_file = place.kind == "pmtiles" and path.exists()
         if place.kind == "mbtiles":
             wrong = mbtiles_faults(path)
