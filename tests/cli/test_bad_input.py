@@ -1,17 +1,21 @@
 """Bad input: one clear line that says what to do, the right exit code, nothing sent, nothing lost."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tilehaul.cli.main import main
+from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.faults import Faults
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
+from tilehaul.lab.plain_png import plain_png
 
 GOOD = "http://127.0.0.1:9/{z}/{x}/{y}.png"
 
@@ -65,6 +69,8 @@ def outcome(capsys, *arguments: str) -> tuple[int, str]:
         (["http://[::1/{z}/{x}/{y}.png", "S"], ["host"]),
         ([GOOD, "alps.mbtile"], [".mbtiles"]),
         ([GOOD, "alps.pmtile"], [".pmtiles"]),
+        ([GOOD, "alps.zip"], ['".zip"', ".mbtiles, .pmtiles and .gpkg are known", "alps.zip/"]),
+        ([GOOD, "a/alps.SQLiteDB"], ['".sqlitedb"', ".mbtiles, .pmtiles and .gpkg are known"]),
         ([GOOD, "S", "--concurency", "5"], ["--concurency", "--concurrency"]),
         ([GOOD, "S", "more"], ["more"]),
         ([GOOD, "S", "--bbox=5,44,17,91"], ["latitude 91 is beyond 90"]),
@@ -148,6 +154,82 @@ def test_what_may_be_a_key_is_not_repeated(capsys, tmp_path: Path) -> None:
         assert "CANARY" not in errors
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info BAD.mbtiles",
+        "verify BAD.pmtiles",
+        "info BAD",
+        "copy BAD.gpkg out.mbtiles",
+        "copy a out/BAD.mbtiles",
+        "copy a BAD.pmtiles",
+        "copy a BAD",
+        "copy a out.mbtiles --tiles-of BAD.mbtiles",
+        "copy BAD.png out.mbtiles --pixels",
+        "seed http://127.0.0.1:9/BAD/{z}/{x}/{y}.png out.mbtiles -z 0",
+        "diff a BAD.mbtiles",
+        "retry BAD.mbtiles",
+        "serve BAD.mbtiles --port 0",
+        "serve a --port 0 --cache-disk 1MB --cache-path BAD",
+        "cache info BAD",
+    ],
+)
+def test_name_that_is_no_text_is_refused(capsys, tmp_path: Path, monkeypatch, words: str) -> None:
+    """A byte that is not UTF-8, as a file of an old disk may have it. What it names is there, and whole."""
+    monkeypatch.chdir(tmp_path)
+    bad = os.fsdecode(b"bad\xff")
+    picture = plain_png(TileId(0, 0, 0))
+    for folder in ("a/0/0", f"{bad}/0/0"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "0.png").write_bytes(picture)
+    Path(f"{bad}.png").write_bytes(picture)
+    Path(bad, "tiles.cache").touch()
+    for ending in ("mbtiles", "gpkg", "pmtiles"):
+        Path(f"{bad}.{ending}").touch()
+    before = sorted(map(bytes, tmp_path.rglob("*")))
+    code, errors = outcome(capsys, *words.replace("BAD", bad).split())
+    assert (code, len(errors.splitlines())) == (2, 1), errors
+    assert "not UTF-8" in errors
+    assert sorted(map(bytes, tmp_path.rglob("*"))) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info LONG.mbtiles",
+        "verify LONG",
+        "copy LONG.gpkg out.mbtiles",
+        "copy a LONG.pmtiles",
+        "copy a LONG.zip",
+        "copy a out.mbtiles --report LONG",
+        "copy LONG.png out.mbtiles --pixels",
+        "cache info LONG",
+    ],
+)
+def test_name_that_is_too_long_for_its_disk_is_refused(
+    capsys, tmp_path: Path, monkeypatch, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a/0/0").mkdir(parents=True)
+    Path("a/0/0/0.png").write_bytes(plain_png(TileId(0, 0, 0)))
+    code, errors = outcome(capsys, *words.replace("LONG", "l" * 300).split())
+    assert (code, len(errors.splitlines()), "too long" in errors) == (2, 1, True), errors
+    assert len(errors) < 200
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_folder_whose_name_is_no_text_holds_archives_all_the_same(
+    capsys, tmp_path: Path, monkeypatch
+) -> None:
+    """Only what is typed is a name: what lies further up is the system's."""
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    (folder / "a/0/0").mkdir(parents=True)
+    (folder / "a/0/0/0.png").write_bytes(plain_png(TileId(0, 0, 0)))
+    monkeypatch.chdir(folder)
+    for source, store in pairwise(("a", "b.mbtiles", "c.gpkg", "d.pmtiles", "e")):
+        assert outcome(capsys, "copy", source, store, "--quiet") == (0, "")
+
+
 def test_file_that_is_no_mbtiles(capsys, tmp_path: Path) -> None:
     """A file of something else is neither read nor written over."""
     picture = tmp_path / "holiday.mbtiles"
@@ -203,6 +285,28 @@ def test_upstream_that_answers_html_leaves_dead_letters(capsys, tmp_path: Path) 
     assert code == 3
     assert errors.count("error_page") == 5
     assert "dead 1/1/1 error_page" in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.mbtiles", "a.mbtiles holds none of them: look at"),
+        ("a.pmtiles", "a.pmtiles was not made, for a PMTiles file holds one tile at least: look at"),
+    ],
+)
+def test_source_without_one_of_the_tiles_is_told(capsys, tmp_path: Path, name: str, words: str) -> None:
+    """Complete, and mostly not what was meant; of a PMTiles there is then no file."""
+    store = str(tmp_path / name)
+    with MockThread(MockSettings(faults=Faults(errors={404: 1.0}))) as server:
+        for settled in ("", "5 settled before, "):
+            code, errors = outcome(capsys, "seed", server.template, store, "-z", "0-1")
+            assert code == 0
+            assert f"complete: 0 of 5 tiles done, {settled}5 absent" in errors
+            assert f"{server.template} has none of these 5 tiles, and {store[:-9]}{words}" in errors
+        assert outcome(capsys, "seed", server.template, store, "-z", "0-1", "--quiet") == (0, "")
+    assert Path(store).exists() == name.endswith(".mbtiles")
+    assert main(["info", store]) == 0
+    assert ("file            none" in capsys.readouterr().out) == name.endswith(".pmtiles")
 
 
 def test_dead_tiles_beyond_twenty_are_counted(capsys, tmp_path: Path) -> None:

@@ -414,6 +414,54 @@ def test_flags_that_would_change_nothing_are_refused(capsys, archive: Path, tmp_
     assert ran(capsys, "copy", vector, tmp_path / "b.pmtiles", "--compression", "gzip")[0] == 0
 
 
+REQUEST_FLAGS = [
+    ("-c", ["-c", "4"]),
+    ("--fixed", ["--fixed"]),
+    ("--timeout", ["--timeout", "5"]),
+    ("--retries", ["--retries", "0"]),
+    ("-H", ["-H", "X-Key: 1"]),
+    ("--contact", ["--contact", "me@example.com"]),
+    ("--tls-roots", ["--tls-roots", "roots.pem"]),
+    ("--allow-private", ["--allow-private", "10.0.0.1:80"]),
+    ("--providers", ["--providers", "mine.yaml"]),
+]
+
+
+@pytest.mark.parametrize(("flag", "typed"), REQUEST_FLAGS)
+def test_flags_for_requests_are_refused_between_archives_of_this_machine(
+    capsys, archive: Path, tmp_path: Path, flag: str, typed: list[str]
+) -> None:
+    """And those that no request to a bucket heeds."""
+    store, picture = tmp_path / "b.pmtiles", tmp_path / "p.png"
+    picture.write_bytes(plain_png(TILES[0]))
+    for words in (
+        ("copy", archive, store),
+        ("copy", archive, store, "--dry-run"),
+        ("copy", archive, store, "--tiles-of", archive),
+        ("copy", picture, store, "--pixels"),
+        ("seed", archive, store, "-z", "0"),
+        ("retry", archive, "--source", archive),
+    ):
+        code, out, err = ran(capsys, *words, *typed)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), err
+        assert f"{flag}: for requests, and none is sent: " in err
+        assert "on this machine: leave it out" in err
+    for words in (("copy", archive, "s3://b/x"), ("copy", "s3://b/x.pmtiles", store)):
+        if flag in ("-H", "--allow-private"):
+            code, out, err = ran(capsys, *words, *typed)
+            assert (code, out, err.count(f"{flag}: for tile services and files on the web")) == (2, "", 1), (
+                err
+            )
+    assert not store.exists()
+
+
+def test_a_contact_from_the_environment_is_for_whoever_needs_one(
+    capsys, archive: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("TILEHAUL_CONTACT", "me@example.com")
+    assert ran(capsys, "copy", archive, tmp_path / "b.pmtiles")[0] == 0
+
+
 def test_another_source_of_the_same_name_is_told_by_its_place(
     capsys, archive: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -451,3 +499,51 @@ def test_directory_with_rows_from_the_south(capsys, archive: Path, tmp_path: Pat
         code, _, err = ran(capsys, "copy", archive, tmp_path / wrong)
         assert (code, "FOLDER/{z}/{x}/{-y}" in err) == (2, True)
     assert not (tmp_path / "x").exists()
+
+
+def test_folder_of_no_name_has_its_journal_beside_it(
+    capsys, archive: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """`.` with an ending is another name, within the folder."""
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    monkeypatch.chdir(tiles)
+    code, _, err = ran(capsys, "copy", archive, ".")
+    assert code == 0, err
+    assert sorted(path.name for path in tiles.iterdir()) == ["0", "1", "3"]
+    assert (tmp_path / "tiles.journal").is_file()
+    code, _, err = ran(capsys, "copy", archive, tiles)
+    assert (code, "6 settled before" in err) == (0, True), err
+
+
+def test_source_that_is_named_by_a_link_is_no_store(capsys, archive: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.mbtiles"
+    link.symlink_to(archive)
+    code, _, err = ran(capsys, "copy", archive, link)
+    assert (code, "is the source as well as the store" in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    "name", ["tiles.zip", "tiles.zip/", "tiles.2024", "tiles.v1.5", "tiles.osm/{z}/{x}/{-y}"]
+)
+def test_directory_may_have_a_dot_in_its_name(
+    capsys, archive: Path, tmp_path: Path, monkeypatch, name: str
+) -> None:
+    """One that is there, one that is called a directory, and one whose ending is no file's."""
+    monkeypatch.chdir(tmp_path)
+    if name == "tiles.zip":
+        Path(name).mkdir()
+    code, _, err = ran(capsys, "copy", archive, name)
+    assert (code, "6 of 6 tiles done" in err) == (0, True), err
+    assert len(list(tmp_path.glob("tiles.*/*/*/*.png"))) == 6
+    code, _, err = ran(capsys, "copy", archive, name)
+    assert (code, "6 settled before" in err) == (0, True), err
+
+
+def test_archive_of_a_kind_that_is_not_known_is_not_made_a_directory(
+    capsys, archive: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = ran(capsys, "copy", archive, "x.zip")
+    assert (code, ".mbtiles, .pmtiles and .gpkg are known" in err, "x.zip/" in err) == (2, True, True), err
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]

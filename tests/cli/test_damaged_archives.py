@@ -77,7 +77,7 @@ def test_file_cut_anywhere_is_told_of_and_never_taken_for_whole(
         check_told(code, err)
         assert (code, "cut." in err) == (2, True), point
         out = tmp_path / "out"
-        code, _, err = command(capsys, "seed", path, out, "-z", "0-2", "--retries", "0")
+        code, _, err = command(capsys, "seed", path, out, "-z", "0-2")
         check_told(code, err)
         assert code != 0, point
         assert not list(out.rglob("*.png")) or code == 3
@@ -100,7 +100,7 @@ def test_wrong_bytes_are_told_of_or_do_no_harm(capsys, tmp_path: Path, whole: Pa
         path.write_bytes(broken)
         code, _, err = command(capsys, "info", path, "--json")
         check_told(code, err)
-        arguments = ("-z", "0-2", "--retries", "0", "--max-failures", "100%")
+        arguments = ("-z", "0-2", "--max-failures", "100%")
         code, _, err = command(capsys, "seed", path, out, *arguments)
         check_told(code, err)
         codes.add(code)
@@ -112,9 +112,9 @@ def test_wrong_bytes_are_told_of_or_do_no_harm(capsys, tmp_path: Path, whole: Pa
     assert len(codes) > 1
 
 
-def archive(path: Path, root: bytes, leaves: bytes = b"", **numbers: int) -> Path:
+def archive(path: Path, root: bytes, leaves: bytes = b"", said: bytes = b"{}", **numbers: int) -> Path:
     """A PMTiles file of given directories; `numbers` are header words to overwrite, by offset `at_N`."""
-    root, metadata, leaf, data = packed(root), packed(b"{}"), packed(leaves) if leaves else b"", b"x" * 50
+    root, metadata, leaf, data = packed(root), packed(said), packed(leaves) if leaves else b"", b"x" * 50
     spans, at = [], HEADER_BYTES
     for part in (root, metadata, leaf, data):
         spans.append(Span(at, len(part)))
@@ -165,7 +165,8 @@ BAD = {
     "runs that overlap": (varints(2, 0, 1, 9, 1, 50, 50, 1, 1), b"", {}),
     "run of 2^62 tiles": (varints(1, 0, 1 << 62, 50, 1), b"", {}),
     "tile behind the end": (varints(1, 0, 1, 50, HUGE), b"", {}),
-    "no entries": (varints(0), b"", {}),
+    "no entries, and more": (varints(0, 0), b"", {}),
+    "leaf without entries": (varints(1, 0, 0, 21, 1), varints(0), {}),
     "leaf that names itself": (varints(1, 0, 0, 28, 1), varints(1, 0, 0, 28, 1), {}),
     "leaf without leaves": (varints(1, 0, 0, 28, 1), b"", {}),
 }
@@ -184,16 +185,66 @@ def test_absurd_archive_is_refused_in_bounded_memory(capsys, tmp_path: Path, nam
     check_told(code, err)
     assert code == 2
     assert "a.pmtiles" in err
-    code, _, err = command(capsys, "seed", path, tmp_path / "out", "-z", "0-2", "--retries", "0")
+    code, _, err = command(capsys, "seed", path, tmp_path / "out", "-z", "0-2")
     check_told(code, err)
     assert code != 0
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_archive_without_a_tile_is_read(capsys, tmp_path: Path, whole: Path) -> None:
+    """Nothing is missing in it, and so nothing is damaged; it can be added to as if it were new."""
+    path = archive(tmp_path / "a.pmtiles", varints(0), at_72=0, at_80=0, at_88=0)
+    code, out, _ = command(capsys, "info", path, "--json")
+    assert (code, json.loads(out)["tiles"]) == (0, 0)
+    code, out, _ = command(capsys, "verify", path)
+    assert (code, "wrong: its root directory is empty" in out, "damaged" in out) == (1, True, False), out
+    code, _, err = command(capsys, "copy", path, tmp_path / "b.mbtiles")
+    assert (code, err) == (2, f"tilehaul: {path} has no tile\n")
+    code, _, err = command(capsys, "copy", whole / "a.mbtiles", path)
+    assert code == 0, err
+    assert command(capsys, "verify", path)[0] == 0
 
 
 def test_archive_of_good_directories_is_read(capsys, tmp_path: Path) -> None:
     """What the absurd ones are made from is no absurd one."""
     code, out, _ = command(capsys, "info", archive(tmp_path / "a.pmtiles", GOOD), "--json")
     assert (code, json.loads(out)["tiles"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        rb'{"name": "\ud800"}',
+        rb'{"\udfff": "x"}',
+        rb'{"vector_layers": [{"id": "\ud83d\ud83d"}]}',
+        b'{"name": "\xed\xa0\x80"}',
+    ],
+)
+def test_half_a_character_in_the_metadata_is_told(capsys, tmp_path: Path, said: bytes) -> None:
+    """Python's parser lets it pass, and nothing it is written to takes it."""
+    path = archive(tmp_path / "a.pmtiles", GOOD, said=said)
+    for words in (("info", path), ("verify", path), ("copy", path, tmp_path / "b.mbtiles")):
+        code, _, err = command(capsys, *words)
+        check_told(code, err)
+        assert (code, "a.pmtiles" in err, "half a character" in err) == (2, True, True), err
+    assert [left.name for left in tmp_path.iterdir()] == ["a.pmtiles"]
+
+
+def test_half_a_character_in_a_text_that_is_json_itself_stops_no_job(
+    capsys, tmp_path: Path, whole: Path
+) -> None:
+    """As the `json` row of MBTiles has it: text in the file added to, a character in the one made of it."""
+    path = archive(tmp_path / "a.pmtiles", GOOD, said=json.dumps({"json": r'{"a": "\ud800"}'}).encode())
+    code, _, err = command(capsys, "copy", whole / "a.mbtiles", path, "--force-source", "-z", "1")
+    assert code == 0, err
+    code, out, _ = command(capsys, "info", path, "--json")
+    assert json.loads(out)["metadata"]["a"] == "?"
+
+
+def test_whole_characters_beyond_the_first_plane_are_kept(capsys, tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.pmtiles", GOOD, said=rb'{"name": "\ud83d\ude00"}')
+    code, out, _ = command(capsys, "info", path, "--json")
+    assert (code, json.loads(out)["metadata"]["name"]) == (0, "\U0001f600")
 
 
 @pytest.mark.parametrize("name", ["a.mbtiles", "a.pmtiles"])

@@ -96,7 +96,7 @@ def test_damaged_tiles_of_an_archive_are_dead_letters(capsys, tmp_path: Path, st
         format="text/html",
     )
     out = tmp_path / store
-    assert main(["seed", str(path), str(out), "-z", "1", "--retries", "0", "--max-failures", "100%"]) == 3
+    assert main(["seed", str(path), str(out), "-z", "1", "--max-failures", "100%"]) == 3
     told = capsys.readouterr().err
     assert "1/0/1 truncated" in told
     assert "1/1/1 error_page" in told

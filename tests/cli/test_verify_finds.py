@@ -1,12 +1,19 @@
 """`tilehaul verify` finds what is wrong with an archive of each kind, and says where."""
 
+import io
+import json
+import random
 import shutil
 import sqlite3
 import struct
+import sys
+import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tilehaul.cli.main import main
 from tilehaul.grid.tile_id import TileId
@@ -30,8 +37,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def verified(capsys, path: Path) -> tuple[int, str]:
-    code = main(["verify", str(path)])
+def verified(capsys, path: Path, *flags: str) -> tuple[int, str]:
+    code = main(["verify", str(path), *flags])
     out, err = capsys.readouterr()
     return code, out + err
 
@@ -41,12 +48,120 @@ def test_what_is_whole_is_fine(capsys, whole: Path, name: str) -> None:
     assert verified(capsys, whole / name) == (0, "fine: 21 tiles read: 21 image/png\n")
 
 
+def encoded(kind: str, side_px: int = 64, **options: object) -> bytes:
+    """Noise, the same each time."""
+    file = io.BytesIO()
+    pixels = random.Random(kind).randbytes(side_px * side_px * 3)
+    Image.frombytes("RGB", (side_px, side_px), pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def broken_off(body: bytes) -> bytes:
+    """A JPEG without the second half of its data, with its end marker."""
+    return body[: len(body) // 2] + body[-2:]
+
+
+def shortened(body: bytes) -> bytes:
+    """A WebP without the second half of its picture's data, with lengths that say so."""
+    at = body.index(b"VP8")
+    half = int.from_bytes(body[at + 4 : at + 8], "little") // 4 * 2
+    chunk = body[at : at + 4] + struct.pack("<I", half) + body[at + 8 : at + 8 + half]
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def overwritten(body: bytes) -> bytes:
+    """Wrong bytes where they hit no length: in the middle, or in the first block of a GIF's picture."""
+    at = len(body) // 2
+    if body.startswith(b"GIF"):
+        # Behind its own header, the size of its codes and the first block's length (GIF89a, 20 to 22).
+        at = body.index(b",\0\0\0\0") + 12
+    return body[:at] + bytes(100) + body[at + 100 :]
+
+
+def checked_again(body: bytes) -> bytes:
+    """A PNG whose data were damaged before its checksum was taken."""
+    at = body.index(b"IDAT")
+    size = int.from_bytes(body[at - 4 : at], "big")
+    data = body[at : at + size // 2] + bytes(20) + body[at + size // 2 + 20 : at + 4 + size]
+    return body[:at] + data + struct.pack(">I", zlib.crc32(data)) + body[at + 8 + size :]
+
+
+DAMAGE = [
+    ("JPEG", {}, broken_off),
+    ("JPEG", {"progressive": True}, broken_off),
+    ("WEBP", {}, shortened),
+    ("WEBP", {"lossless": True}, shortened),
+    ("GIF", {}, overwritten),
+    ("AVIF", {}, overwritten),
+    ("PNG", {}, checked_again),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "damage"), DAMAGE)
+def test_damage_within_a_picture_is_found_by_decoding(
+    capsys, tmp_path: Path, kind: str, options: dict[str, object], damage: Callable[[bytes], bytes]
+) -> None:
+    """Its frame is whole: what is not decoded passes."""
+    good, ending = encoded(kind, **options), {"JPEG": "jpg"}.get(kind, kind.lower())
+    for name, body in (("a/1/0/0", good), ("a/1/0/1", damage(good))):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.{ending}").write_bytes(body)
+    assert main(["copy", str(tmp_path / "a"), str(tmp_path / "b.mbtiles"), "--quiet"]) == 0
+    for name in ("a", "b.mbtiles"):
+        code, told = verified(capsys, tmp_path / name)
+        assert (code, told.startswith("fine: 2 tiles read: 2 image/")) == (0, True), told
+        code, told = verified(capsys, tmp_path / name, "--decode")
+        wanted = f"damaged 1/0/1 corrupt\nnot fine: 2 tiles read, 1 decoded: 1 image/{kind.lower()}\n"
+        assert (code, told) == (1, wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True, "restart_marker_rows": 1}),
+        ("JPEG", {"exif": b"Exif\0\0of no camera", "icc_profile": b"of no screen"}),
+        ("WEBP", {"save_all": True, "append_images": [Image.new("RGB", (64, 64), "red")] * 2}),
+        ("GIF", {"save_all": True, "append_images": [Image.new("RGB", (64, 64), "red")] * 2}),
+        ("AVIF", {}),
+        ("PNG", {}),
+    ],
+)
+def test_whole_pictures_decode(capsys, tmp_path: Path, kind: str, options: dict[str, object]) -> None:
+    """Padding behind them is none of their damage."""
+    folder = tmp_path / "a/0/0"
+    folder.mkdir(parents=True)
+    (folder / f"0.{'jpg' if kind == 'JPEG' else kind.lower()}").write_bytes(
+        encoded(kind, **options) + b"\0\r\n"
+    )
+    wanted = f"fine: 1 tile read, 1 decoded: 1 image/{kind.lower()}\n"
+    assert verified(capsys, tmp_path / "a", "--decode") == (0, wanted)
+
+
+def test_vector_tiles_are_not_decoded(capsys, tmp_path: Path) -> None:
+    (tmp_path / "a/0/0").mkdir(parents=True)
+    (tmp_path / "a/0/0/0.pbf").write_bytes(b"\x1a\x05\x0a\x01a\x78\x02")
+    code, told = verified(capsys, tmp_path / "a", "--decode", "--json")
+    said = json.loads(told)
+    assert (code, said["tiles"], said["decoded"], said["fine"]) == (0, 1, 0, True)
+
+
+def test_decoding_without_its_extra_is_told_in_one_line(capsys, whole: Path, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "tilehaul.sources.decoded", raising=False)
+    monkeypatch.delitem(sys.modules, "tilehaul.pixels.decode", raising=False)
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    code, told = verified(capsys, whole / "a", "--decode")
+    assert (code, len(told.splitlines())) == (2, 1)
+    assert "pip install 'tilehaul[pixels]', or leave out --decode" in told
+
+
 # Where in the header (specification, 3.1), how it is written, what is written there, what is said.
 HEADER = [
     (72, "<Q", 9, "its header counts 9 tiles, there are 21"),
     (80, "<Q", 9, "its header counts 9 entries, there are 21"),
     (88, "<Q", 9, "its header counts 9 different tiles, there are 21"),
     (99, "B", 3, "its header's tile type is image/jpeg, some tiles are image/png"),
+    (99, "B", 99, "its header's tile type is number 99, which does not exist"),
     (100, "B", 1, "its header says zooms 1 to 2, its tiles are of 0 to 2"),
     (101, "B", 9, "its header says zooms 0 to 9, its tiles are of 0 to 2"),
     (102, "<i", 1_900_000_000, "its header's bounds are 190,"),

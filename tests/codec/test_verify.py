@@ -84,6 +84,15 @@ def test_cut_of_a_plain_vector_tile_is_found_except_between_layers():
         assert caught.value.cause == "truncated"
 
 
+@pytest.mark.parametrize(("at", "chunk"), [(6, "its IDAT"), (0, "a nameless")])
+def test_damaged_chunk_of_a_png_is_named_in_plain_words(at, chunk):
+    body = bytearray(WHOLE["png"][0])
+    body[body.index(b"IDAT") + at] ^= 0x80
+    with pytest.raises(DataError) as damage:
+        verify_tile(bytes(body))
+    assert str(damage.value) == f"the PNG is damaged: the checksum of {chunk} chunk is wrong"
+
+
 def test_every_bit_flip_in_png_is_found():
     """Chunk checksums cover the rest, so that not one bit of a PNG can change."""
     body = WHOLE["png"][0]

@@ -21,6 +21,7 @@ from tilehaul.lab.bucket import BucketServer, LabBucket
 from tilehaul.lab.faults import Faults
 from tilehaul.lab.mock import MockThread
 from tilehaul.lab.mock_settings import MockSettings
+from tilehaul.lab.plain_png import plain_png
 from tilehaul.net.loop_thread import LoopThread
 from tilehaul.ports.wire import Signing
 from tilehaul.wiring.places import open_archive
@@ -78,6 +79,32 @@ def test_seed_into_a_bucket_and_out_again(
         for key, kept in bucket.objects.items()
         if key.endswith(".png")
     }
+
+
+def test_flags_for_requests_act_on_a_bucket_that_is_copied_into(
+    bucket: LabBucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between archives of this machine they are refused; here one failure ends the job, or does not."""
+    folder = tmp_path / "a/0/0"
+    folder.mkdir(parents=True)
+    (folder / "0.png").write_bytes(plain_png(TileId(0, 0, 0)))
+    command = [
+        "copy",
+        str(tmp_path / "a"),
+        "s3://tiles/copy",
+        "--quiet",
+        "-c",
+        "1",
+        "--fixed",
+        "--timeout",
+        "5",
+    ]
+    bucket.faults.append(500)
+    assert main([*command, "--retries", "0", "--contact", "me@example.com"]) == 5
+    assert "s3://tiles/copy" in capsys.readouterr().err
+    bucket.faults.append(500)
+    assert main([*command, "--retries", "1"]) == 0
+    assert [key for key in bucket.objects if key.endswith(".png")] == ["copy/0/0/0.png"]
 
 
 def _bodies(path: Path) -> dict[str, bytes]:

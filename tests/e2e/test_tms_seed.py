@@ -12,6 +12,8 @@ import tilehaul
 from doubles.clock import VirtualClock
 from doubles.tms import tile_map, tile_set
 from doubles.wire import PNG, ScriptedWire, answer
+from doubles.wmts import SCALE_0, matrix
+from doubles.wmts import document as wmts_document
 from tilehaul.cli.main import main
 from tilehaul.config.sending import Sending
 from tilehaul.errors import DataError, PlanError, RefusedError
@@ -108,8 +110,53 @@ async def test_rows_are_counted_from_the_south():
 async def test_zooms_that_are_not_there_are_refused(tmp_path):
     area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=range(3))
     with FakeTms(one_level_off) as tms:
-        with pytest.raises(PlanError, match=r"has zooms 1 to 3, not 0 to 2: give -z 1-2"):
+        with pytest.raises(PlanError, match=r"has zooms 1-3, not 0: give -z 1-2"):
             await tilehaul.seed(f"tms+{tms.url}", str(tmp_path / "a.mbtiles"), area, options=ALL)
+        assert tms.tiles == []
+
+
+def with_gaps(url):
+    return tile_map(*(tile_set(zoom, zoom, base=f"{url}/") for zoom in (1, 3, 5)))
+
+
+def matrices_with_gaps(url):
+    return wmts_document(url, matrix("00", SCALE_0) + matrix("02", SCALE_0 / 4, side=4))
+
+
+@pytest.mark.parametrize(
+    ("document", "location", "zooms", "says"),
+    [
+        (with_gaps, "tms+{}", range(1, 6), "has zooms 1,3,5, not 2,4: give -z 1,3,5"),
+        (with_gaps, "tms+{}", [2, 4], "has zooms 1,3,5, not 2,4$"),
+        (matrices_with_gaps, "wmts+{}/kvp?layer=alps", range(4), "has zooms 0,2, not 1,3: give -z 0,2"),
+    ],
+)
+async def test_zooms_in_a_gap_are_refused_and_named(tmp_path, document, location, zooms, says):
+    """A whole zoom that nobody has was counted as absent tiles of a complete job."""
+    area = tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=zooms)
+    with FakeTms(document) as service:
+        with pytest.raises(PlanError, match=says):
+            await tilehaul.seed(location.format(service.url), str(tmp_path / "a.mbtiles"), area, options=ALL)
+        assert (service.documents, service.tiles, list(tmp_path.iterdir())) == (1, [], [])
+
+
+async def test_a_copy_of_listed_tiles_in_a_gap_is_refused(tmp_path):
+    for zoom in (1, 2):
+        (tmp_path / f"a/{zoom}/0").mkdir(parents=True)
+        (tmp_path / f"a/{zoom}/0/0.png").write_bytes(PNG)
+    with FakeTms(with_gaps) as tms:
+        with pytest.raises(PlanError, match="has zooms 1,3,5, not 2: give -z 1"):
+            await tilehaul.copy(
+                f"tms+{tms.url}", str(tmp_path / "b.mbtiles"), tiles_of=str(tmp_path / "a"), options=ALL
+            )
+        assert tms.tiles == []
+
+
+def test_a_sample_of_zooms_in_a_gap_is_refused(tmp_path, capsys):
+    with FakeTms(with_gaps) as tms:
+        command = ["seed", f"tms+{tms.url}", str(tmp_path / "a.mbtiles"), "-z", "1-3", "--dry-run"]
+        assert main([*command, "--sample", "9"]) == 2
+        assert "has zooms 1,3,5, not 2: give -z 1,3" in capsys.readouterr().err
         assert tms.tiles == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilehaul.errors import PlanError
-from tilehaul.grid.area import BOXES_MAX, Area, parse_zooms
+from tilehaul.grid.area import BOXES_MAX, Area, parse_zooms, zooms_text
 from tilehaul.grid.bounds import parse_bbox
 from tilehaul.grid.tile_id import TileId
 
@@ -467,3 +467,13 @@ def test_slanted_border_through_corners_is_exact():
     # In each of the four quadrants the tiles (i, j), counted from the middle, with i + j < n.
     assert area.count_by_zoom() == {0: 1, 1: 4, 2: 4, 3: 12, 4: 40, 5: 144, 6: 544}
     check_walk(area)
+
+
+@STEADY
+@given(st.sets(st.integers(0, 30), min_size=1))
+def test_zooms_as_text_are_read_again(zooms: set[int]) -> None:
+    assert parse_zooms(zooms_text(sorted(zooms))) == tuple(sorted(zooms))
+
+
+def test_zooms_as_text_are_short() -> None:
+    assert zooms_text([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"

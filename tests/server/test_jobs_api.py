@@ -211,7 +211,11 @@ async def test_the_key_is_asked_for_everywhere(origin, tmp_path):
     """Without it nobody starts, sees or ends a job."""
     async with running(origin.template, tmp_path, key="s3kr1t-of-the-jobs") as service:
         right = [("Authorization", "Bearer s3kr1t-of-the-jobs")]
-        for wrong in ([], [("Authorization", "Bearer s3kr1")], [("Authorization", "Basic s3kr1t-of-the-jobs")]):
+        for wrong in (
+            [],
+            [("Authorization", "Bearer s3kr1")],
+            [("Authorization", "Basic s3kr1t-of-the-jobs")],
+        ):
             for method, path in (
                 ("POST", ""),
                 ("GET", ""),

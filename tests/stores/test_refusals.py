@@ -12,11 +12,14 @@ from filelock import FileLock
 
 from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.tile_id import TileId
-from tilehaul.ports.store import JobKey
+from tilehaul.lab.plain_png import plain_png
+from tilehaul.ports.store import JobCounts, JobKey
 from tilehaul.ports.tile import Tile
 from tilehaul.stores.directory import DirectoryStore
 from tilehaul.stores.disk_errors import from_os, from_sqlite
+from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
+from tilehaul.stores.pmtiles import PmtilesStore
 from tilehaul.stores.sqlite_file import WritableFile
 from tilehaul.stores.writer_lock import WriterLock
 
@@ -126,6 +129,46 @@ def test_held_lock_is_still_said_to_be_held(tmp_path: Path) -> None:
     second.take_once()
     second.release()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (MbtilesStore, "s.mbtiles"),
+        (GeopackageStore, "s.gpkg"),
+        (PmtilesStore, "s.pmtiles"),
+        (DirectoryStore, "s"),
+    ],
+)
+async def test_link_and_its_target_are_one_store(tmp_path: Path, make: Any, name: str) -> None:
+    """Locked, journalled and renamed as the file it leads to; the link stays one."""
+    body = plain_png(TileId(0, 0, 0))
+    (tmp_path / "kept").mkdir()
+    target, link = tmp_path / "kept" / name, tmp_path / name
+    link.symlink_to(target)
+    by_link, by_name = make(link), make(target)
+    await by_link.begin(JOB)
+    with pytest.raises(PlanError, match="another tilehaul is writing"):
+        await by_name.begin(JOB)
+    await by_link.commit([Tile(TileId(0, 0, 0), body, "image/png")])
+    await by_link.close()
+    assert [path.name for path in tmp_path.iterdir() if path != link] == ["kept"]
+    # What was under way by the one name goes on by the other.
+    assert await by_name.begin(JOB) is None
+    assert await by_name.settled([TileId(0, 0, 0)]) == ["done"]
+    await by_name.finish(complete=True, counts=JobCounts(1, 0, 0))
+    await by_name.close()
+    assert link.is_symlink()
+    reader = make(link)
+    assert (await reader.get(TileId(0, 0, 0))).body == body
+    await reader.close()
+
+
+def test_link_to_itself_is_told(tmp_path: Path) -> None:
+    link = tmp_path / "s.mbtiles"
+    link.symlink_to(link)
+    with pytest.raises(PlanError, match=r"s\.mbtiles is a link that leads to itself"):
+        MbtilesStore(link)
 
 
 def test_full_disk_says_what_to_do(tmp_path: Path) -> None:

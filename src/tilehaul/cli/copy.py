@@ -21,6 +21,7 @@ from tilehaul.cli.job import (
     say_end,
     seed_options,
 )
+from tilehaul.cli.near import check_sending_flags
 from tilehaul.cli.seed import area_of
 from tilehaul.errors import PlanError
 
@@ -90,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
         raise PlanError("--update and --overwrite exclude each other: give one")
     if options.delete and not options.update:
         raise PlanError("--delete goes with --update: a copy deletes only what it has compared")
+    places = (options.source, options.tiles_of, options.store)
+    check_sending_flags(options, *(place for place in places if place is not None))
     within = area_within(options)
     if options.dry_run:
         return run_async(lambda: _count(options, within))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tilehaul.cli import exit_codes
 from tilehaul.cli.common import run_async
 from tilehaul.cli.job import AGAIN, AGAIN_OVERWRITING, encoding_of, run_job, say_end, seed_options
+from tilehaul.cli.near import check_sending_flags
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def run_picture(options: argparse.Namespace) -> int:
     for name, flag in _FOR_MAPS.items():
         if getattr(options, name) is not None and getattr(options, name) is not False:
             raise PlanError(f"{flag} is for maps: a picture is cut whole, leave it out with --pixels")
+    check_sending_flags(options, options.store)
     if options.dry_run:
         return _count(options)
     from tilehaul.cli.watching import Watcher

@@ -131,11 +131,12 @@ async def _info(options: argparse.Namespace) -> int:
     if info.kind in ("directory", "bucket"):
         print(f"  tiles   {info.tiles:>12,}   {size_text(info.bytes)}")
     else:
-        print(f"  file    {size_text(info.bytes):>12}")
+        size = size_text(info.bytes) if info.bytes else "none"
+        print(f"  file    {size:>12}")
         print(f"  tiles   {info.tiles:>12,}")
     if pyramid := pyramid_of(info.metadata):
-        size = f"{pyramid.width:,} x {pyramid.height:,} px"
-        print(f"  picture {size:>12}   in tiles of {pyramid.tile_size} px; no map")
+        pixels = f"{pyramid.width:,} x {pyramid.height:,} px"
+        print(f"  picture {pixels:>12}   in tiles of {pyramid.tile_size} px; no map")
     if info.absent:
         print(f"  absent  {info.absent:>12,}")
     if info.dead:

@@ -259,6 +259,8 @@ async def say_end(
         if report.state == "stopped":
             for reason in report.health.reasons:
                 print(f"degraded: {reason}", file=sys.stderr)
+        if report.state == "complete" and report.absent == report.planned > 0:
+            print(_none_there(report), file=sys.stderr)
     if report.dead:
         archive = open_archive(report.store)
         count = 0
@@ -287,3 +289,17 @@ async def say_end(
         print(f"{again} to try the dead ones again; {more} tells more of them", file=sys.stderr)
     elif report.state != "complete" and not quiet and "--overwrite" not in report.message:
         print(f"{again} to go on", file=sys.stderr)
+
+
+def _none_there(report: "SeedReport") -> str:
+    """A job that is complete and brought no tile: mostly the wrong place was asked for."""
+    from tilehaul.config.locations import parse_location
+
+    place = parse_location(report.store)
+    # The format has no archive without a tile: what the job knows is in the journal.
+    made = place.kind != "pmtiles" or place.path.exists()
+    kept = "holds none of them" if made else "was not made, for a PMTiles file holds one tile at least"
+    return (
+        f"{report.source} has none of these {plural(report.absent, 'tile')}, and {report.store} {kept}:"
+        " look at address, area and zooms if there should be some"
+    )

@@ -15,6 +15,9 @@ from tilehaul.errors import TilehaulError
 if TYPE_CHECKING:
     from tilehaul.cli.parsing import Parser
 
+# Of a file's name that is too long.
+NAME_SHOWN = 60
+
 _DESCRIPTION = """\
 Move map imagery from where it lives to where it is needed: as fast as the
 source allows, never faster than it permits, and nothing lost."""
@@ -90,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"tilehaul: {error.strerror}: {str(error.filename)[:NAME_SHOWN]}...", file=sys.stderr)
+            return exit_codes.USAGE
         if error.errno not in {errno.EMFILE, errno.ENFILE}:
             raise
         # Before any store or wire is open: those tell it as an error of ours, with what they were opening.

@@ -18,6 +18,7 @@ from tilehaul.cli.job import (
     say_end,
     seed_options,
 )
+from tilehaul.cli.near import check_sending_flags
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ async def _replay(options: argparse.Namespace, causes: list[str]) -> int:
     from tilehaul.cli.watching import Watcher
     from tilehaul.wiring.retrying import retry
 
+    check_sending_flags(options, options.archive, options.source)
     wanted = seed_options(options)
     watcher = Watcher(quiet=options.quiet, as_json=options.json, max_wait_s=options.max_wait)
     code = await run_job(

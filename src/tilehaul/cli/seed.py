@@ -27,6 +27,7 @@ from tilehaul.cli.job import (
     say_end,
     seed_options,
 )
+from tilehaul.cli.near import check_sending_flags
 from tilehaul.errors import PlanError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(options: argparse.Namespace) -> int:
     from tilehaul.cli.estimate import check_sample, dry_run
 
+    check_sending_flags(options, options.source, options.store)
     check_sample(options)
     area = area_of(options)
     if options.dry_run:

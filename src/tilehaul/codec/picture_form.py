@@ -53,7 +53,7 @@ def check_png(body: bytes) -> Size:
         if stop + 4 > end:
             raise _corrupt("PNG", "its chunks do not add up to its length")
         if crc32(view[at + 4 : stop]) != checksum(body, stop)[0]:
-            raise _corrupt("PNG", f"the checksum of a {name!r} chunk is wrong")
+            raise _corrupt("PNG", f"the checksum of {_named(name)} chunk is wrong")
         at = stop + 4
         if name == b"IDAT":
             has_data = True
@@ -62,6 +62,11 @@ def check_png(body: bytes) -> Size:
     if at != end or not has_data:
         raise _corrupt("PNG", "its chunks do not add up to its length")
     return width, height
+
+
+def _named(name: bytes) -> str:
+    """A chunk's name, four letters in what is whole (PNG 5.3)."""
+    return f"its {name.decode()}" if name.isalpha() else "a nameless"
 
 
 # Markers that stand alone: TEM and RST0..7 (T.81, table B.1).

@@ -28,9 +28,10 @@ ZOOM_MAX = 30
 # Compression codes.
 UNKNOWN, NONE, GZIP, BROTLI, ZSTD = range(5)
 _COMPRESSIONS = {UNKNOWN: "unknown", NONE: "none", GZIP: "gzip", BROTLI: "brotli", ZSTD: "zstd"}
-# Tile type codes; 0 is "other", 6 is MapLibre Tile, which tilehaul does not know.
+# Tile type codes; 0 is "other", 6 (the last there is) is MapLibre Tile, which tilehaul does not know.
 TILE_TYPES = {1: VECTOR_TILE, 2: PNG, 3: JPEG, 4: WEBP, 5: AVIF}
 _CODES = {media_type: code for code, media_type in TILE_TYPES.items()}
+TILE_TYPE_MAX = 6
 VECTOR_TYPE = 1
 
 _HEADER = struct.Struct("<7sB 11Q 6B 4i B 2i")
@@ -192,6 +193,11 @@ def parse_metadata(body: bytes) -> dict[str, Any]:
         raise damaged(f"its metadata are no JSON ({type(error).__name__})") from error
     if not isinstance(document, dict):
         raise damaged("its metadata are no JSON object")
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        # Python's parser reads half a pair, which no file, terminal or page can be given (RFC 8259, 8.2).
+        raise damaged("its metadata hold half a character (a surrogate without its other half)") from error
     return document
 
 

@@ -62,7 +62,9 @@ class Directory:
         return self.entry(at) if not run or number - self.ids[at] < run else None
 
 
-def parse_directory(body: bytes, *, tile_stop: int, leaf_stop: int, ids: tuple[int, int]) -> Directory:
+def parse_directory(
+    body: bytes, *, tile_stop: int, leaf_stop: int, ids: tuple[int, int], is_root: bool = False
+) -> Directory:
     """A directory from its bytes, decompressed.
 
     Args:
@@ -70,12 +72,16 @@ def parse_directory(body: bytes, *, tile_stop: int, leaf_stop: int, ids: tuple[i
         tile_stop: Length of the tile data in bytes: tiles lie within.
         leaf_stop: Length of the leaf section in bytes: leaves lie within.
         ids: The half-open range its ids lie in, from the entry that named it.
+        is_root: It may be without an entry. The specification forbids that since 3.1, and other programs
+            write an archive without a tile so: nothing is missing in it.
 
     Raises:
         DataError: Cut off, or any number that makes no sense (`corrupt_archive`).
     """
     numbers = _varints(body)
     count = numbers[0] if numbers else 0
+    if is_root and len(numbers) == 1 and not count:
+        return Directory(array("q"), array("q"), array("q"), array("q"))
     if not 0 < count <= ENTRIES_MAX:
         raise damaged(f"a directory of {count} entries; 1 to {ENTRIES_MAX} are allowed")
     if len(numbers) != 4 * count + 1:
@@ -214,7 +220,7 @@ class Directories:
     def __init__(self, header: PmtilesHeader, head: bytes, *, entries_max: int = 1 << 19) -> None:
         self.header = header
         root = header.root
-        self.root = self._parsed(head[root.offset : root.stop], (0, ID_STOP))
+        self.root = self._parsed(head[root.offset : root.stop], (0, ID_STOP), is_root=True)
         self._entries_max = entries_max
         self._kept: dict[int, Directory] = {}
         self._entries = 0
@@ -276,10 +282,16 @@ class Directories:
             self._entries -= len(self._kept.pop(oldest).ids)
         return kept
 
-    def _parsed(self, body: bytes, ids: tuple[int, int]) -> Directory:
+    @property
+    def empty(self) -> bool:
+        """Whether there is no entry, and so no tile."""
+        return not self.root.ids
+
+    def _parsed(self, body: bytes, ids: tuple[int, int], *, is_root: bool = False) -> Directory:
         header = self.header
         plain = unpacked(body, header.internal_compression, DIRECTORY_BYTES_MAX, "a directory")
-        return parse_directory(plain, tile_stop=header.data.length, leaf_stop=header.leaves.length, ids=ids)
+        stops = header.data.length, header.leaves.length
+        return parse_directory(plain, tile_stop=stops[0], leaf_stop=stops[1], ids=ids, is_root=is_root)
 
 
 def _next_id(directory: Directory, number: int, otherwise: int) -> int:

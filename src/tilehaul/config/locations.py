@@ -1,5 +1,7 @@
 """A location is one string: where tiles live."""
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -42,8 +44,12 @@ _SERVICES: dict[str, Kind] = {
 }
 _KINDS: dict[str, Kind] = {".mbtiles": "mbtiles", ".pmtiles": "pmtiles", ".gpkg": "geopackage"}
 _ARCHIVES = "an .mbtiles, .pmtiles or .gpkg file or a directory"
+# Of a name that is too long.
+NAME_SHOWN = 60
 # How the rows of a directory are counted; without it from the north.
 _ROWS = re.compile(r"(?P<root>.+?)/\{z\}/\{x\}/\{(?P<south>-?)y\}", re.DOTALL)
+# As files of some kind have it, and folders of a version, `tiles.2024`, have not.
+_FILE_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 # Files that become tiles on being asked so.
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 # A GeoPackage may hold several tile tables.
@@ -97,6 +103,7 @@ def parse_location(text: str) -> Location:
         raise PlanError(
             "an empty location: name a URL template, an .mbtiles, .pmtiles or .gpkg file or a directory"
         )
+    check_name(stripped)
     if _PROVIDER.match(stripped):
         return Location("provider", stripped)
     if _SCHEME.match(stripped):
@@ -118,6 +125,7 @@ def parse_location(text: str) -> Location:
         raise PlanError(
             f'unknown scheme "{scheme}": http, https, wms+https, wmts+https, tms+https, s3, r2, {_ARCHIVES}'
         )
+    _check_length(stripped)
     named = _TABLE.fullmatch(stripped)
     suffix = ".gpkg" if named else Path(stripped).suffix.lower()
     if suffix in _KINDS:
@@ -135,10 +143,40 @@ def parse_location(text: str) -> Location:
             f"{stripped}: a folder of tiles is named as it is, or FOLDER/{{z}}/{{x}}/{{-y}} where rows are"
             " counted from the south; file names follow the tiles' own formats"
         )
-    near = get_close_matches(suffix, _KINDS, n=1) if suffix else []
-    if near and not Path(stripped).exists():
-        raise PlanError(f'"{suffix}" is no kind of archive: did you mean {near[0]}? A directory may end in /')
+    if _FILE_SUFFIX.fullmatch(suffix) and not _ends_as_folder(stripped) and not Path(stripped).exists():
+        near = get_close_matches(suffix, _KINDS, n=1)
+        meant = f": did you mean {near[0]}?" if near else ";"
+        raise PlanError(
+            f'there is no {stripped}, and "{suffix}" is no kind of archive that tilehaul knows{meant}'
+            f" .mbtiles, .pmtiles and .gpkg are known; for a directory of that name write {stripped}/"
+        )
     return Location("directory", stripped)
+
+
+def _ends_as_folder(text: str) -> bool:
+    return text.endswith(("/", os.sep)) or _ROWS.fullmatch(text) is not None
+
+
+def check_name(text: str) -> None:
+    """Raise PlanError for a name that is no text: SQLite and every address want UTF-8."""
+    if "\0" in text:
+        raise PlanError("a location holds a zero byte, which is in the name of no file and no host")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if "://" in text:  # what is in an address may be a key, and is not repeated
+            raise PlanError("an address holds bytes that are not UTF-8: write them as %XX") from error
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise PlanError(f"{shown}: this name is not UTF-8, as every name must be here: rename it") from error
+
+
+def _check_length(name: str) -> None:
+    """Raise PlanError for a name that its disk cannot have: it is refused even to look."""
+    try:
+        os.lstat(name)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PlanError(f"{name[:NAME_SHOWN]}...: this name is too long: choose a shorter one") from error
 
 
 def _is_pmtiles(url: str) -> bool:

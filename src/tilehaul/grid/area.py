@@ -199,6 +199,17 @@ def parse_zooms(text: str) -> tuple[int, ...]:
     return _checked_zooms(zooms)
 
 
+def zooms_text(zooms: Sequence[int]) -> str:
+    """What `parse_zooms` reads as these ascending zooms, as short as can be: `0-12,14`."""
+    runs: list[list[int]] = []
+    for zoom in zooms:
+        if runs and runs[-1][-1] == zoom - 1:
+            runs[-1].append(zoom)
+        else:
+            runs.append([zoom])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
 def _is_number(text: str) -> bool:
     # Two digits are enough for any zoom, and keep int() from being fed a megabyte.
     return text.isascii() and text.isdigit() and len(text) <= 2

@@ -27,7 +27,8 @@ class Verdict:
     the first NAMED_MAX with their causes.
     `outside` counts tiles that do not meet the archive's bounds, by zoom, `flipped` those that would not
     either if rows were counted from the south; `beside` those that a pyramid's picture does not have; `kinds`
-    whole tiles by media type. `metadata` is the archive's.
+    whole tiles by media type, `decoded` the pictures that were decoded where that was asked for. `metadata`
+    is the archive's.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Verdict:
     named: list[tuple[TileId, str]] = field(default_factory=list)
     by_zoom: dict[int, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
+    decoded: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
     flipped: dict[int, int] = field(default_factory=dict)
 
@@ -54,7 +56,7 @@ async def verify(archive: TileArchive, source: TileSource, told: Told) -> Verdic
 
     Args:
         archive: Walked and counted.
-        source: The same archive as a source, which verifies each body.
+        source: The same archive as a source, which verifies each body, and may decode it.
         told: Called with how many tiles have been looked at, a page at a time.
 
     Raises:

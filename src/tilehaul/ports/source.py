@@ -34,6 +34,7 @@ class SourceInfo:
     `name` names it for people, redacted. `identity` is a stable hash of what makes two sources
     the same for a job (template without secrets, scheme, tile size), compared on resume.
     `bounds_deg` is (west, south, east, north) in WGS 84 degrees. Zooms are inclusive.
+    `zooms`: those of a source that declares them one by one, ascending; empty: all of them.
     `media_type` is empty when not known. `vector_layers` is the JSON text of TileJSON's list of that
     name (TileJSON 3.0, 3.3), always a list of objects; empty when the source names no layers. `note` is a
     clause that people should read before they take tiles from here; mostly empty.
@@ -55,6 +56,7 @@ class SourceInfo:
     rows: tuple[tuple[str, str], ...] = ()
     pyramid: Pyramid | None = None
     version: SourceVersion | None = None
+    zooms: tuple[int, ...] = ()
 
 
 class TileSource(Protocol):

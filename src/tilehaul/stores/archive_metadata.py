@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,7 @@ NAME_CHARS_MAX = 200
 
 def identity_of(kind: str, path: Path) -> str:
     """Two locations are the same source when they are the same place on this disk."""
-    return hashlib.sha256(f"{kind}:{path.absolute()}".encode()).hexdigest()[:32]
+    return hashlib.sha256(os.fsencode(f"{kind}:{path.absolute()}")).hexdigest()[:32]
 
 
 def format_of(media_type: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from tilehaul.stores.directory_reader import DirectoryReader
 from tilehaul.stores.directory_writer import DirectoryWriter
 from tilehaul.stores.free_space import FREE_BYTES_MIN
+from tilehaul.stores.real_path import real_path
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.threaded import ThreadedStore
 
@@ -32,5 +33,6 @@ class DirectoryStore(ThreadedStore):
         free_bytes_min: int = FREE_BYTES_MIN,
         tms: bool = False,
     ) -> None:
+        root = real_path(root)
         writer = DirectoryWriter(root, durability=durability, free_bytes_min=free_bytes_min, tms=tms)
         super().__init__(writer, lambda: DirectoryReader(root, tms=tms), name="directory")

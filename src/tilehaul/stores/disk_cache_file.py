@@ -13,6 +13,7 @@ import xxhash
 from tilehaul.grid.tile_id import TileId
 from tilehaul.policy.freshness import Freshness
 from tilehaul.ports.tile import NoTile, Tile
+from tilehaul.stores.disk_errors import sqlite_name
 
 FILE_NAME = "tiles.cache"
 PLACE = "disk"
@@ -74,13 +75,14 @@ class DiskCacheFile:
 
     Raises:
         NotACacheError: See there.
+        PlanError: The file's name is no UTF-8.
         apsw.Error: As every method, when the disk refuses or the file is damaged (see USELESS).
     """
 
     def __init__(self, path: Path, bytes_max: int, wall_s: Callable[[], float]) -> None:
         self._bytes_max = bytes_max
         self._wall_s = wall_s
-        self._db = apsw.Connection(str(path))
+        self._db = apsw.Connection(sqlite_name(path))
         try:
             self._open()
         except BaseException:
@@ -101,7 +103,7 @@ class DiskCacheFile:
                 db.execute(_SCHEMA)
                 db.execute(f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}")
             elif mark != (_APPLICATION_ID, _VERSION):
-                raise NotACacheError(f"{db.filename}: not a cache of this version of tilehaul")
+                raise NotACacheError("not a cache of this version of tilehaul")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

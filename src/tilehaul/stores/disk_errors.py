@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from tilehaul.errors import DataError, StorageError
+from tilehaul.errors import DataError, PlanError, StorageError
 from tilehaul.stores.journal import WAY_OUT
 
 BUSY_MS_MAX = 10_000
@@ -32,6 +32,16 @@ _WORDS = {
 
 def no_text(path: Path) -> DataError:
     return DataError(f"{path}: a text in it is not UTF-8: it is damaged", cause="corrupt_archive")
+
+
+def sqlite_name(path: Path) -> str:
+    """The path as SQLite takes it. Raises PlanError: a name that is no UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise PlanError(f"{shown}: this name is not UTF-8, and SQLite takes no other: rename it") from error
+    return str(path)
 
 
 def from_sqlite(

@@ -123,8 +123,6 @@ class GeopackageForm:
     def put(self, connection: apsw.Connection, table: TileTable, tiles: Sequence[Tile]) -> None:
         """A zoom's first tile brings its row of `gpkg_tile_matrix`, the first WebP its registration."""
         kinds = {tile.media_type for tile in tiles}
-        for kind in kinds:
-            self.check_format(kind, Path(connection.filename))
         firsts = {tile.tile_id.z: tile for tile in reversed(tiles)}
         there = {row[0] for row in connection.execute(_ZOOMS, (table.name,))}
         if added := sorted(firsts.keys() - there):

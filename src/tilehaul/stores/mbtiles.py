@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tilehaul.stores.free_space import FREE_BYTES_MIN
 from tilehaul.stores.mbtiles_dedup import DedupForm, FlatForm
+from tilehaul.stores.real_path import real_path
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.sqlite_reader import SqliteReader
 from tilehaul.stores.sqlite_writer import SqliteWriter
@@ -35,6 +36,7 @@ class MbtilesStore(ThreadedStore):
         durability: Durability = "full",
         free_bytes_min: int = FREE_BYTES_MIN,
     ) -> None:
+        path = real_path(path)
         form = DedupForm() if deduplicate else FlatForm()
         writer = SqliteWriter(path, form, durability=durability, free_bytes_min=free_bytes_min)
         super().__init__(writer, lambda: SqliteReader(path, form), name="mbtiles")

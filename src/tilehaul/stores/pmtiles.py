@@ -5,6 +5,7 @@ from pathlib import Path
 from tilehaul.stores.free_space import FREE_BYTES_MIN
 from tilehaul.stores.pmtiles_reader import PmtilesReader
 from tilehaul.stores.pmtiles_writer import PmtilesWriter
+from tilehaul.stores.real_path import real_path
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.threaded import ThreadedStore
 
@@ -31,5 +32,6 @@ class PmtilesStore(ThreadedStore):
     def __init__(
         self, path: Path, *, durability: Durability = "full", free_bytes_min: int = FREE_BYTES_MIN
     ) -> None:
+        path = real_path(path)
         writer = PmtilesWriter(path, durability=durability, free_bytes_min=free_bytes_min)
         super().__init__(writer, lambda: PmtilesReader(path), name="pmtiles")

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from tilehaul.codec.pmtiles import TILE_TYPES, PmtilesHeader
+from tilehaul.codec.pmtiles import TILE_TYPE_MAX, TILE_TYPES, PmtilesHeader
 from tilehaul.stores.pmtiles_file import PmtilesFile
 
 
@@ -20,6 +20,8 @@ def header_claims(header: PmtilesHeader, *, zooms: Collection[int], kinds: Colle
     """What the header says of tiles that are of these zooms and media types, and is not so."""
     wrong = []
     said = TILE_TYPES.get(header.tile_type, "")
+    if header.tile_type > TILE_TYPE_MAX:
+        wrong.append(f"its header's tile type is number {header.tile_type}, which does not exist")
     wrong += [
         f"its header's tile type is {said}, some tiles are {kind}" for kind in kinds if said not in ("", kind)
     ]
@@ -45,7 +47,7 @@ def pmtiles_faults(path: Path) -> list[str]:
     """
     file = PmtilesFile(path)
     try:
-        header = file.header
+        header, empty = file.header, file.empty
         tiles = entries = bodies = stop = strays = 0
         for entry in file.walk():
             tiles += entry.run
@@ -66,6 +68,10 @@ def pmtiles_faults(path: Path) -> list[str]:
         for what, said, real in counts
         if said not in (0, real)
     ]
+    if empty:
+        wrong.append(
+            "its root directory is empty: readers other than this one may refuse it (specification 3.1)"
+        )
     if header.clustered and strays:
         wrong.append(f"its header says that tiles lie in order, and {strays} have a gap before them")
     return wrong

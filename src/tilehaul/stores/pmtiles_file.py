@@ -78,6 +78,11 @@ class PmtilesFile:
         # Of the metadata that tilehaul writes, `tilehaul_build` follows every tile's bytes.
         self.fingerprint = fingerprint_of(self.size_bytes, head, packed)
 
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no tile."""
+        return self._directories.empty
+
     def find(self, number: int) -> Entry | None:
         """The entry of a tile by its PMTiles id. DataError, StorageError."""
         steps = self._directories.find(number)

@@ -19,6 +19,7 @@ import xxhash
 
 from tilehaul.codec.pmtiles import ROOT_BYTES_MAX, Span
 from tilehaul.codec.pmtiles_directory import DirectoryBuilder
+from tilehaul.stores.disk_errors import sqlite_name
 from tilehaul.stores.pmtiles_spool import BASE_KEY
 from tilehaul.stores.pmtiles_view import zoom_of
 
@@ -119,7 +120,7 @@ class _Shared:
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._path = path
-        self._connection = apsw.Connection(str(path))
+        self._connection = apsw.Connection(sqlite_name(path))
         for pragma in (
             "journal_mode=OFF",
             "synchronous=OFF",

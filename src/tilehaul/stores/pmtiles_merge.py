@@ -129,7 +129,9 @@ def merge(
     if named:
         rows = {"format": named} | rows
     metadata = packed(
-        json.dumps(document_of(rows | {BUILD: layout.build}), ensure_ascii=False, sort_keys=True).encode()
+        json.dumps(document_of(rows | {BUILD: layout.build}), ensure_ascii=False, sort_keys=True).encode(
+            "utf-8", "replace"
+        )
     )
     header = _header(layout, len(metadata), tile_type, rows)
     check_free(folder, free_bytes_min + header.data.stop)

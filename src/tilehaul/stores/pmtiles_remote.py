@@ -183,13 +183,13 @@ class RemotePmtiles:
         )
 
     async def source_info(self) -> SourceInfo:
-        header = (await self._opened()).header
-        shown = self._reader.shown
+        directories = await self._opened()
+        header, shown = directories.header, self._reader.shown
         return source_info_of(
             self._rows,
             name=shown,
             identity=hashlib.sha256(f"pmtiles:{shown}".encode()).hexdigest()[:32],
-            zooms=(header.zoom_min, header.zoom_max),
+            zooms=None if directories.empty else (header.zoom_min, header.zoom_max),
             bounds=None,
             media_type=header.media_type,
             version=self._reader.version,

@@ -166,7 +166,7 @@ class View:
     def zooms(self) -> tuple[int, int] | None:
         """Least and greatest zoom kept, of a file by its header; None without a tile."""
         found: list[int] = []
-        if self.base is not None:
+        if self.base is not None and not self.base.empty:
             found += (self.base.header.zoom_min, self.base.header.zoom_max)
         if self._spool is not None:
             for order in ("ASC", "DESC"):

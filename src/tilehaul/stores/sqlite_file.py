@@ -13,7 +13,7 @@ from urllib.parse import quote
 import apsw
 
 from tilehaul.errors import DataError, PlanError, StorageError
-from tilehaul.stores.disk_errors import BUSY_MS_MAX, from_os, from_sqlite, no_text
+from tilehaul.stores.disk_errors import BUSY_MS_MAX, from_os, from_sqlite, no_text, sqlite_name
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def open_reading(path: Path) -> apsw.Connection:
     if not path.is_file():
         raise PlanError(f"{path} is no file" if path.exists() else f"{path}: no such file")
     try:
-        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
+        return _probed(apsw.Connection(sqlite_name(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
             return _rolled_back(path)
@@ -50,7 +50,7 @@ def open_reading(path: Path) -> apsw.Connection:
     except apsw.Error as error:
         raise from_sqlite(error, path, "reading") from error
     # A file left in WAL mode on a read-only medium: nobody can be writing it, so it may be read as is.
-    uri = f"file:{quote(str(path.absolute()))}?immutable=1"
+    uri = f"file:{quote(sqlite_name(path.absolute()))}?immutable=1"
     try:
         return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI), path)
     except apsw.Error as error:
@@ -60,8 +60,8 @@ def open_reading(path: Path) -> apsw.Connection:
 def _rolled_back(path: Path) -> apsw.Connection:
     """Beside the file lies the journal of a transaction that was cut off: half of it may be in the file."""
     try:
-        _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE), path).close()
-        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), path)
+        _probed(apsw.Connection(sqlite_name(path), flags=apsw.SQLITE_OPEN_READWRITE), path).close()
+        return _probed(apsw.Connection(sqlite_name(path), flags=apsw.SQLITE_OPEN_READONLY), path)
     except apsw.Error as error:
         raise from_sqlite(error, path, "taking back what was not committed in") from error
 
@@ -113,7 +113,7 @@ class WritableFile:
         except OSError as error:
             raise from_os(error, path.parent, "making the folder") from error
         try:
-            self.connection = _probed(apsw.Connection(str(path)), path)
+            self.connection = _probed(apsw.Connection(sqlite_name(path)), path)
         except apsw.Error as error:
             raise from_sqlite(error, path, "opening") from error
 

@@ -145,6 +145,8 @@ class SqliteWriter:
         with file.transaction() as connection:
             for run in journal.distinct_runs(outcomes):
                 tiles = journal.tiles_of(run)
+                for kind in {tile.media_type for tile in tiles}:
+                    form.check_format(kind, self.path)
                 form.put(connection, table, tiles)
                 form.drop(connection, table, journal.gone_of(run))
                 journal.write_outcomes(connection, run, journal_done=False)

@@ -20,6 +20,7 @@ from tilehaul.policy.retry import RetryRule
 from tilehaul.policy.tally import Tally
 from tilehaul.ports.wire import Sender
 from tilehaul.stores.bucket import BucketStore
+from tilehaul.stores.real_path import real_path
 from tilehaul.stores.sqlite_file import Durability
 
 OpenLaned = Callable[..., AbstractAsyncContextManager[LanedSender]]
@@ -62,7 +63,9 @@ def open_bucket(
         where.url,
         shown=where.shown,
         open_sender=open_sender,
-        journal=Path(journal) if journal is not None else state_folder() / f"{_slug(where.url)}.journal",
+        journal=real_path(Path(journal))
+        if journal is not None
+        else state_folder() / f"{_slug(where.url)}.journal",
         durability=durability,
     )
 

@@ -1,10 +1,15 @@
 """What is refused before a job begins."""
 
+import os
+from collections.abc import Collection
+
 from tilehaul.codec.wms_request import parse_wms_location
 from tilehaul.config.locations import NEAR_KINDS, Location, parse_location
 from tilehaul.config.sending import Sending
 from tilehaul.errors import PlanError
+from tilehaul.grid.area import zooms_text
 from tilehaul.net.manners import check_bulk, check_contact
+from tilehaul.ports.source import SourceInfo
 from tilehaul.sources.reencoded import Encoding
 from tilehaul.wiring.named import xyz_urls
 from tilehaul.wiring.places import DECLARED, document_url, open_store
@@ -36,6 +41,15 @@ def check_places(source: str, store: str, sending: Sending, encoding: Encoding |
         check_bulk(samples, sending.rules())
 
 
+def check_zooms(info: SourceInfo, zooms: Collection[int]) -> None:
+    """Raise PlanError when zooms are asked for that the source declares not to have."""
+    lacking = sorted(set(zooms) - set(info.zooms)) if info.zooms else []
+    if lacking:
+        there = sorted(set(zooms) & set(info.zooms))
+        hint = f": give -z {zooms_text(there)}" if there else ""
+        raise PlanError(f"{info.name} has zooms {zooms_text(info.zooms)}, not {zooms_text(lacking)}{hint}")
+
+
 def typed_urls(place: Location) -> tuple[str, ...]:
     """An address on every host that a location names; none for what is no tile service and no remote file."""
     if place.kind in ("xyz", "provider"):
@@ -48,7 +62,7 @@ def typed_urls(place: Location) -> tuple[str, ...]:
 
 
 def _name_of(place: Location) -> str:
-    return place.text.rstrip("/") if place.kind in ("bucket", "remote") else str(place.path.resolve())
+    return place.text.rstrip("/") if place.kind in ("bucket", "remote") else os.path.realpath(place.path)
 
 
 async def check_location(location: str, sending: Sending) -> None:

@@ -20,8 +20,9 @@ from tilehaul.ports.events import SeedReport, Watch
 from tilehaul.ports.source import SourceInfo, SourceVersion
 from tilehaul.ports.store import JobKey, JobStore, TileArchive
 from tilehaul.stores.archive_metadata import format_of
+from tilehaul.stores.real_path import real_path
 from tilehaul.stores.source_version import file_version
-from tilehaul.wiring.checking import check_location
+from tilehaul.wiring.checking import check_location, check_zooms
 from tilehaul.wiring.places import AnyStore, open_archive
 from tilehaul.wiring.seeding import SeedOptions, metadata_of, plan_with, run_between, seed
 
@@ -130,6 +131,7 @@ async def copy(
             async def same(tile_ids: Sequence[TileId]) -> list[bool]:
                 return await unchanged(archive, keeper, tile_ids)
 
+            check_zooms(info, listing.zooms)
             key = _key_of(info, listing, within, chosen)
             key = replace(key, mirrors=delete and within is None, renews=update or chosen.overwrite)
             plan = plan_with(chosen, walked(archive, within), key, store, job="copy")
@@ -151,7 +153,10 @@ async def copy(
 def changed_since(location: str, before: SourceVersion | None) -> str:
     """Says that a file on this disk was changed or replaced since, and what to do; "" when it was not."""
     place = parse_location(location)
-    if place.kind not in ("mbtiles", "pmtiles", "geopackage") or file_version(place.path) == before:
+    if (
+        place.kind not in ("mbtiles", "pmtiles", "geopackage")
+        or file_version(real_path(place.path)) == before
+    ):
         return ""
     return (
         f"{location} was changed or replaced while it was copied: `tilehaul copy --update` moves what"

@@ -11,7 +11,7 @@ from pathlib import Path
 import xxhash
 
 from tilehaul.codec.sniff import JPEG, PNG, TIFF, WEBP
-from tilehaul.config.locations import parse_location
+from tilehaul.config.locations import check_name, parse_location
 from tilehaul.errors import PlanError, StorageError
 from tilehaul.grid.pyramid import TILE_SIZE_DEFAULT, Pyramid, grid_of
 from tilehaul.jobs.event_log import log_event
@@ -63,6 +63,7 @@ def plan_picture(
         ConfigError: Pillow is missing.
         StorageError: The disk refused.
     """
+    check_name(source)
     picture = open_picture(Path(source))
     pyramid = Pyramid(picture.width, picture.height, tile_size)
     chosen = encoding or Encoding()

@@ -29,6 +29,7 @@ from tilehaul.stores.geopackage import GeopackageStore
 from tilehaul.stores.mbtiles import MbtilesStore
 from tilehaul.stores.pmtiles import PmtilesStore
 from tilehaul.stores.pmtiles_reader import journal_path as pmtiles_journal
+from tilehaul.stores.real_path import real_path
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.wiring.buckets import open_bucket
 from tilehaul.wiring.named import xyz_opener
@@ -231,7 +232,7 @@ def open_archive(
     if place.kind == "bucket":
         return open_bucket(place, sending, partial(open_laned, pool=pool), rated=True)
     # Before its end, a job's tiles are in the journal beside a PMTiles file that is not there yet.
-    begun = place.kind == "pmtiles" and pmtiles_journal(place.path).exists()
+    begun = place.kind == "pmtiles" and pmtiles_journal(real_path(place.path)).exists()
     if not begun and not place.path.exists():
         raise PlanError(f"{place.text}: there is no such {_WHAT[place.kind]}")
     return open_store(place, sending=sending, pool=pool)

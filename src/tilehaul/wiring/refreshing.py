@@ -16,6 +16,7 @@ from tilehaul.ports.source import TileSource
 from tilehaul.ports.store import JobStore
 from tilehaul.sources.conditional import ConditionalSource
 from tilehaul.stores.freshness import FreshnessFile, NotingStore
+from tilehaul.stores.real_path import real_path
 from tilehaul.wiring.places import AnyStore
 
 # Asked tile by tile. The names of a PMTiles file are those of the whole file: a copy's --update is for that.
@@ -39,7 +40,8 @@ def freshness_path(store: str) -> Path:
     """The file beside the store, one for each table of a GeoPackage."""
     place = parse_location(store)
     table = f".{place.table}" if place.table else ""
-    return place.path.with_name(f"{place.path.name}{table}.freshness")
+    path = real_path(place.path)
+    return path.with_name(f"{path.name}{table}.freshness")
 
 
 class Refreshing:

@@ -26,7 +26,7 @@ from tilehaul.ports.events import Event, LaneChanged, LaneHeld, Progress
 from tilehaul.ports.lane import LaneSnapshot
 from tilehaul.ports.tile import FailedTile, Tile
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
-from tilehaul.wiring.checking import check_location, typed_urls
+from tilehaul.wiring.checking import check_location, check_zooms, typed_urls
 from tilehaul.wiring.places import lane_class_of, open_origin, tiles_per_request, workers_for
 
 
@@ -112,6 +112,7 @@ async def sample(
     @asynccontextmanager
     async def opening() -> AsyncIterator[Origin]:
         async with open_origin(source, sending=sending, tally=tally, tell=tell) as opened:
+            check_zooms(opened.source.info, {tile_id.z for tile_id in tiles})
             origin = opened
             if encoding is not None:
                 origin = replace(opened, source=ReencodedSource(opened.source, encoding))

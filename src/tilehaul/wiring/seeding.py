@@ -30,7 +30,7 @@ from tilehaul.ports.store import JobKey, JobStore
 from tilehaul.sources.reencoded import Encoding, ReencodedSource
 from tilehaul.stores.sqlite_file import Durability
 from tilehaul.stores.vector_layers import json_row_of
-from tilehaul.wiring.checking import check_location, check_places
+from tilehaul.wiring.checking import check_location, check_places, check_zooms
 from tilehaul.wiring.places import (
     AnyStore,
     open_origin,
@@ -40,7 +40,6 @@ from tilehaul.wiring.places import (
 )
 from tilehaul.wiring.reading import reading
 from tilehaul.wiring.refreshing import check_refresh, refreshing
-from tilehaul.wiring.tms import check_zooms
 
 # Eight hex digits tell a year's jobs apart, and are read aloud without a mistake.
 JOB_ID_BYTES = 4
@@ -126,8 +125,7 @@ async def seed(
     async def plan_of(info: SourceInfo, _keeper: JobStore) -> SeedPlan:
         # Counting a fine polygon takes seconds, and the loop may be a service's.
         planned = await asyncio.to_thread(area.count)
-        if parse_location(source).kind == "tms":
-            check_zooms(info, area.zooms)
+        check_zooms(info, area.zooms)
         return _plan(info, store, area, planned, chosen)
 
     return await run_between(source, store, plan_of, options=chosen, watch=watch, stop=stop)

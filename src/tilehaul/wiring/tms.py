@@ -1,7 +1,6 @@
 """A TMS location and what its TileMap says of itself become a source."""
 
 import hashlib
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from tilehaul.codec.safe_url import is_secret_name, redact
@@ -85,21 +84,13 @@ async def open_tms(url: str, asking: Sender, sending: Sending, *, tiles: Sender 
         media_type=template.media_type,
         zoom_min=min(zooms),
         zoom_max=max(zooms),
+        zooms=tuple(sorted(zooms)),
         bounds_deg=_bounds_deg(said),
         description=said.abstract or said.title,
         note="its tiles are 512 px wide" if said.tile_px[0] == FINE_PX else "",
     )
     headers = sending.headers if set(samples) == {here} else ()
     return WmtsSource(XyzSource(template, tiles or asking, info, headers), zooms)
-
-
-def check_zooms(info: SourceInfo, zooms: Sequence[int]) -> None:
-    """Raise PlanError when ascending zooms are asked for that the source does not have."""
-    low, high = info.zoom_min, info.zoom_max
-    if zooms and not low <= zooms[0] <= zooms[-1] <= high:
-        first, last = max(low, zooms[0]), min(high, zooms[-1])
-        hint = f": give -z {first}-{last}" if first <= last else ""
-        raise PlanError(f"{info.name} has zooms {low} to {high}, not {zooms[0]} to {zooms[-1]}{hint}")
 
 
 def _host(url: str) -> tuple[str, str]:

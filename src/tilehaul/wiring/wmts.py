@@ -72,6 +72,7 @@ async def open_wmts(
         media_type=template.media_type,
         zoom_min=min(matrices),
         zoom_max=max(matrices),
+        zooms=tuple(sorted(matrices)),
         bounds_deg=within_world(layer.bounds_deg),
         description=layer.title,
     )
