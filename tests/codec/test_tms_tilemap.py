@@ -100,7 +100,7 @@ def test_the_origin_and_bounds_of_gdal2tiles_are_not_believed() -> None:
     [
         ({"srs": "EPSG:4326"}, "in EPSG:4326, and tiles are Web Mercator"),
         ({"srs": ""}, "in no SRS"),
-        ({"srs": "OSGEO&#10;:41001"}, "in OSGEO%0A:41001"),
+        ({"srs": "OSGEO&#10;:41001"}, "in OSGEO%20:41001"),
         ({"origin": '<Origin x="-180" y="-90"/>'}, "counts its tiles from -180, -90"),
         ({"form": '<TileFormat width="100" height="256" extension="png"/>'}, "tiles of 100x256 px"),
         ({"form": '<TileFormat width="1024" height="1024" extension="png"/>'}, "tiles of 1024x1024 px"),

@@ -132,10 +132,20 @@ async def test_identity_knows_style_and_dimension() -> None:
 
 
 async def test_names_that_a_service_wrote_over_several_lines_are_told_in_one() -> None:
-    """Met by fuzzing: a reference system with a line's end in it."""
+    """Met by fuzzing: a reference system, and a format, with a line's end in it."""
     wire = ScriptedWire(
         [answer(200, document(crs="urn:ogc:def:crs:EPSG::9\n00913"), content_type="text/xml")]
     )
     place = parse_wmts_location("wmts+http://h/kvp?layer=alps")
-    with pytest.raises(PlanError, match=r"no matrix set in Web Mercator; it has goog \(EPSG:9\?00913\)"):
+    with pytest.raises(PlanError, match=r"no matrix set in Web Mercator; it has goog \(EPSG:9 00913\)"):
         await open_wmts(place, VerifiedSender(wire, VirtualClock(), Tally()), Sending())
+    body = (
+        document()
+        .replace(b"<Format>image/png", b"<Format>image/p\nng")
+        .replace(b'format="image/png"', b'format="&#10;"')
+    )
+    wire = ScriptedWire([answer(200, body, content_type="text/xml")])
+    place = parse_wmts_location("wmts+http://h/kvp?layer=alps&tilehaul.encoding=rest")
+    with pytest.raises(PlanError) as caught:
+        await open_wmts(place, VerifiedSender(wire, VirtualClock(), Tally()), Sending())
+    assert str(caught.value).isprintable()

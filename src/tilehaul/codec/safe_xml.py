@@ -66,8 +66,13 @@ def parse_xml(body: bytes) -> Element:
 
 
 def text_of(parent: Element, path: str) -> str:
-    """The text of a descendant without white space around it, empty when there is none."""
-    return (parent.findtext(path) or "").strip()
+    """The words of a descendant as `in_one_line`, empty when there is none."""
+    return in_one_line(parent.findtext(path))
+
+
+def in_one_line(text: str | None) -> str:
+    """White space as XML Schema's tokens have it: none around, one blank between words."""
+    return " ".join((text or "").split())
 
 
 def exception_said(body: bytes) -> str:

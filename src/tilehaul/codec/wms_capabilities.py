@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
-from tilehaul.codec.safe_xml import exception_said, parse_xml, text_of
+from tilehaul.codec.safe_xml import exception_said, in_one_line, parse_xml, text_of
 from tilehaul.errors import DataError
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -78,7 +78,7 @@ def parse_wms_capabilities(body: bytes) -> WmsCapabilities:
         version=root.get("version", "1.3.0"),
         title=text_of(root, "Service/Title"),
         get_map_url="" if online is None else online.get("href", "").strip(),
-        formats=tuple((each.text or "").strip() for each in get_map.findall("Format")),
+        formats=tuple(in_one_line(each.text) for each in get_map.findall("Format")),
         layers=tuple(
             layer for top in capability.findall("Layer") for layer in _layers(top, WmsLayer(name=""))
         ),
@@ -138,7 +138,7 @@ def _dimensions(element: Element, parent: WmsLayer) -> tuple[WmsDimension, ...]:
     known = {each.name.lower(): each for each in parent.dimensions}
     for tag in ("Dimension", "Extent"):
         for each in element.findall(tag):
-            name, values = each.get("name", ""), " ".join((each.text or "").split())
+            name, values = in_one_line(each.get("name")), in_one_line(each.text)
             before = known.get(name.lower(), WmsDimension(name))
             nearest = each.get("nearestValue", "").strip().lower() in ("1", "true") or before.nearest
             known[name.lower()] = WmsDimension(

@@ -7,7 +7,7 @@ from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 from tilehaul.codec.safe_url import redact
-from tilehaul.codec.safe_xml import exception_said, parse_xml, text_of
+from tilehaul.codec.safe_xml import exception_said, in_one_line, parse_xml, text_of
 from tilehaul.codec.wms_capabilities import WORLD, WmsDimension
 from tilehaul.errors import DataError
 
@@ -126,7 +126,7 @@ def _kvp_url(root: Element) -> str:
         if operation.get("name") != "GetTile":
             continue
         for get in operation.findall("DCP/HTTP/Get"):
-            encodings = [(each.text or "").strip().upper() for each in get.iter("Value")]
+            encodings = [in_one_line(each.text).upper() for each in get.iter("Value")]
             if not encodings or "KVP" in encodings:
                 return get.get("href", "").strip()
     return ""
@@ -162,10 +162,10 @@ def _layer(element: Element) -> WmtsLayer:
         name=text_of(element, "Identifier"),
         title=text_of(element, "Title"),
         bounds_deg=(west, south, east, north) if west < east and south < north else WORLD,
-        formats=tuple((each.text or "").strip() for each in element.findall("Format")),
+        formats=tuple(in_one_line(each.text) for each in element.findall("Format")),
         styles=tuple(text_of(each, "Identifier") for each in styles),
         templates=tuple(
-            (each.get("format", ""), each.get("template", ""))
+            (in_one_line(each.get("format")), each.get("template", ""))
             for each in element.findall("ResourceURL")
             if each.get("resourceType") == "tile"
         ),
@@ -179,7 +179,7 @@ def _layer(element: Element) -> WmtsLayer:
             WmsDimension(
                 text_of(each, "Identifier"),
                 text_of(each, "Default"),
-                ",".join((value.text or "").strip() for value in each.findall("Value")),
+                ",".join(in_one_line(value.text) for value in each.findall("Value")),
             )
             for each in element.findall("Dimension")
         ),

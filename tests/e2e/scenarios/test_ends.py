@@ -128,9 +128,10 @@ async def test_49_expired_credentials(tmp_path: Path, status: int) -> None:
         assert [line for line in errors if "401/403" in line] == [
             "tilehaul: 20 answers 401/403 in a row: check the key or the permission"
         ]
-        assert 20 <= summary.dead <= 20 + 2 * 8
+        # An answer that was good already may come between them, on a busy machine: then counting begins anew.
+        assert 20 <= summary.dead <= 19 + 20 + 2 * 8
         assert summary.pending > 100
-        assert trial.requests - asked <= 20 + 3 * 8
+        assert trial.requests - asked <= 19 + 20 + 3 * 8
         await trial.resumed(summary)
 
 
