@@ -65,4 +65,6 @@ class RevalidatedSource:
             return answer
         lifetime = parse_lifetime(headers, wall_s=self._clock.wall_s() - heard.age_s)
         freshness = self._rule.told(lifetime, self.info.identity)
-        return replace(answer, freshness=freshness._replace(age_s=freshness.age_s + heard.age_s))
+        if heard.age_s:
+            freshness = freshness._replace(age_s=freshness.age_s + heard.age_s)
+        return replace(answer, freshness=freshness)
