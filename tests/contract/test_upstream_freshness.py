@@ -196,6 +196,20 @@ async def test_one_view_is_one_picture_also_where_nothing_may_be_kept(scene):
         assert opened.caches.memory.stats().tiles == 0
 
 
+async def test_what_is_forgotten_is_not_cut_from_a_picture_of_before(scene):
+    """Neither is a tile of it that nobody had asked for yet."""
+    await scene.change(1, Cache_Control="max-age=70")
+    async with scene.layer("wms") as opened:
+        source = opened.layers[0].source
+        await source.get(HERE)
+        scene.clock.advance(1.0)
+        await scene.change(2, Cache_Control="max-age=70")
+        assert await opened.caches.forget("one", lambda _: True) == 1
+        scene.clock.advance(1.0)
+        assert [shade_of(await source.get(tile_id)) for tile_id in (BLOCK[0], HERE)] == [2, 2]
+        assert len(scene.origin.asked) == 2
+
+
 async def test_a_picture_that_is_gone_takes_its_tiles_along(scene):
     await scene.change(1, Cache_Control="max-age=70")
     async with scene.layer("wms") as opened:

@@ -46,8 +46,8 @@ class Heard(NamedTuple):
     """What an origin said of one tile; a tuple, because one is made for every tile (see `Request`).
 
     `answer` None: what the question named is current. `headers` are those it came with, none where nothing
-    was asked. `age_s`: how long ago the source itself heard it, as part of a larger answer; `anew` then asks
-    the origin, for who finds that too old, and may be None where nobody should.
+    was asked. `anew` is there where the source itself kept it, as part of a larger answer that is `age_s`
+    old: it asks the origin, for who finds that too old.
     """
 
     answer: Tile | NoTile | None

@@ -3,7 +3,8 @@
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from tilehaul.config.load import parse_size
@@ -12,6 +13,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import TILE_FRESH_S, FreshnessRule
+from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import Lanes
 from tilehaul.ports.origin import AskableSource
 from tilehaul.ports.source import TileSource
@@ -29,11 +31,16 @@ from tilehaul.stores.memory_cache import MemoryCache
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """One of each for all layers. `background` renews tiles of both."""
+    """One of each for all layers. `background` renews tiles of both.
+
+    `forgotten_s`: when tiles of a layer were last forgotten, by `clock`.
+    """
 
     memory: MemoryCache
     disk: DiskCache | None
     background: Background
+    clock: Clock
+    forgotten_s: dict[str, float] = field(default_factory=dict)
 
     def disk_stats(self) -> CacheStats | None:
         """Counts of the cache on disk; None when there is none."""
@@ -44,6 +51,7 @@ class Caches:
 
         Returns the greater of both numbers: most tiles are in both. Raises StorageError.
         """
+        self.forgotten_s[layer] = self.clock.now_s()
         in_memory = self.memory.forget(layer, wanted)
         on_disk = 0 if self.disk is None else await self.disk.forget(layer, wanted)
         return max(in_memory, on_disk)
@@ -64,7 +72,7 @@ async def open_caches(settings: CacheSettings) -> AsyncIterator[Caches]:
             await disk.open()
         background = Background()
         stack.push_async_callback(background.aclose)
-        yield Caches(memory, disk, background)
+        yield Caches(memory, disk, background, clock)
 
 
 class LayerCaching:
@@ -77,7 +85,7 @@ class LayerCaching:
 
     def __init__(self, name: str, layer: LayerSettings, caches: Caches, *, far: bool) -> None:
         self._name = name
-        self._background = caches.background
+        self._caches = caches
         self.rule = FreshnessRule(
             tile_s=TILE_FRESH_S if layer.max_age is None else float(layer.max_age),
             revalidate_s=layer.stale_while_revalidate,
@@ -95,7 +103,13 @@ class LayerCaching:
         """The source, asked only for what has changed where it is one over HTTP."""
         if not isinstance(source, AskableSource):
             return source
-        return RevalidatedSource(source, known=self._known, rule=self.rule, clock=SystemClock())
+        return RevalidatedSource(
+            source,
+            known=self._known,
+            rule=self.rule,
+            clock=self._caches.clock,
+            forgotten_s=lambda: self._caches.forgotten_s.get(self._name, -inf),
+        )
 
     def in_front(self, origin: TileSource, stats: TileStats, stack: AsyncExitStack) -> TileSource:
         """The origin behind the layer's caches, asked once for all who ask for the same tile."""
@@ -113,7 +127,7 @@ class LayerCaching:
     def ahead(self, source: TileSource, ring: int, lanes: Lanes) -> TileSource:
         """The source, which fetches neighbours of what is asked for."""
         return PrefetchingSource(
-            source, ring=ring, lanes=lanes, background=self._background, clock=SystemClock()
+            source, ring=ring, lanes=lanes, background=self._caches.background, clock=SystemClock()
         )
 
     def _cached(
@@ -125,7 +139,7 @@ class LayerCaching:
             layer=self._name,
             rule=self.rule,
             luck=random.random,
-            background=self._background,
+            background=self._caches.background,
             flights=flights,
         )
 
