@@ -181,6 +181,47 @@ async def test_a_pictures_lifetime_is_that_of_each_of_its_tiles(scene):
         assert [each[:2] for each in scene.origin.asked[1:]] == [(("etag", '"a-1"'), 304)]
 
 
+async def test_one_view_is_one_picture_also_where_nothing_may_be_kept(scene):
+    """Its tiles are parts of one answer for some seconds, and not longer."""
+    await scene.change(1, Cache_Control="no-store")
+    async with scene.layer("wms") as opened:
+        source = opened.layers[0].source
+        for tile_id in BLOCK:
+            assert (await source.get(tile_id)).freshness.kept_s <= 0
+            scene.clock.advance(1.0)
+        assert len(scene.origin.asked) == 1
+        scene.clock.advance(5.0)
+        await source.get(HERE)
+        assert len(scene.origin.asked) == 2
+        assert opened.caches.memory.stats().tiles == 0
+
+
+async def test_what_is_forgotten_is_not_cut_from_a_picture_of_before(scene):
+    """Neither is a tile of it that nobody had asked for yet."""
+    await scene.change(1, Cache_Control="max-age=70")
+    async with scene.layer("wms") as opened:
+        source = opened.layers[0].source
+        await source.get(HERE)
+        scene.clock.advance(1.0)
+        await scene.change(2, Cache_Control="max-age=70")
+        assert await opened.caches.forget("one", lambda _: True) == 1
+        scene.clock.advance(1.0)
+        assert [shade_of(await source.get(tile_id)) for tile_id in (BLOCK[0], HERE)] == [2, 2]
+        assert len(scene.origin.asked) == 2
+
+
+async def test_a_picture_that_is_gone_takes_its_tiles_along(scene):
+    await scene.change(1, Cache_Control="max-age=70")
+    async with scene.layer("wms") as opened:
+        source = opened.layers[0].source
+        await source.get(HERE)
+        scene.clock.advance(71.0)
+        scene.origin.gone = True
+        assert isinstance(await source.get(HERE), NoTile)
+        assert isinstance(await source.get(BLOCK[0]), NoTile)
+        assert [asked.status for asked in scene.origin.asked] == [200, 404, 404]
+
+
 async def test_a_picture_that_only_the_disk_has_is_renewed_for_all_its_tiles(scene):
     """After a restart one "not modified" does for all; a tile that nobody has costs the picture."""
     cache = {"disk": "10MB", "path": str(scene.folder / "cache")}

@@ -40,12 +40,13 @@ def picture(shade, side=256):
 class Origin:
     """Use as a context manager. `asked` are the requests for tiles; documents and listings do not count.
 
-    `headers` go with every tile. `shade` is the colour of every tile, except of a PMTiles file, which is
-    `file`: the first 16 KiB of it are a document.
+    `headers` go with every tile; `gone`: there is none any more. `shade` is the colour of every tile, but not
+    of those of `file`, a PMTiles file: the first 16 KiB of it are a document.
     """
 
     def __init__(self):
         self.asked, self.headers, self.shade, self.file = [], {}, 1, b""
+        self.gone = False
         origin = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -70,7 +71,9 @@ class Origin:
                 told, status = dict(origin.headers), 200
                 asked = self.headers.get("Range")
                 body = b""
-                if current:
+                if origin.gone:
+                    status = 404
+                elif current:
                     status = 304
                 elif asked:
                     first, last = map(int, asked.removeprefix("bytes=").split("-"))

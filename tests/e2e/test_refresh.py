@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import tilehaul
+from doubles.origins import KINDS, Origin
 from tilehaul.cli.main import main
 from tilehaul.lab.absence import Absence
 from tilehaul.lab.faults import Faults
@@ -120,6 +121,42 @@ async def test_a_server_without_etags_is_asked_by_date(tmp_path: Path) -> None:
         report = await tilehaul.seed(server.template, str(store), AREA, options=ALL_OLD)
         assert (report.state, report.unchanged) == ("complete", PLANNED)
         assert dict(server.stats().by_status) == {304: PLANNED}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pmtiles"])
+async def test_every_kind_of_service_is_asked_only_for_what_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Then one tile's bytes here are not those of its note: it alone is sent again, or its picture."""
+    store, area = tmp_path / "out.mbtiles", tilehaul.Area.from_bbox(-180, -85, 180, 85, zooms=[1])
+    # The capabilities of the WMTS declare one tile of this zoom; one picture of the WMS is all four.
+    done, requests = (1 if kind.startswith("wmts") else 4), (4 if kind in ("xyz", "tms", "bucket") else 1)
+    with Origin() as origin:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "key-of-test")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", origin.url)
+        monkeypatch.setenv("TILEHAUL_STATE", str(tmp_path / "state"))
+        origin.headers = {"ETag": '"a-1"'}
+        place = origin.location(kind)
+        assert (await tilehaul.seed(place, str(store), area, options=KEEP)).done == done
+        before = await bodies(store)
+        origin.asked.clear()
+        report = await tilehaul.seed(place, str(store), area, options=ALL_OLD)
+        assert (report.state, report.done, report.unchanged) == ("complete", done, done)
+        assert origin.asked == [(("etag", '"a-1"'), 304, 0)] * requests
+        assert await bodies(store) == before
+        assert change(store, "UPDATE checked SET digest = x'00' WHERE x = 1 AND y = 0") == 1
+        origin.asked.clear()
+        report = await tilehaul.seed(place, str(store), area, options=ALL_OLD)
+        assert (report.state, report.unchanged) == ("complete", done - 1)
+        assert [asked.status for asked in origin.asked].count(304) == requests
+        assert [asked.status for asked in origin.asked].count(200) == 1
+        origin.headers, origin.shade = {"ETag": '"a-2"'}, 2
+        report = await tilehaul.seed(place, str(store), area, options=ALL_OLD)
+        assert (report.state, report.done, report.unchanged) == ("complete", done, 0)
+    after = await bodies(store)
+    assert after.keys() == before.keys()
+    assert all(after[tile_id] != before[tile_id] for tile_id in before)
 
 
 async def test_a_note_of_other_bytes_is_not_believed(tmp_path: Path) -> None:

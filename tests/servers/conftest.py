@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tilehaul.net.verified import VerifiedSender
+
 # Debian keeps some servers where only root looks.
 PATH = os.environ["PATH"] + ":/usr/sbin:/usr/lib/cgi-bin"
 
@@ -150,6 +152,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(timeout=20)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def statuses(monkeypatch):
+    """Of every answer that verified, with the bytes of its body."""
+    seen = []
+    send = VerifiedSender.send
+
+    async def noted(self, request):
+        response = await send(self, request)
+        seen.append((response.status, len(response.body)))
+        return response
+
+    monkeypatch.setattr(VerifiedSender, "send", noted)
+    return seen
 
 
 class MapServer:

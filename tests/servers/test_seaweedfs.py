@@ -17,6 +17,7 @@ import pytest
 from tilehaul import blocking
 from tilehaul.cli.main import main
 from tilehaul.compat.r2_tiles import R2TileCache
+from tilehaul.config.load import parse_settings
 from tilehaul.grid.area import Area
 from tilehaul.grid.tile_id import TileId
 from tilehaul.lab.mock import MockThread
@@ -26,6 +27,7 @@ from tilehaul.ports.store import JobKey, Outcome
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request, Signing
 from tilehaul.stores.bucket import BucketStore
+from tilehaul.wiring.layers import open_layers
 from tilehaul.wiring.places import open_archive
 
 pytestmark = pytest.mark.servers
@@ -198,6 +200,29 @@ async def _read(location: str, tile_ids: list[TileId]) -> list[Tile | NoTile]:
         return [await archive.get(tile_id) for tile_id in tile_ids]
     finally:
         await archive.close()
+
+
+@pytest.mark.usefixtures("environ")
+def test_a_layer_asks_only_for_what_has_changed(statuses: list[tuple[int, int]]) -> None:
+    """A signed request with a condition; the lifetime is the one that the tiles were written with."""
+    with MockThread() as server:
+        assert main(["seed", server.template, "s3://tiles/fresh", "-z", "0-3", "--quiet"]) == 0
+    here = TileId(3, 4, 2)
+
+    async def asked_twice(**layer: object) -> list[Tile | NoTile]:
+        told = {"layers": {"one": {"source": "s3://tiles/fresh", **layer}}}
+        async with open_layers(parse_settings(told, {})) as opened:
+            statuses.clear()
+            return [await opened.layers[0].source.get(here) for _ in range(2)]
+
+    first, again = asyncio.run(asked_twice())
+    assert first.freshness is not None
+    assert (first.freshness.fresh_s, again.place, len(statuses)) == (86400.0, "memory", 1)
+    first, again = asyncio.run(asked_twice(max_age=0))
+    assert isinstance(first, Tile)
+    assert isinstance(again, Tile)
+    assert (again.body, again.stale) == (first.body, "")
+    assert statuses == [(200, len(first.body)), (304, 0)]
 
 
 @pytest.mark.usefixtures("environ")

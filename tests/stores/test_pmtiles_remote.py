@@ -10,7 +10,9 @@ from doubles.clock import VirtualClock
 from tilehaul.errors import DataError, PlanError, RefusedError
 from tilehaul.grid.tile_id import TileId
 from tilehaul.net.verified import VerifiedSender
+from tilehaul.policy.freshness import ABSENT_FRESH_S
 from tilehaul.policy.tally import Tally
+from tilehaul.ports.origin import Validators
 from tilehaul.ports.store import JobKey
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.ports.wire import Request, Response
@@ -65,10 +67,11 @@ async def content(tmp_path: Path, monkeypatch: Any) -> bytes:
     return (tmp_path / "a.pmtiles").read_bytes()
 
 
-def remote(host: Host) -> RemotePmtiles:
-    sender = VerifiedSender(host, VirtualClock(), Tally())
+def remote(host: Host, clock: VirtualClock | None = None) -> RemotePmtiles:
+    clock = clock or VirtualClock()
+    sender = VerifiedSender(host, clock, Tally())
     return RemotePmtiles(
-        HttpRangeReader("http://h/a.pmtiles", sender, shown="http://h/a.pmtiles", clock=VirtualClock())
+        HttpRangeReader("http://h/a.pmtiles", sender, shown="http://h/a.pmtiles", clock=clock)
     )
 
 
@@ -114,6 +117,39 @@ async def test_file_replaced_under_us_is_no_tile_of_either(content: Any) -> None
     with pytest.raises(DataError, match="replaced") as caught:
         await archive.get(IDS[-1])
     assert caught.value.cause == "replaced"
+
+
+async def test_who_asks_for_tiles_of_now_gets_those_of_the_new_file(content: Any) -> None:
+    """It is opened once for all who ask at once; whoever reads one file to its end still hears of it."""
+    host = Host(content)
+    archive = remote(host)
+    near = [TileId(8, 0, y) for y in range(4)]
+    await asyncio.gather(*map(archive.ask, near))
+    host.etag = '"2"'
+    before = len(host.asked)
+    heard = await asyncio.gather(*map(archive.ask, near))
+    assert [each.answer for each in heard] == [Tile(i, body(i), "image/png", "store") for i in near]
+    assert {each.headers["etag"] for each in heard} == {'"2"'}
+    # Four that hear of it, the head and the leaf of the new file, four tiles.
+    assert len(host.asked) - before == 4 + 1 + 1 + 4
+    with pytest.raises(DataError, match="replaced"):
+        await archive.get(near[0])
+    # What the old file was called is no name of the new one.
+    assert isinstance((await archive.ask(near[0], Validators('"1"'))).answer, Tile)
+    await archive.close()
+
+
+async def test_that_there_is_no_such_tile_is_believed_for_a_while(content: Any) -> None:
+    host, clock = Host(content), VirtualClock()
+    archive = remote(host, clock)
+    nowhere = TileId(2, 0, 0)
+    for _ in range(3):
+        assert isinstance((await archive.ask(nowhere)).answer, NoTile)
+    before = len(host.asked)
+    clock.advance(ABSENT_FRESH_S + 1.0)
+    for _ in range(3):
+        assert isinstance((await archive.ask(nowhere)).answer, NoTile)
+    assert host.asked[before:] == ["bytes=0-0"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The seam to origins that say how long their answers are good, and may be asked for what has changed."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from tilehaul.grid.tile_id import TileId
@@ -42,17 +42,16 @@ class Validators(NamedTuple):
 UNNAMED = Validators()
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What an origin said of one tile.
+class Heard(NamedTuple):
+    """What an origin said of one tile; a tuple, because one is made for every tile (see `Request`).
 
     `answer` None: what the question named is current. `headers` are those it came with, none where nothing
-    was asked. `age_s`: how long ago the source itself heard it, as part of a larger answer; `anew` then asks
-    the origin, for who finds that too old, and may be None where nobody should.
+    was asked. `anew` is there where the source itself kept it, as part of a larger answer that is `age_s`
+    old: it asks the origin, for who finds that too old.
     """
 
     answer: Tile | NoTile | None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     age_s: float = 0.0
     anew: "Callable[[], Awaitable[Heard]] | None" = None
 

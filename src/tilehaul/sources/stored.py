@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tilehaul.codec.verify import verify_tile
 from tilehaul.errors import DataError, TransferError
@@ -102,4 +102,4 @@ class AskableStoredSource(StoredSource):
         heard = await self.archive.ask(tile_id, named)
         if heard.answer is None:
             return heard
-        return replace(heard, answer=await self._verified(heard.answer))
+        return heard._replace(answer=await self._verified(heard.answer))

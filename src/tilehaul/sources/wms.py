@@ -19,9 +19,6 @@ from tilehaul.sources.wms_kept import KeptPictures, Said
 TILE_PX = 256
 # A picture of 4096 x 4096 px as PNG.
 PICTURE_BYTES_MAX = 64 * MIB
-# A map that is looked at asks for the tiles of one picture within seconds. They are parts of one answer, also
-# of one that must not be kept: or a service that forbids it would draw a picture once for each of its tiles.
-PICTURE_S = 5.0
 # A map is drawn when it is asked for (`resilience` (a)).
 WMS_TIMEOUTS = Timeouts(first_byte_s=60.0)
 
@@ -175,8 +172,8 @@ class WmsSource:
         kept = self._kept.find(block)
         if kept is None or not (kept.bodies or kept.confirmed == named):
             return await self._ask_anew(tile_id, block, named)
-        age_s = self._clock.now_s() - kept.heard_s
-        anew = partial(self._ask_anew, tile_id, block, named) if age_s > PICTURE_S else None
+        age_s = self._clock.now_s() - kept.asked_s
+        anew = partial(self._ask_anew, tile_id, block, named)
         return Heard(_part(kept, tile_id, block, named), kept.headers, age_s, anew)
 
     async def _ask_anew(self, tile_id: TileId, block: Block, named: Validators) -> Heard:
@@ -233,8 +230,9 @@ class WmsSource:
                 flight.task.cancel()
 
     async def _fetch(self, block: Block, named: Validators) -> Said:
+        asked_s = self._clock.now_s()
         response = await self._sender.send(self.request(block, named))
-        said = Said(response.headers, self._clock.now_s())
+        said = Said(response.headers, asked_s)
         if response.status in (204, 404, 410):
             self._kept.forget(block)
             return said._replace(absent=f"http_{response.status}")

@@ -16,14 +16,14 @@ Place = TypeVar("Place", bound=Hashable)
 
 
 class Said(NamedTuple):
-    """What the service said of a picture, at `heard_s` of the clock.
+    """What the service said of a picture that it was asked for at `asked_s` of the clock.
 
     `bodies` are its tiles by rows. Without any, `absent` says why there are none; or it is current under the
     names `confirmed`, those of whoever asked.
     """
 
     headers: Mapping[str, str]
-    heard_s: float
+    asked_s: float
     bodies: tuple[bytes, ...] = ()
     media_type: str = ""
     absent: str = ""

@@ -3,7 +3,8 @@
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from tilehaul.config.load import parse_size
@@ -12,6 +13,7 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.jobs.tile_stats import TileStats
 from tilehaul.net.clock import SystemClock
 from tilehaul.policy.freshness import TILE_FRESH_S, FreshnessRule
+from tilehaul.ports.clock import Clock
 from tilehaul.ports.lane import Lanes
 from tilehaul.ports.origin import AskableSource
 from tilehaul.ports.source import TileSource
@@ -29,10 +31,15 @@ from tilehaul.stores.memory_cache import MemoryCache
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """One of each for all layers."""
+    """One of each for all layers.
+
+    `forgotten_s`: when tiles of a layer were last forgotten, by `clock`.
+    """
 
     memory: MemoryCache
     disk: DiskCache | None
+    clock: Clock
+    forgotten_s: dict[str, float] = field(default_factory=dict)
 
     def disk_stats(self) -> CacheStats | None:
         """Counts of the cache on disk; None when there is none."""
@@ -43,6 +50,7 @@ class Caches:
 
         Returns the greater of both numbers: most tiles are in both. Raises StorageError.
         """
+        self.forgotten_s[layer] = self.clock.now_s()
         in_memory = self.memory.forget(layer, wanted)
         on_disk = 0 if self.disk is None else await self.disk.forget(layer, wanted)
         return max(in_memory, on_disk)
@@ -61,7 +69,7 @@ async def open_caches(settings: CacheSettings) -> AsyncIterator[Caches]:
             )
             stack.push_async_callback(disk.aclose)
             await disk.open()
-        yield Caches(memory, disk)
+        yield Caches(memory, disk, clock)
 
 
 class LayerCaching:
@@ -74,6 +82,7 @@ class LayerCaching:
 
     def __init__(self, name: str, layer: LayerSettings, caches: Caches, *, far: bool) -> None:
         self._name = name
+        self._caches = caches
         # The layer's own: tiles of an origin that hangs must not take the place of others'.
         self.background = Background()
         self.rule = FreshnessRule(
@@ -95,7 +104,13 @@ class LayerCaching:
         """The source, asked only for what has changed where it is one over HTTP."""
         if not isinstance(source, AskableSource):
             return source
-        return RevalidatedSource(source, known=self._known, rule=self.rule, clock=SystemClock())
+        return RevalidatedSource(
+            source,
+            known=self._known,
+            rule=self.rule,
+            clock=self._caches.clock,
+            forgotten_s=lambda: self._caches.forgotten_s.get(self._name, -inf),
+        )
 
     def in_front(self, origin: TileSource, stats: TileStats, stack: AsyncExitStack) -> TileSource:
         """The origin behind the layer's caches, asked once for all who ask for the same tile."""
