@@ -189,6 +189,8 @@ async def test_unknown_layer(service, source):
 async def test_head_fetches_nothing(service, source):
     answer = await service.ask(asking("3/0/2.png"), method="HEAD")
     assert (answer.status, answer.body, source.asked) == (200, b"", [])
+    assert "content-length" not in answer.headers, "it is not known"
+    assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_tiles_nobody_has_taken_yet_do_not_wait_for_origins(service, source):

@@ -35,7 +35,7 @@ from tilehaul.server.entries import TILE, Entry, Query
 from tilehaul.server.figures import Figures
 from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
-from tilehaul.server.reply import accepts_gzip, joined, json_reply
+from tilehaul.server.reply import NO_STORE, accepts_gzip, joined, json_reply
 from tilehaul.server.statuses import cause_of
 from tilehaul.server.waiting_room import WaitingRoom
 from tilehaul.server.while_connected import while_connected
@@ -142,7 +142,9 @@ class TileRoutes:
         asked = [(address, _asked(address)) for address in dict.fromkeys(addresses)]
         encoding = encoding_of(_told(request, "accept"))
         if request.method == "HEAD":
-            return Reply(200, (("content-type", encoding), *PUBLIC_HEADERS))
+            # How long it would be shows only when all tiles have been fetched.
+            told = dict((("content-type", encoding), *NO_STORE, *PUBLIC_HEADERS))
+            return StreamingResponse(iter(()), headers=told)
         NO_ROOM.set(not self.room.has_room(layer.name, len(asked)))
         if counted := request.scope.get("state", {}).get(COUNTED):
             meter, client = counted
@@ -163,7 +165,7 @@ class TileRoutes:
         else:
             assert encoding == TAR  # noqa: S101 - there are three
             body = tar(layer.name, items, stats)
-        headers = dict((("content-type", encoding), ("cache-control", "no-store"), *PUBLIC_HEADERS))
+        headers = dict((("content-type", encoding), *NO_STORE, *PUBLIC_HEADERS))
         return StreamingResponse(_closing(body, items), headers=headers)
 
     async def cache_stats(self, request: Request) -> Reply:
