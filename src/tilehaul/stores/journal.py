@@ -144,15 +144,12 @@ def _dead_row(letter: DeadLetter) -> tuple[int, int, int, str, int, str, str, by
     return (z, x, y, letter.cause, letter.attempts, letter.url, message, letter.body_head, letter.at_s)
 
 
-def keys_by_zoom(tile_ids: Iterable[TileId]) -> dict[int, "array[int]"]:
-    """`x << 30 | y` of the ids, zoom by zoom."""
-    keys: dict[int, array[int]] = {}
-    for tile_id in tile_ids:
-        zoom = keys.get(tile_id.z)
-        if zoom is None:
-            zoom = keys[tile_id.z] = array("q")
-        zoom.append(tile_id.x << KEY_BITS | tile_id.y)
-    return keys
+def keys_by_zoom(tile_ids: Collection[TileId]) -> dict[int, "array[int]"]:
+    """`x << 30 | y` of the ids, zoom by zoom: mostly of one, so to walk them once for each is no loss."""
+    return {
+        zoom: array("q", [i.x << KEY_BITS | i.y for i in tile_ids if i.z == zoom])
+        for zoom in {i.z for i in tile_ids}
+    }
 
 
 def journalled(

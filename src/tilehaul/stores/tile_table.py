@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
@@ -183,7 +184,7 @@ class TileTable:
                 answer.append("done" if key in kept[tile_id.z] else None)
         return answer
 
-    def _asked(self, zoom: int, keys: "array[int]") -> "tuple[int | apsw.carray, ...]":
+    def _asked(self, zoom: int, keys: "array[int]") -> tuple[Any, ...]:
         level = self.levels[zoom]
         place = (level.row_0, journal.KEY_MASK, level.column_0, level.row_step)
         return (level.stored_zoom, apsw.carray(keys), *place)
