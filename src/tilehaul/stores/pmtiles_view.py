@@ -11,8 +11,9 @@ from itertools import islice
 
 import apsw
 
-from tilehaul.codec.pmtiles import TILE_TYPES
+from tilehaul.codec.pmtiles import TILE_TYPE_MAX, TILE_TYPES
 from tilehaul.codec.pmtiles_directory import expanded
+from tilehaul.grid.hilbert import hilbert_id
 from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import State
 from tilehaul.stores import journal
@@ -51,7 +52,12 @@ class View:
     def states(self, tile_ids: Sequence[TileId]) -> list[State | None]:
         """See `JobStore.settled`."""
         noted = self._noted(tile_ids)
-        numbers = [tile_id.pmtiles_id for tile_id in tile_ids]
+        numbers = [hilbert_id(tile_id.z, tile_id.x, tile_id.y) for tile_id in tile_ids]
+        # A job of millions that goes on: nearly every page is whole, and to count is half the work.
+        if self._spool is not None and numbers and noted.count(None) == len(noted):
+            query = "SELECT count(*) FROM carray(?) AS c WHERE c.value IN (SELECT id FROM tilehaul_tile)"
+            if self._spool.execute(query, (apsw.carray(array("q", numbers)),)).get == len(numbers):
+                return ["done"] * len(numbers)
         spooled, gone = self._spooled(numbers), self._gone(numbers)
         states: list[State | None] = []
         for number, note in zip(numbers, noted, strict=True):
@@ -69,6 +75,8 @@ class View:
         if self._journal is None:
             return [None] * len(tile_ids)
         notes = journal.journalled(self._journal, journal.keys_by_zoom(tile_ids))
+        if not any(notes.values()):
+            return [None] * len(tile_ids)
         found = [notes[i.z].get(i.x << journal.KEY_BITS | i.y) for i in tile_ids]
         return [None if note is None else journal.STATES[note[0]] for note in found]
 
@@ -200,20 +208,24 @@ class View:
     def tile_type(self) -> int:
         """The PMTiles code of most tiles' kind; 0 for "other", and without a tile."""
         if self._spool is not None:
-            query = "SELECT kind FROM tilehaul_content GROUP BY kind ORDER BY count(*) DESC, kind LIMIT 1"
-            kind = self._spool.execute(query).get
+            kind = self._most_frequent("SELECT {} FROM tilehaul_content")
             if kind is not None:
-                return int(kind)
+                return kind
         return 0 if self.base is None else self.base.header.tile_type
 
     def tile_type_counted(self) -> int:
         """As `tile_type`, of a spool that indexes all tiles; looks at each of them."""
-        query = (
-            "SELECT c.kind FROM tilehaul_tile AS t JOIN tilehaul_content AS c ON c.key = t.key "
-            "GROUP BY c.kind ORDER BY count(*) DESC, c.kind LIMIT 1"
-        )
-        kind = None if self._spool is None else self._spool.execute(query).get
-        return 0 if kind is None else int(kind)
+        query = "SELECT {} FROM tilehaul_tile AS t JOIN tilehaul_content AS c ON c.key = t.key"
+        return self._most_frequent(query) or 0
+
+    def _most_frequent(self, query: str) -> int | None:
+        """The least of the kinds that most rows have; None without a row. Grouping would sort them all."""
+        if self._spool is None:
+            return None
+        kinds = range(TILE_TYPE_MAX + 1)
+        sums = ", ".join(f"sum(kind = {kind})" for kind in kinds)
+        counts = [int(count or 0) for count in self._spool.execute(query.format(sums)).fetchone() or ()]
+        return counts.index(max(counts)) if any(counts) else None
 
     def media_type(self) -> str:
         """Of most tiles; empty where PMTiles has no word for it."""

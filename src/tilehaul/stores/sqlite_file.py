@@ -129,7 +129,6 @@ class WritableFile:
             # last commits (never the file) when the power goes.
             synchronous = "FULL" if self._durability == "full" else "NORMAL"
             self.connection.execute(f"PRAGMA synchronous={synchronous}")
-            self.connection.execute("PRAGMA temp_store=MEMORY")
             page_bytes = int(self.connection.pragma("page_size"))
             self.connection.wal_autocheckpoint(max(1, CHECKPOINT_BYTES // page_bytes))
         self._in_wal = True
