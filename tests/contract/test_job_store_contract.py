@@ -289,6 +289,9 @@ async def test_an_unfinished_job_does_not_go_on_with_a_changed_source(backend: A
         ):
             await store.begin(make.job(version=second), force_source=forced)
         await store.close()
+    # Nor does a job of another area bring the other version in beside it.
+    with pytest.raises(PlanError, match="then 1 bytes, now 22 bytes"):
+        await begun(version=second, area="elsewhere")
     assert await begun(version=second, renews=True) is None
     for version in (first, second):
         with pytest.raises(PlanError, match="then more than one version, now"):

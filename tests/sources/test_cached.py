@@ -295,6 +295,46 @@ async def test_who_finds_no_room_in_the_background_need_not_wait(clock):
     assert not background.start("more", stuck.wait)
 
 
+async def test_what_was_asked_for_before_a_purge_is_not_kept_after_it(clock):
+    """Nor shared by who asks after it: whoever purges knows that the origin has changed."""
+    purged, doors = [-1.0], []
+
+    class Origin:
+        info = SourceInfo(name="o", identity="o")
+
+        async def get(self, tile_id):
+            doors.append(asyncio.get_running_loop().create_future())
+            return await doors[-1]
+
+    flights = Flights(forgotten_s=lambda: purged[0])
+    cache = MemoryCache(now_s=clock.now_s)
+    source = CachedSource(
+        Origin(),
+        cache=cache,
+        layer="a",
+        rule=PLAIN,
+        luck=lambda: 0.5,
+        background=Background(),
+        flights=flights,
+        forgotten_s=lambda: purged[0],
+    )
+    before = asyncio.create_task(source.get(HERE))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    purged[0] = 7.0
+    assert flights.board(HERE, lambda _: None) is None
+    after = [asyncio.create_task(source.get(HERE)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    old, new = doors
+    new.set_result(replace(TILE, body=b"new"))
+    assert [(await asked).body for asked in after] == [b"new", b"new"]
+    old.set_result(TILE)
+    assert (await before).body == TILE.body
+    assert cache.look_now("a", HERE).body == b"new"
+    assert flights.in_flight == 0
+
+
 async def test_nobody_comes_between_landing_and_keeping(clock):
     """Whoever asks, at whatever turn of the loop around the end of the fetch, it stays the only one."""
     origin = ScriptedOrigin(TILE)

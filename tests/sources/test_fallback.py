@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import pytest
 
@@ -96,6 +97,7 @@ class Hanging:
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fallback, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(fallback, "PROBE_S", inf)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -174,3 +176,31 @@ async def test_who_leaves_takes_the_question_along() -> None:
     await asyncio.gather(asking, return_exceptions=True)
     assert hanging.doors[0].cancelled()
     assert background.running == 0
+
+
+async def test_one_that_is_passed_by_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question now and then that nobody waits for; a failing one says nothing new."""
+    monkeypatch.setattr(fallback, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(fallback, "PROBE_S", 0.0)
+    hanging, local, background = Hanging(), FakeSource(), Background()
+    source = FallbackSource((hanging, local), background=background)
+    for _ in range(HANGS_MIN):
+        await source.get(T)
+    for ends in (BrokenError("away"), every_tile(T)):
+        assert isinstance(await source.get(T), Tile)
+        await asyncio.sleep(0)
+        probe = hanging.doors[-1]
+        if isinstance(ends, Exception):
+            probe.set_exception(ends)
+        else:
+            probe.set_result(ends)
+        while background.running > HANGS_MIN:
+            await asyncio.sleep(0)
+    assert len(hanging.doors) == HANGS_MIN + 2
+    asking = asyncio.create_task(source.get(T))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    hanging.doors[-1].set_result(every_tile(T))
+    assert await asking == every_tile(T)
+    assert len(local.asked) == HANGS_MIN + 2
+    await background.aclose()

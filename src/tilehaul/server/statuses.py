@@ -61,7 +61,7 @@ _SENTENCES_BY_CAUSE = {
     "corrupt_archive": "the archive that has this tile is damaged",
     "empty": "the tile is empty",
     "error_page": "the origin sent an error page in place of the tile",
-    "mistyped": "what came is neither a picture nor a vector tile",
+    "mistyped": "what came is no tile, or of a format that this layer does not send",
     "redirect": "the origin of this tile redirects too often, or to nowhere",
     "refused_address": "the origin of this tile has an address this service does not ask",
     "refused_scheme": "the origin of this tile has an address this service does not ask",

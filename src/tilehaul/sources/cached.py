@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from tilehaul.errors import BusyError, DataError, TransferError
 from tilehaul.grid.tile_id import TileId
@@ -35,6 +37,7 @@ class CachedSource:
         flights: Fetches on their way, of this source alone: who asks for the same tile meanwhile shares one,
             and what it brings is kept before it has landed, so that nobody comes between. None: each asks.
             Whoever made them closes them.
+        forgotten_s: When the layer was last to be forgotten: what was asked for before is not kept.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class CachedSource:
         luck: Luck,
         background: Background,
         flights: Flights[TileId, Tile | NoTile] | None = None,
+        forgotten_s: Callable[[], float] = lambda: -inf,
     ) -> None:
         self._origin = origin
         self._cache = cache
@@ -55,6 +59,7 @@ class CachedSource:
         self._luck = luck
         self._background = background
         self._flights = flights
+        self._forgotten_s = forgotten_s
         # Fetches that take longer than anybody waited for them.
         self._overdue = 0
 
@@ -149,6 +154,7 @@ class CachedSource:
         return await self._flights.join(tile_id, lambda: self._fetch(tile_id))
 
     async def _fetch(self, tile_id: TileId) -> Tile | NoTile:
+        forgotten_s = self._forgotten_s()
         answer = await self._origin.get(tile_id)
         # An error has left by exception, so an outage is never kept as an absence.
         if answer.freshness is None:
@@ -157,7 +163,8 @@ class CachedSource:
             answer = replace(answer, freshness=freshness)
         # That a cache behind this one gave it stale is this answer's, not the tile's: it may be renewed.
         kept = replace(answer, stale="") if isinstance(answer, Tile) and answer.stale else answer
-        self._cache.keep(self._layer, kept)
+        if forgotten_s == self._forgotten_s():
+            self._cache.keep(self._layer, kept)
         return answer
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from tilehaul.errors import BusyError
@@ -18,13 +19,18 @@ def _untold() -> None:
     pass
 
 
+def _never() -> float:
+    return -inf
+
+
 class _Flight(Generic[V]):
     """One fetch on its way and the number of those who wait for it."""
 
-    __slots__ = ("task", "waiters")
+    __slots__ = ("forgotten_s", "task", "waiters")
 
-    def __init__(self, task: "asyncio.Task[V]") -> None:
+    def __init__(self, task: "asyncio.Task[V]", forgotten_s: float) -> None:
         self.task = task
+        self.forgotten_s = forgotten_s
         self.waiters = 0
 
 
@@ -40,10 +46,14 @@ class Flights(Generic[K, V]):
 
     Args:
         joined: Told of each asker that shares a fetch which is on its way; never raises.
+        forgotten_s: When answers were last to be forgotten: who asks after that shares no fetch from before.
     """
 
-    def __init__(self, *, joined: Callable[[], None] = _untold) -> None:
+    def __init__(
+        self, *, joined: Callable[[], None] = _untold, forgotten_s: Callable[[], float] = _never
+    ) -> None:
         self._joined = joined
+        self._forgotten_s = forgotten_s
         self._flights: dict[K, _Flight[V]] = {}
         # Cancelled fetches that have yet to end are held here too: the loop keeps only weak references.
         self._tasks: set[asyncio.Task[V]] = set()
@@ -64,8 +74,8 @@ class Flights(Generic[K, V]):
             raise BusyError("the service is stopping")
         if NO_ROOM.get():
             return await fetch()
-        flight = self._flights.get(key)
-        if flight is None or flight.task.done():
+        flight = self._under_way(key)
+        if flight is None:
             flight = self._take_off(key, fetch())
         else:
             self._joined()
@@ -82,8 +92,8 @@ class Flights(Generic[K, V]):
 
     def board(self, key: K, landed: "Callable[[asyncio.Task[V]], None]") -> Callable[[], None] | None:
         """See `ports.source.Departures`."""
-        flight = self._flights.get(key)
-        if self._closed or flight is None or flight.task.done():
+        flight = self._under_way(key)
+        if self._closed or flight is None:
             return None
         boarded = flight
         self._joined()
@@ -104,6 +114,13 @@ class Flights(Generic[K, V]):
         # return_exceptions: each fetch's end has been told to its askers already.
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _under_way(self, key: K) -> _Flight[V] | None:
+        """The fetch to share, if there is one."""
+        flight = self._flights.get(key)
+        if flight is None or flight.task.done() or flight.forgotten_s != self._forgotten_s():
+            return None
+        return flight
+
     def _leave(self, key: K, flight: _Flight[V]) -> None:
         flight.waiters -= 1
         if not flight.waiters and not flight.task.done():
@@ -111,7 +128,7 @@ class Flights(Generic[K, V]):
             flight.task.cancel()
 
     def _take_off(self, key: K, fetch: Coroutine[Any, Any, V]) -> _Flight[V]:
-        flight = _Flight(asyncio.create_task(fetch))
+        flight = _Flight(asyncio.create_task(fetch), self._forgotten_s())
         self._flights[key] = flight
         self._tasks.add(flight.task)
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 
 from tilehaul.errors import BusyError, DataError, StorageError, TilehaulError, TransferError
 from tilehaul.grid.tile_id import TileId
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 FALLBACK_FRESH_S = 60.0
 # One slow answer says little of a source, three in a row that it hangs.
 HANGS_MIN = 3
+# One that is passed by is asked all the same so often, with nobody waiting for it.
+PROBE_S = 5.0
 
 
 class FallbackSource:
@@ -30,7 +33,8 @@ class FallbackSource:
 
     A source that hangs is no reason to let anybody wait for it: after PATIENCE_S the next is asked, and only
     if none has the tile the first one's answer is waited for. What it was asked goes on, so that its lane
-    learns. Once HANGS_MIN askers in a row have waited in vain it is passed by, until one is answered.
+    learns. Once HANGS_MIN askers in a row have waited in vain it is passed by, until one is answered,
+    or a question every PROBE_S that nobody waits for.
 
     Args:
         sources: At least one.
@@ -42,6 +46,7 @@ class FallbackSource:
         self._background = background
         self._overdue = [0] * len(self.sources)
         self._hangs = [0] * len(self.sources)
+        self._probe_s = [inf] * len(self.sources)
 
     @property
     def info(self) -> SourceInfo:
@@ -85,6 +90,10 @@ class FallbackSource:
             return self.sources[number].get(tile_id)
         if self._overdue[number] and self._hangs[number] >= HANGS_MIN:
             late[number] = None
+            now_s = asyncio.get_running_loop().time()
+            if now_s >= self._probe_s[number]:
+                self._probe_s[number] = now_s + PROBE_S
+                self._background.start((id(self), number), partial(self._probe, number, tile_id))
             return None
         asking = late[number] = asyncio.create_task(self.sources[number].get(tile_id))
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_S)
@@ -94,6 +103,7 @@ class FallbackSource:
             return asking
         self._hangs[number] += 1
         self._overdue[number] += 1
+        self._probe_s[number] = asyncio.get_running_loop().time() + PROBE_S
 
         def ended(asking: "asyncio.Task[Tile | NoTile]") -> None:
             self._overdue[number] -= 1
@@ -102,6 +112,11 @@ class FallbackSource:
 
         asking.add_done_callback(ended)
         return None
+
+    async def _probe(self, number: int, tile_id: TileId) -> None:
+        """With nobody waiting: a source that answers again is asked first again."""
+        await self.sources[number].get(tile_id)
+        self._hangs[number] = 0
 
     def _let_go(self, late: "Iterable[asyncio.Task[Tile | NoTile] | None]") -> None:
         """What is still asked for goes on for the lane's sake; not when whoever asked has gone."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tilehaul.errors import PlanError
 from tilehaul.ports.store import JobKey
-from tilehaul.stores.record import StoreRecord, counts_of, job_name, opened, token_of
+from tilehaul.stores.record import StoreRecord, counts_of, name_of, opened, token_of
 
 # Of what tells two versions apart, so many characters are shown.
 SHOWN_CHARS_MAX = 120
@@ -81,11 +81,12 @@ def _check_same(record: StoreRecord, job: JobKey, location: str, hint: str) -> N
 
 
 def _check_version(record: StoreRecord, job: JobKey, location: str) -> None:
-    """Also when forced: who mixes two sources is not told that one of them has changed."""
+    """Of any area: they meet. Also when forced: mixing two sources says not that one of them has changed."""
     if job.version is None or job.renews:
         return
     for other in record.unfinished:
-        if other.name == job_name(job) and token_of(other.version) not in ("", job.version.token):
+        is_its = other.name.startswith(name_of(job.source_identity, ""))
+        if is_its and token_of(other.version) not in ("", job.version.token):
             before = "" if other.version is None else _plain(other.version.shown)
             raise PlanError(
                 f"{location} has an unfinished job of {job.source_name}, which has changed since: then"

@@ -109,8 +109,11 @@ class LayerCaching:
             known=self._known,
             rule=self.rule,
             clock=self._caches.clock,
-            forgotten_s=lambda: self._caches.forgotten_s.get(self._name, -inf),
+            forgotten_s=self._forgotten_s,
         )
+
+    def _forgotten_s(self) -> float:
+        return self._caches.forgotten_s.get(self._name, -inf)
 
     def in_front(self, origin: TileSource, stats: TileStats, stack: AsyncExitStack) -> TileSource:
         """The origin behind the layer's caches, asked once for all who ask for the same tile."""
@@ -121,7 +124,7 @@ class LayerCaching:
             coalesced = CoalescedSource(source, joined=stats.joined)
             stack.push_async_callback(coalesced.aclose)
             return coalesced
-        self.flights = Flights[TileId, Tile | NoTile](joined=stats.joined)
+        self.flights = Flights[TileId, Tile | NoTile](joined=stats.joined, forgotten_s=self._forgotten_s)
         stack.push_async_callback(self.flights.aclose)
         return self._cached(source, self._tiers[-1], self.flights)
 
@@ -142,6 +145,7 @@ class LayerCaching:
             luck=random.random,
             background=self.background,
             flights=flights,
+            forgotten_s=self._forgotten_s,
         )
 
     async def _known(self, tile_id: TileId) -> Tile | NoTile | None:
