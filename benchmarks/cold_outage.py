@@ -23,6 +23,7 @@ STALE_MS_MAX, RECOVERY_S_MAX = 50.0, 10.0
 # While the origin is down and while it comes back somebody asks this often.
 ASK_EVERY_S = 0.05
 RECOVERY_S_GIVEN_UP = 150.0
+WARMINGS = 50
 Row = tuple[str, str, str, bool]
 
 # What a layer does with a stale tile: gives it at once and renews it meanwhile (the default, for a minute),
@@ -45,8 +46,12 @@ class Outages:
         for layer in LAYERS:
             # Else those that are stale would be given, and not all of them renewed.
             urlopen(Request(f"{self.service.url}/api/tiles/{layer}/cache", method="DELETE")).close()
-            answers = await ask_all(self.clients, paths(layer))
-            if not all(map(is_tile, answers)):
+            # Of an origin that has just come back one tile at a time is asked for until a few have come.
+            for _ in range(WARMINGS):
+                if all(map(is_tile, await ask_all(self.clients, paths(layer)))):
+                    break
+                await asyncio.sleep(ASK_EVERY_S)
+            else:
                 raise SystemExit("the service could not be warmed")
         await asyncio.sleep(FRESH_S + 0.5)
 
