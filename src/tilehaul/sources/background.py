@@ -9,8 +9,8 @@ from tilehaul.errors import TilehaulError
 log = logging.getLogger(__name__)
 
 # Tiles renewed at once behind the backs of those who were given a stale one: as many as a tile server's lane
-# takes. More would wait for it in vain, and when an origin dies all of them fail in the same moment (of 200 it
-# cost every fiftieth of a thousand askers 70 ms, of 32 it is 13).
+# takes. More would wait for it in vain, and fail in the same moment when an origin dies: 200 of them cost one
+# in a hundred of a thousand askers 70 ms, 32 of them 13.
 RUNNING_MAX = 32
 
 
