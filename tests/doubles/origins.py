@@ -3,13 +3,12 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import io
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from PIL import Image
 
+from doubles.loopback import Answer, Loopback
 from doubles.tms import tile_map, tile_set
 from doubles.wms import CAPABILITIES_130
 from doubles.wmts import document
@@ -37,7 +36,7 @@ def picture(shade, side=256):
     return out.getvalue()
 
 
-class Origin:
+class Origin(Loopback):
     """Use as a context manager. `asked` are the requests for tiles; documents and listings do not count.
 
     `headers` go with every tile; `gone`: there is none any more. `shade` is the colour of every tile, but not
@@ -45,58 +44,39 @@ class Origin:
     """
 
     def __init__(self):
+        super().__init__()
         self.asked, self.headers, self.shade, self.file = [], {}, 1, b""
         self.gone = False
-        origin = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def answered(self, path, headers):
+        parts = urlsplit(path)
+        query = {name.upper(): value for name, value in parse_qsl(parts.query)}
+        said = self.said(parts.path, query)
+        if said is not None:
+            return Answer(200 if said else 404, {}, said)
+        return self.tile(query, headers)
 
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                path, query = urlsplit(self.path).path, dict(parse_qsl(urlsplit(self.path).query))
-                said = origin.said(path, {name.upper(): value for name, value in query.items()})
-                if said is not None:
-                    self.reply(200 if said else 404, {}, said)
-                    return
-                self.tile({name.upper(): value for name, value in query.items()})
-
-            def tile(self, query):
-                etag, date = self.headers.get("If-None-Match"), self.headers.get("If-Modified-Since")
-                condition = ("etag", etag) if etag else ("date", date) if date else None
-                current = etag == origin.headers.get("ETag") if etag else False
-                current |= bool(date) and not etag and date == origin.headers.get("Last-Modified")
-                told, status = dict(origin.headers), 200
-                asked = self.headers.get("Range")
-                body = b""
-                if origin.gone:
-                    status = 404
-                elif current:
-                    status = 304
-                elif asked:
-                    first, last = map(int, asked.removeprefix("bytes=").split("-"))
-                    body, status = origin.file[first : last + 1], 206
-                    told["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(origin.file)}"
-                else:
-                    body = picture(origin.shade, int(query.get("WIDTH", 256)))
-                if not (asked or "").startswith("bytes=0-"):
-                    origin.asked.append(Asked(condition, status, len(body)))
-                self.reply(status, told, body)
-
-            def reply(self, status, headers, body):
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                if status != 304:
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+    def tile(self, query, headers):
+        etag, date = headers.get("If-None-Match"), headers.get("If-Modified-Since")
+        condition = ("etag", etag) if etag else ("date", date) if date else None
+        current = etag == self.headers.get("ETag") if etag else False
+        current |= bool(date) and not etag and date == self.headers.get("Last-Modified")
+        told, status = dict(self.headers), 200
+        asked = headers.get("Range")
+        body = b""
+        if self.gone:
+            status = 404
+        elif current:
+            status = 304
+        elif asked:
+            first, last = map(int, asked.removeprefix("bytes=").split("-"))
+            body, status = self.file[first : last + 1], 206
+            told["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(self.file)}"
+        else:
+            body = picture(self.shade, int(query.get("WIDTH", 256)))
+        if not (asked or "").startswith("bytes=0-"):
+            self.asked.append(Asked(condition, status, len(body)))
+        return Answer(status, told, body)
 
     def said(self, path, query):
         """The document there, empty for none; None: tiles are there."""
@@ -122,13 +102,3 @@ class Origin:
             "bucket": "s3://tiles/map",
             "pmtiles": f"{self.url}/world.pmtiles",
         }[kind]
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()

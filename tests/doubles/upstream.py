@@ -3,10 +3,10 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import log2
 from urllib.parse import parse_qsl, urlsplit
 
+from doubles.loopback import Answer, Loopback, answer
 from doubles.tms import tile_map, tile_set
 from doubles.wms import CAPABILITIES_130, HALF_WORLD_M
 from doubles.wmts import SCALE_0, document, matrix
@@ -15,7 +15,7 @@ from tilehaul.grid.tile_id import TileId
 ZOOM_MAX = 4
 
 
-class Upstream:
+class Upstream(Loopback):
     """Use as a context manager. `tiles` are served at every kind of address, `files` by ranges of their path.
 
     `asked` are the tiles that were asked for, one entry a request. `answers` replaces the answer to a tile:
@@ -23,74 +23,33 @@ class Upstream:
     """
 
     def __init__(self, tiles):
+        super().__init__()
         self.tiles, self.files, self.answers, self.asked = dict(tiles), {}, {}, []
-        self.ranges = 0
         self.lock = threading.Lock()
-        upstream = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            # A request, its answer's head and its body are three packets.
-            disable_nagle_algorithm = True
+    def answered(self, path, headers):
+        parts = urlsplit(path)
+        query = {name.upper(): value for name, value in parse_qsl(parts.query)}
+        tile_id = address_of(parts.path, query)
+        if tile_id is None:
+            if parts.path in self.files:
+                return piece(self.files[parts.path], headers["Range"])
+            return answer(200, "text/xml", described(self.url, parts.path))
+        with self.lock:
+            self.asked.append(tile_id)
+        if tile_id in self.answers:
+            return answer(*self.answers[tile_id])
+        if tile_id in self.tiles:
+            return answer(200, "image/png", self.tiles[tile_id])
+        return answer(404, "text/plain", b"no such tile")
 
-            def log_message(self, *_):
-                pass
 
-            def do_GET(self):
-                parts = urlsplit(self.path)
-                query = {name.upper(): value for name, value in parse_qsl(parts.query)}
-                tile_id = address_of(parts.path, query)
-                if tile_id is not None:
-                    self.tile(tile_id)
-                elif parts.path in upstream.files:
-                    self.piece(upstream.files[parts.path])
-                else:
-                    self.reply(200, "text/xml", described(upstream.url, parts.path))
-
-            def tile(self, tile_id):
-                with upstream.lock:
-                    upstream.asked.append(tile_id)
-                if tile_id in upstream.answers:
-                    self.reply(*upstream.answers[tile_id])
-                elif tile_id in upstream.tiles:
-                    self.reply(200, "image/png", upstream.tiles[tile_id])
-                else:
-                    self.reply(404, "text/plain", b"no such tile")
-
-            def piece(self, body):
-                with upstream.lock:
-                    upstream.ranges += 1
-                first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
-                cut = body[int(first) : int(last) + 1]
-                told = f"bytes {first}-{int(first) + len(cut) - 1}/{len(body)}"
-                self.reply(
-                    206, "application/octet-stream", cut, more=[("Content-Range", told), ("ETag", '"1"')]
-                )
-
-            def reply(self, status, content_type, body, held_back=0, more=()):
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                for name, value in more:
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body[: len(body) - held_back])
-                if held_back:
-                    self.close_connection = True
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+def piece(body, asked):
+    first, _, last = asked.removeprefix("bytes=").partition("-")
+    cut = body[int(first) : int(last) + 1]
+    told = f"bytes {first}-{int(first) + len(cut) - 1}/{len(body)}"
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": told, "ETag": '"1"'}
+    return Answer(206, headers, cut)
 
 
 def address_of(path, query):

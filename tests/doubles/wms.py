@@ -4,10 +4,11 @@
 
 import io
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 from PIL import Image
+
+from doubles.loopback import Loopback, answer
 
 HALF_WORLD_M = 20037508.342789244
 
@@ -64,7 +65,7 @@ def drawn(box, width, height):
     return Image.merge("RGB", [Image.frombytes("L", (width, height), band) for band in (red, green, blue)])
 
 
-class FakeWms:
+class FakeWms(Loopback):
     """Use as a context manager. `maps` are the queries of GetMap, `others` all other paths.
 
     `answers` replaces an answer: called with the query and the number of the map (from 1), it gives
@@ -72,56 +73,29 @@ class FakeWms:
     """
 
     def __init__(self, *, east="180", most="2048", answers=None, crs=("EPSG:4326", "EPSG:3857")):
-        self.maps, self.others = [], []
-        fake = self
-        count = threading.Lock()
+        super().__init__()
+        self.url += "/wms?"
+        self.maps, self.others, self.answers = [], [], answers
+        self.limits = {"east": east, "most": most}
+        self.crs = "".join(f"<CRS>{name}</CRS>" for name in crs)
+        self.count = threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                query = {name.upper(): value for name, value in parse_qsl(urlsplit(self.path).query)}
-                if query.get("REQUEST") != "GetMap":
-                    fake.others.append(self.path)
-                    body = CAPABILITIES_130 % {"url": fake.url, "east": east, "most": most}
-                    body = body.replace(OFFERED, "".join(f"<CRS>{name}</CRS>" for name in crs))
-                    self.reply(200, "text/xml", body.encode())
-                    return
-                with count:
-                    fake.maps.append(query)
-                    number = len(fake.maps)
-                other = answers(query, number) if answers else None
-                if other is not None:
-                    self.reply(*other)
-                    return
-                box = tuple(float(part) for part in query["BBOX"].split(","))
-                out = io.BytesIO()
-                drawn(box, int(query["WIDTH"]), int(query["HEIGHT"])).save(out, "PNG", compress_level=1)
-                self.reply(200, "image/png", out.getvalue())
-
-            def reply(self, status, content_type, body):
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/wms?"
+    def answered(self, path, headers):
+        query = {name.upper(): value for name, value in parse_qsl(urlsplit(path).query)}
+        if query.get("REQUEST") != "GetMap":
+            self.others.append(path)
+            body = CAPABILITIES_130 % {"url": self.url, **self.limits}
+            return answer(200, "text/xml", body.replace(OFFERED, self.crs).encode())
+        with self.count:
+            self.maps.append(query)
+            number = len(self.maps)
+        other = self.answers(query, number) if self.answers else None
+        if other is not None:
+            return answer(*other)
+        box = tuple(float(part) for part in query["BBOX"].split(","))
+        out = io.BytesIO()
+        drawn(box, int(query["WIDTH"]), int(query["HEIGHT"])).save(out, "PNG", compress_level=1)
+        return answer(200, "image/png", out.getvalue())
 
     def location(self, query="layers=relief"):
         return f"wms+{self.url}{query}"
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()

@@ -3,12 +3,11 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import gzip
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 import tilehaul
+from doubles import loopback
 from doubles.clock import VirtualClock
 from doubles.tms import tile_map, tile_set
 from doubles.wire import PNG, ScriptedWire, answer
@@ -30,49 +29,22 @@ OUT_OF_RANGE = (
 ALL = tilehaul.SeedOptions(max_failures=tilehaul.FailureLimit(), durability="fast")
 
 
-class FakeTms:
+class FakeTms(loopback.Loopback):
     """Use as a context manager. `document` makes the TileMap of the server's address; tiles are all PNG."""
 
     def __init__(self, document):
+        super().__init__()
+        self.url += "/tms/1.0.0/alps"
+        self.document = document
         self.tiles, self.documents, self.keys = [], 0, []
-        fake = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                path = self.path.partition("?")[0]
-                if path.endswith(".png"):
-                    fake.tiles.append(self.path)
-                    fake.keys.append(self.headers.get("x-key"))
-                    self.reply(200, "image/png", PNG)
-                else:
-                    fake.documents += 1
-                    self.reply(200, "text/xml", document(fake.url))
-
-            def reply(self, status, content_type, body):
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/tms/1.0.0/alps"
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def answered(self, path, headers):
+        if path.partition("?")[0].endswith(".png"):
+            self.tiles.append(path)
+            self.keys.append(headers.get("x-key"))
+            return loopback.answer(200, "image/png", PNG)
+        self.documents += 1
+        return loopback.answer(200, "text/xml", self.document(self.url))
 
 
 def one_level_off(url):

@@ -3,12 +3,11 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 import asyncio
-import contextlib
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from doubles.loopback import Loopback, answer
 from doubles.wire import PNG
 from tilehaul.config.settings import LayerSettings, ServerSettings, Settings
 from tilehaul.errors import ConfigError, DataError, TimedOutError
@@ -20,44 +19,24 @@ from tilehaul.wiring.layers import open_layers
 T = TileId(3, 4, 2)
 
 
-class Origin:
+class Origin(Loopback):
     """A server that keeps the headers it was sent; `hangs` until `go` is set, `status` otherwise."""
 
     def __init__(self, *, hangs=False, status=200):
+        super().__init__()
         self.headers, self.go = [], threading.Event()
-        origin = self
+        self.hangs, self.status = hangs, status
+        self.template = f"{self.url}/{{z}}/{{x}}/{{y}}.png"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def answered(self, path, headers):
+        self.headers.append({name.lower(): value for name, value in headers.items()})
+        if self.hangs:
+            self.go.wait(10)
+        return answer(self.status, "image/png", PNG)
 
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                origin.headers.append({name.lower(): value for name, value in self.headers.items()})
-                if hangs:
-                    origin.go.wait(10)
-                self.send_response(status)
-                self.send_header("Content-Type", "image/png")
-                self.send_header("Content-Length", str(len(PNG)))
-                self.end_headers()
-                with contextlib.suppress(BrokenPipeError):
-                    self.wfile.write(PNG)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.template = f"http://127.0.0.1:{self.server.server_port}/{{z}}/{{x}}/{{y}}.png"
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
+    def __exit__(self, *told):
         self.go.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        super().__exit__(*told)
 
 
 async def test_headers_go_to_the_host_they_were_written_for():

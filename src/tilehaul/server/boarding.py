@@ -21,7 +21,7 @@ from tilehaul.ports.correlation import REQUEST_ID
 from tilehaul.ports.tile import NoTile, Tile
 from tilehaul.server.cors import Cors
 from tilehaul.server.early_hits import NOT_PLAIN, PREFIX, HotCache
-from tilehaul.server.reply import accepts_gzip, error_reply, joined, own_request_id, refusal
+from tilehaul.server.reply import accepts_gzip, defect_reply, error_reply, field_of, told_request_id
 from tilehaul.server.tile_routes import TileRoutes, count_failure, parse_address
 
 log = logging.getLogger(__name__)
@@ -96,11 +96,11 @@ class Boarding:
         asked = TileRequest(
             tile_id,
             ext,
-            if_none_match=_told(headers, b"if-none-match"),
-            accepts_gzip=accepts_gzip(_told(headers, b"accept-encoding")),
-            request_id=own_request_id(_told(headers, b"x-request-id")) or self._new_request_id(),
+            if_none_match=field_of(headers, b"if-none-match"),
+            accepts_gzip=accepts_gzip(field_of(headers, b"accept-encoding")),
+            request_id=told_request_id(headers) or self._new_request_id(),
         )
-        return Boarded(layer, asked, _told(headers, b"origin"), leave)
+        return Boarded(layer, asked, field_of(headers, b"origin"), leave)
 
     def left(self, boarded: Boarded) -> None:
         """The client has gone away."""
@@ -140,16 +140,11 @@ class Boarding:
             count_failure(layer, asked.tile_id, error)
             reply = error_reply(error, asked.request_id)
         except Exception:
-            # As the last door of `routes.py`: a defect of ours, told as such, and logged whole.
             log.exception("a request failed")
-            reply = refusal(500, "the service failed; its log says more", "internal", asked.request_id)
+            reply = defect_reply(asked.request_id)
         finally:
             REQUEST_ID.reset(named)
         told = self._cors.applied(reply.headers, boarded.origin)
         if not any(name == "x-request-id" for name, _ in told):
             told = (*told, ("x-request-id", asked.request_id))
         return replace(reply, headers=told)
-
-
-def _told(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
-    return joined(value.decode("latin-1") for header, value in headers if header == name)

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uvicorn._types import ASGI3Application
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.server import ServerState
 
 from tilehaul.jobs.serve_tile import Reply
 from tilehaul.server.boarding import Boarded, Boarding
@@ -34,16 +32,7 @@ class BoardingProtocol(PatientProtocol):
     """
 
     boarding: Boarding | None
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._boarded: _OnBoard | None = None
+    _boarded: _OnBoard | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         if (waiting := self._off_board()) is not None:

@@ -9,8 +9,7 @@ from starlette.requests import Request
 
 from tilehaul.jobs.layer import Layer
 from tilehaul.policy.keyring import ApiKey, Keyring, hash_of
-
-RawHeaders = Iterable[tuple[bytes, bytes]]
+from tilehaul.server.reply import RawHeaders
 
 _NONE: frozenset[str] = frozenset()
 

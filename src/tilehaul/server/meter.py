@@ -10,8 +10,7 @@ from tilehaul.jobs.serve_tile import Headers, Reply
 from tilehaul.policy.client_limits import ClientLimits
 from tilehaul.policy.client_names import ClientNames
 from tilehaul.policy.rate import RateRule
-from tilehaul.server.callers import RawHeaders
-from tilehaul.server.reply import joined, own_request_id, refusal
+from tilehaul.server.reply import RawHeaders, field_of, refusal, told_request_id
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +68,14 @@ class Meter:
             new_request_id: Names a request that is turned away and brought no usable X-Request-Id.
         """
         if caller is None:
-            told = (value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for")
-            caller = self._names.name(peer, joined(told))
+            caller = self._names.name(peer, field_of(headers, b"x-forwarded-for"))
         if not caller:
             return None
         wait_s = self.take(caller)
         if not wait_s:
             state[COUNTED] = (self, caller)
             return None
-        told_id = next((value for name, value in headers if name == b"x-request-id"), b"")
-        request_id = own_request_id(told_id.decode("latin-1")) or new_request_id()
+        request_id = told_request_id(headers) or new_request_id()
         return self.refusal(wait_s, request_id)
 
     def take(self, client: str) -> float:

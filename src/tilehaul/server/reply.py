@@ -13,6 +13,9 @@ from tilehaul.errors import DataError, TilehaulError
 from tilehaul.jobs.serve_tile import PUBLIC_HEADERS, Headers, Reply, error_body
 from tilehaul.server.statuses import cause_of, message_of, retry_after_s, status_of
 
+# Names in lower case.
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
 # Statuses whose answers have neither a body nor a Content-Length of one (RFC 9110, 15.3.5 and 15.4.5).
 BODILESS = frozenset({204, 304})
 
@@ -57,6 +60,22 @@ def _check_headers(headers: Headers) -> None:
 def joined(values: Iterable[str]) -> str:
     """Repeated header fields as the one list they are (RFC 9110, section 5.3), without empty items."""
     return ", ".join(value for value in values if value)
+
+
+def field_of(headers: RawHeaders, name: bytes) -> str:
+    """A header field of a request, `joined`; empty when it is not there. `name` in lower case."""
+    return joined(value.decode("latin-1") for header, value in headers if header == name)
+
+
+def told_request_id(headers: RawHeaders) -> str:
+    """The caller's name for a request if it is harmless, else "". Of several the first counts."""
+    first = next((value for header, value in headers if header == b"x-request-id"), b"")
+    return own_request_id(first.decode("latin-1"))
+
+
+def defect_reply(request_id: str) -> Reply:
+    """The answer to a request that failed by a defect of ours: whoever catches it logs it whole."""
+    return refusal(500, "the service failed; its log says more", "internal", request_id)
 
 
 def to_response(reply: Reply, request: Request) -> Response:

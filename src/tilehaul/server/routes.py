@@ -31,12 +31,13 @@ from tilehaul.server.readiness import Readiness
 from tilehaul.server.reply import (
     accepts_gzip,
     checked,
+    defect_reply,
     error_reply,
-    joined,
+    field_of,
     json_reply,
-    own_request_id,
     refusal,
     to_response,
+    told_request_id,
 )
 from tilehaul.server.standard_routes import StandardRoutes
 from tilehaul.server.tile_routes import TileRoutes
@@ -141,7 +142,7 @@ class Routes:
         seen = await self._seen(request)
         uptime_s = self.clock.now_s() - self.started_s
         told = Seen(seen.layers, seen.cache, seen.lanes, seen.process, uptime_s, self.jobs, seen.refused)
-        return metrics_reply(told, accept=_told(request, "accept"))
+        return metrics_reply(told, accept=field_of(request.scope["headers"], b"accept"))
 
     async def health(self, request: Request) -> Reply:
         return json_reply(health_json((await self._seen(request)).lanes))
@@ -181,7 +182,7 @@ class Routes:
         file = self.pages.get(name)
         if file is None:
             raise HTTPException(404)
-        zipped = bool(file.zipped) and accepts_gzip(_told(request, "accept-encoding"))
+        zipped = bool(file.zipped) and accepts_gzip(field_of(request.scope["headers"], b"accept-encoding"))
         # The zipped form is another representation, so it has another strong tag.
         etag = f'{file.etag[:-1]}-gz"' if zipped else file.etag
         shared = (
@@ -192,7 +193,7 @@ class Routes:
             ("referrer-policy", "same-origin"),
             *extra,
         )
-        told = _told(request, "if-none-match")
+        told = field_of(request.scope["headers"], b"if-none-match")
         if told and etag_matches(told, etag):
             return Reply(304, shared)
         coding = (("content-encoding", "gzip"),) if zipped else ()
@@ -205,7 +206,7 @@ class Routes:
         return (await self.tiles.figures.whole()).only(self.tiles.callers.seen(request))
 
     def _request_id(self, request: Request) -> str:
-        return own_request_id(request.headers.get("x-request-id", "")) or self.new_request_id()
+        return told_request_id(request.scope["headers"]) or self.new_request_id()
 
     def door(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         """The answer as the framework wants it: whatever happens, a response in our form."""
@@ -227,9 +228,9 @@ class Routes:
                 # In the middle of its body: nobody receives this.
                 reply = Reply(STATUS_CLIENT_GONE, ())
             except Exception:
-                # The last door before the server's own: a defect of ours, told as such, and logged whole.
+                # The last door before the server's own.
                 log.exception("a request failed")
-                reply = refusal(500, "the service failed; its log says more", "internal", request_id)
+                reply = defect_reply(request_id)
             finally:
                 REQUEST_ID.reset(named)
             return self._named(to_response(reply, request), request_id, request)
@@ -266,7 +267,3 @@ class Routes:
         told = error.detail if " " in error.detail and error.detail[0].islower() else message
         headers = tuple((error.headers or {}).items())
         return refusal(error.status_code, told, cause, self._request_id(request), headers=headers)
-
-
-def _told(request: Request, name: str) -> str:
-    return joined(request.headers.getlist(name))

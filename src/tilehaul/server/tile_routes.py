@@ -35,7 +35,7 @@ from tilehaul.server.entries import TILE, Entry, Query
 from tilehaul.server.figures import Figures
 from tilehaul.server.meter import COUNTED
 from tilehaul.server.own_hosts import OwnHosts
-from tilehaul.server.reply import NO_STORE, accepts_gzip, joined, json_reply
+from tilehaul.server.reply import NO_STORE, accepts_gzip, field_of, json_reply
 from tilehaul.server.statuses import cause_of
 from tilehaul.server.waiting_room import WaitingRoom
 from tilehaul.server.while_connected import while_connected
@@ -119,8 +119,8 @@ class TileRoutes:
         asked = TileRequest(
             tile_id,
             ext,
-            if_none_match=_told(request, "if-none-match"),
-            accepts_gzip=accepts_gzip(_told(request, "accept-encoding")),
+            if_none_match=field_of(request.scope["headers"], b"if-none-match"),
+            accepts_gzip=accepts_gzip(field_of(request.scope["headers"], b"accept-encoding")),
             request_id=str(REQUEST_ID.get()),
         )
         NO_ROOM.set(not self.room.has_room(layer.name))
@@ -140,7 +140,7 @@ class TileRoutes:
             named = f"{len(addresses)} are named"
             raise PlanError(f"a batch is ?tiles=Z/X/Y.EXT&tiles=..., 1 to {BATCH_TILES_MAX} tiles: {named}")
         asked = [(address, _asked(address)) for address in dict.fromkeys(addresses)]
-        encoding = encoding_of(_told(request, "accept"))
+        encoding = encoding_of(field_of(request.scope["headers"], b"accept"))
         if request.method == "HEAD":
             # How long it would be shows only when all tiles have been fetched.
             told = dict((("content-type", encoding), *NO_STORE, *PUBLIC_HEADERS))
@@ -277,7 +277,3 @@ async def _closing(
     async with aclosing(items):
         async for piece in body:
             yield piece
-
-
-def _told(request: Request, name: str) -> str:
-    return joined(request.headers.getlist(name))

@@ -1,7 +1,7 @@
 """What one worker process counts, as plain values, and what several of them count together."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -147,31 +147,24 @@ def summed_cache(figures: Iterable[WorkerFigures]) -> SummedCache | None:
             tiles, size_bytes = sizes.get(name, (0, 0))
             sizes[name] = (tiles + layer.cache_tiles, size_bytes + layer.cache_bytes)
     stats = [one.cache for one in told if one.cache is not None]
-    return SummedCache(
-        sizes,
-        CacheStats(
-            tiles=sum(one.tiles for one in stats),
-            bytes=sum(one.bytes for one in stats),
-            bytes_max=sum(one.bytes_max for one in stats),
-            hits=sum(one.hits for one in stats),
-            misses=sum(one.misses for one in stats),
-            evictions=sum(one.evictions for one in stats),
-        ),
-    )
+    return SummedCache(sizes, _summed_stats(stats, held=sum))
 
 
 def summed_disk(figures: Iterable[WorkerFigures]) -> CacheStats | None:
     """The counts of all processes; what is in the file, as the one knows it that has seen most."""
     told = [one.disk for one in figures if one.disk is not None]
-    if not told:
-        return None
+    return _summed_stats(told, held=max) if told else None
+
+
+def _summed_stats(stats: Sequence[CacheStats], *, held: Callable[[Iterable[int]], int]) -> CacheStats:
+    """Counts are summed; `held` is for what is held: the sum of caches, the most known of one file."""
     return CacheStats(
-        tiles=max(one.tiles for one in told),
-        bytes=max(one.bytes for one in told),
-        bytes_max=max(one.bytes_max for one in told),
-        hits=sum(one.hits for one in told),
-        misses=sum(one.misses for one in told),
-        evictions=sum(one.evictions for one in told),
+        tiles=held(one.tiles for one in stats),
+        bytes=held(one.bytes for one in stats),
+        bytes_max=held(one.bytes_max for one in stats),
+        hits=sum(one.hits for one in stats),
+        misses=sum(one.misses for one in stats),
+        evictions=sum(one.evictions for one in stats),
     )
 
 

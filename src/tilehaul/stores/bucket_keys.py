@@ -2,8 +2,7 @@
 
 import json
 
-from tilehaul.codec.sniff import extension_of, media_type_of
-from tilehaul.errors import DataError
+from tilehaul.codec.sniff import media_type_of
 from tilehaul.grid.tile_id import ZOOM_MAX, TileId
 from tilehaul.ports.tile import Tile
 from tilehaul.stores.directory_files import EXTENSIONS, plain_number
@@ -28,17 +27,6 @@ def tile_of(key: str) -> tuple[TileId, str] | None:
     if z > ZOOM_MAX or max(x, y) >= 1 << z:
         return None
     return TileId(z, x, y), extension
-
-
-def extension_for(tile: Tile) -> str:
-    extension: str = extension_of(tile.media_type)
-    if extension not in EXTENSIONS:
-        raise DataError(
-            f"tile {tile.tile_id}: a bucket has no key for {tile.media_type!r}; the source gave "
-            "a tile that was not verified, which is a mistake in tilehaul",
-            cause="mistyped",
-        )
-    return extension
 
 
 def headers_for(tile: Tile, cache_control: str) -> tuple[tuple[str, str], ...]:

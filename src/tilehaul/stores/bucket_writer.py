@@ -10,8 +10,9 @@ from tilehaul.grid.tile_id import TileId
 from tilehaul.ports.store import DeadLetter, Deleted, Dropped, Outcome
 from tilehaul.ports.tile import Tile
 from tilehaul.stores import journal
-from tilehaul.stores.bucket_keys import extension_for, headers_for, key_of
+from tilehaul.stores.bucket_keys import headers_for, key_of
 from tilehaul.stores.bucket_tiles import BucketTiles
+from tilehaul.stores.directory_files import extension_for
 from tilehaul.stores.journal_file import JournalFile
 from tilehaul.stores.worker_thread import WorkerThread
 
@@ -113,7 +114,7 @@ class BucketWriter:
             return _Change(tile_id, there[0] if there else "")
         if not isinstance(outcome, Tile):
             return _Change(tile_id, "", tuple(there))
-        new = extension_for(outcome)
+        new = extension_for(outcome, without="a bucket has no key")
         old = tuple(extension for extension in there if extension != new)
         return _Change(tile_id, new, old, known=known, puts=True, over=bool(there))
 

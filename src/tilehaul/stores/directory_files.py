@@ -150,13 +150,13 @@ def state_of_file(
     return None if state == "done" and not has_file(root, tile_id, note[1], tms=tms) else state
 
 
-def extension_for(tile: Tile) -> str:
-    """The ending a tile is kept under. DataError for what was not verified."""
+def extension_for(tile: Tile, *, without: str = "a directory has no file name") -> str:
+    """The ending a tile is kept under. DataError, with the words `without`: it was not verified."""
     extension: str = extension_of(tile.media_type)
     if extension not in EXTENSIONS:
         # Every source answers only what `verify_tile` has named, and each of those kinds has an ending.
         raise DataError(
-            f"tile {tile.tile_id}: a directory has no file name for {tile.media_type!r}; the source gave "
+            f"tile {tile.tile_id}: {without} for {tile.media_type!r}; the source gave "
             "a tile that was not verified, which is a mistake in tilehaul",
             cause="mistyped",
         )
